@@ -1,0 +1,107 @@
+"""What the data is, where it comes from and how it is augmented. No tensor library is imported here."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+TorchvisionName = Literal["CIFAR10", "CIFAR100", "SVHN", "STL10", "FashionMNIST", "MNIST"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where images come from: exactly one of builtin, folder, parquet and torchvision."""
+
+    builtin: Literal["digits", "photo-patches"] | None = None
+    folder: str | None = None
+    parquet: str | tuple[str, ...] | None = None
+    torchvision: TorchvisionName | None = None
+    split: str | None = None  # torchvision: train, test, unlabeled, extra …
+    root: str = "data/raw"  # torchvision: where archives are kept
+    download: bool = True  # torchvision: fetch what is missing
+    limit: int | None = None  # take at most so many images, a seeded random choice
+    exclude_classes: tuple[str, ...] = ()  # class names to leave out
+
+    def __post_init__(self) -> None:
+        given = [k for k in ("builtin", "folder", "parquet", "torchvision") if getattr(self, k) is not None]
+        if len(given) != 1:
+            raise ValueError(
+                "a source names exactly one of builtin, folder, parquet, torchvision"
+                + (f", not {' and '.join(given)}" if given else "")
+            )
+        if self.split is not None and self.torchvision is None:
+            raise ValueError("`split` belongs to torchvision sources alone")
+        if self.limit is not None and self.limit < 1:
+            raise ValueError("`limit` must be at least 1")
+
+
+@dataclass(frozen=True)
+class OodSet:
+    """Images that the model shall flag: held-out classes, another source, or the test images with shuffled pixels."""
+
+    distance: Literal["near", "far"]
+    held_out_classes: tuple[str, ...] = ()
+    source: Source | None = None
+    shuffled_test: bool = False
+
+    def __post_init__(self) -> None:
+        if bool(self.held_out_classes) + (self.source is not None) + self.shuffled_test != 1:
+            raise ValueError("an OOD set has exactly one of held_out_classes, source and shuffled_test: true")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """The image sets of a run. Pretraining uses `pretrain`, or the training split of `labelled` where it is null."""
+
+    image_size: int
+    channels: Literal[1, 3]
+    labelled: Source
+    pretrain: Source | None = None
+    test: Source | None = None  # an official test set; null: carved out of `labelled`
+    val_fraction: float = 0.1
+    test_fraction: float = 0.2
+    resize: bool = False  # images of another size are resized (true) or quarantined (false)
+    max_quarantined: float = 0.01  # share of undecodable files that stops the run
+    palette_colours: int = 512
+    ood: dict[str, OodSet] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not 4 <= self.image_size <= 256:
+            raise ValueError(f"image_size must lie between 4 and 256, not {self.image_size}")
+        if not (0 < self.val_fraction < 1 and 0 < self.test_fraction < 1):
+            raise ValueError("val_fraction and test_fraction must lie between 0 and 1, both exclusive")
+        if self.val_fraction + self.test_fraction >= 1:
+            raise ValueError("val_fraction + test_fraction must leave something to train on (be below 1)")
+        if not 0 <= self.max_quarantined <= 1:
+            raise ValueError("max_quarantined is a share between 0 and 1")
+        if not 2 <= self.palette_colours <= 4096:
+            raise ValueError("palette_colours must lie between 2 and 4096")
+        for name in self.ood:
+            if not name.replace("-", "").isalnum() or name != name.lower():
+                raise ValueError(f"OOD set name {name!r}: use lower-case letters, digits and hyphens")
+
+
+@dataclass(frozen=True)
+class AugmentationConfig:
+    """Ranges of the random transforms of a view. Zero switches a transform off."""
+
+    crop_scale: float = 1.0  # smallest share of the image's side that a crop keeps
+    flip: bool = False
+    rotate_degrees: float = 0.0
+    shear_degrees: float = 0.0
+    translate: float = 0.0  # share of the image's side
+    brightness: float = 0.0  # strengths as in torchvision's ColorJitter
+    contrast: float = 0.0
+    saturation: float = 0.0
+    hue: float = 0.0  # share of a full turn
+    greyscale: float = 0.0  # probability
+    jitter_probability: float = 0.8
+    identity: float = 0.2  # share of views left as they are
+
+    def __post_init__(self) -> None:
+        if not 0 < self.crop_scale <= 1:
+            raise ValueError("crop_scale must lie in (0, 1]")
+        for name in ("greyscale", "jitter_probability", "identity"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is a probability between 0 and 1")
+        for name in ("rotate_degrees", "shear_degrees", "translate", "brightness", "contrast", "saturation", "hue"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative")

@@ -1,0 +1,47 @@
+"""The constants that evaluation depends on. No tensor library is imported here."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Detector = Literal["mahalanobis", "relative_mahalanobis", "knn", "msp", "energy", "nll", "nll_complexity", "fused"]
+
+
+@dataclass(frozen=True)
+class ProbeConfig:
+    """Probes on frozen features. Everything with several candidates is chosen on the validation split."""
+
+    l2: tuple[float, ...] = (0.001, 0.01, 0.1, 1.0, 10.0)  # strength of the linear probe's penalty
+    k: tuple[int, ...] = (1, 5, 10, 20)  # neighbours
+    shots: tuple[int, ...] = (1, 5, 10)  # labels a class
+    draws: int = 5  # random draws of the few labels
+    calibration_bins: int = 15
+
+    def __post_init__(self) -> None:
+        if not self.l2 or min(self.l2) <= 0:
+            raise ValueError("l2 must list at least one value, all positive")
+        if not self.k or min(self.k) < 1:
+            raise ValueError("k must list at least one value, all at least 1")
+        if self.shots and min(self.shots) < 1:
+            raise ValueError("shots must all be at least 1")
+        if self.draws < 1 or self.calibration_bins < 2:
+            raise ValueError("draws must be at least 1 and calibration_bins at least 2")
+
+
+@dataclass(frozen=True)
+class OodConfig:
+    """Which detectors run, and their constants."""
+
+    detectors: tuple[Detector, ...]
+    k: int = 10  # neighbours of the k-NN detector
+    false_alarm_rate: float = 0.05  # share of in-distribution validation images that the threshold flags
+    bootstrap: int = 1000  # resamples for the confidence intervals
+
+    def __post_init__(self) -> None:
+        if "fused" not in self.detectors:
+            raise ValueError("detectors must hold `fused`: the exported model's ood_score is that one")
+        if len(set(self.detectors)) != len(self.detectors):
+            raise ValueError("detectors holds a name twice")
+        if self.k < 1 or self.bootstrap < 1:
+            raise ValueError("k and bootstrap must be at least 1")
+        if not 0 < self.false_alarm_rate < 1:
+            raise ValueError("false_alarm_rate must lie between 0 and 1, both exclusive")
