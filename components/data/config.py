@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 TorchvisionName = Literal["CIFAR10", "CIFAR100", "SVHN", "STL10", "FashionMNIST", "MNIST"]
+RESERVED_NAMES = ("train", "val", "test", "near", "far", "mean")  # no OOD set may be called so
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,8 @@ class DataConfig:
         for name in self.ood:
             if not name.replace("-", "").isalnum() or name != name.lower():
                 raise ValueError(f"OOD set name {name!r}: use lower-case letters, digits and hyphens")
+            if name in RESERVED_NAMES:
+                raise ValueError(f"OOD set name {name!r}: means something else in the metrics, choose another")
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,7 @@ class AugmentationConfig:
     greyscale: float = 0.0  # probability
     jitter_probability: float = 0.8
     identity: float = 0.2  # share of views left as they are
+    padding: Literal["zeros", "border", "reflection"] = "reflection"  # what a view shows beyond the image's edge
 
     def __post_init__(self) -> None:
         if not 0 < self.crop_scale <= 1:

@@ -10,7 +10,7 @@ Detector = Literal["mahalanobis", "relative_mahalanobis", "knn", "msp", "energy"
 class ProbeConfig:
     """Probes on frozen features. Everything with several candidates is chosen on the validation split."""
 
-    l2: tuple[float, ...] = (0.001, 0.01, 0.1, 1.0, 10.0)  # strength of the linear probe's penalty
+    l2: tuple[float, ...] = (0.0001, 0.001, 0.01, 0.1, 1.0)  # linear probe: mean cross-entropy + l2/2 · ‖weights‖²
     k: tuple[int, ...] = (1, 5, 10, 20)  # neighbours
     shots: tuple[int, ...] = (1, 5, 10)  # labels a class
     draws: int = 5  # random draws of the few labels

@@ -32,3 +32,5 @@ class TrainingConfig:
             raise ValueError(f"warmup_steps ({self.warmup_steps}) must be below steps ({self.steps})")
         if self.learning_rate <= 0 or self.gradient_clip <= 0:
             raise ValueError("learning_rate and gradient_clip must be positive")
+        if self.weight_decay < 0:
+            raise ValueError("weight_decay must not be negative")

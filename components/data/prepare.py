@@ -1,0 +1,197 @@
+"""From the sources in the configuration to one folder of arrays, a manifest and a palette."""
+
+import csv
+import dataclasses
+import tempfile
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from components.data.assignment import LABELLED_SPLITS, assign, check_classes, label_of
+from components.data.config import DataConfig, Source
+from components.data.decode import RejectedError, decode
+from components.data.listing import Listing, choose_rows
+from components.data.manifest import fingerprint, write_split
+from components.data.palette import fit_palette
+from components.data.pool import ImagePool
+from components.data.sources import open_source
+from components.data.splits import Removed
+from components.errors import UserError
+from components.files import atomic_directory, atomic_file, write_json
+
+Progress = Callable[..., Iterable[Any]]  # called as tqdm is: progress(iterable, total=…, desc=…)
+
+
+class Quarantined(NamedTuple):
+    """A line of quarantine.csv."""
+
+    source: str
+    path: str
+    reason: str
+
+
+def prepare(
+    config: DataConfig, seed: int, out: Path, minimum_train: int, progress: Progress | None = None
+) -> dict[str, Any]:
+    """Write the prepared data set to the folder `out`, whole or not at all, and return what its dataset.json holds.
+
+    Files: `<split>.npy` uint8 (N, H, W, C), `palette.npy` uint8 (K, C), `manifest.parquet` (one row an image),
+    `quarantine.csv` (what was left out and why), `dataset.json`. `minimum_train` is the batch size of pretraining.
+    Raises a UserError for bad sources, too many unusable files (their list is then left beside `out`), classes absent
+    from a split, too few training images and OOD sets that overlap with what the model knows.
+    """
+    sources = _sources(config)
+    listings = {
+        role: open_source(source, _key(role), config.image_size, labelled=role in ("labelled", "test"))
+        for role, source in sources.items()
+    }
+    classes = check_classes(config, listings)
+    with atomic_directory(out) as folder, tempfile.TemporaryFile(dir=folder) as spool:
+        pool = ImagePool(spool, config.image_size, config.channels)
+        rows, rejected = {}, {}
+        for role, source in sources.items():
+            rng = np.random.default_rng([seed, zlib.crc32(role.encode())])
+            chosen = choose_rows(listings[role], source, _key(role), rng)
+            rows[role], rejected[role] = _decode(
+                listings[role], chosen, role in ("labelled", "test"), config, pool, progress
+            )
+        _stop_if_too_many(rows, rejected, config, out.with_name("quarantine.csv"))
+        splits, removed = assign(config, classes, rows, pool, seed)
+        pretrain = "pretrain" if "pretrain" in splits else "train"
+        if len(splits[pretrain]) < minimum_train:
+            raise UserError(
+                f"data.{'pretrain' if config.pretrain else 'labelled'}: {len(splits[pretrain])} training images are "
+                f"fewer than one batch (training.batch_size: {minimum_train}). Add images or lower training.batch_size."
+            )
+
+        tables = {}
+        for name, members in splits.items():
+            labels = np.full(len(members), -1)
+            if name in LABELLED_SPLITS:
+                labels = label_of(np.array(pool.class_name)[members], classes)
+            tables[name] = write_split(folder / f"{name}.npy", name, members, labels, pool)
+        with pq.ParquetWriter(folder / "manifest.parquet", tables["train"].schema) as writer:
+            for table in tables.values():
+                writer.write_table(table)
+        palette = fit_palette(np.load(folder / f"{pretrain}.npy", mmap_mode="r"), config.palette_colours, seed)
+        np.save(folder / "palette.npy", palette)
+        _write_quarantine(
+            folder / "quarantine.csv", [line for lines in rejected.values() for line in lines], removed, pool
+        )
+
+        described = {
+            name: {
+                "count": len(table),
+                "fingerprint": fingerprint(
+                    [f"{a} {b}" for a, b in zip(table["sha256"].to_pylist(), table["label"].to_pylist(), strict=True)]
+                ),
+            }
+            for name, table in tables.items()
+        }
+        meta = {
+            "classes": list(classes),
+            "image_size": config.image_size,
+            "channels": config.channels,
+            "splits": described,
+            "fingerprint": fingerprint([f"{name} {split['fingerprint']}" for name, split in described.items()]),
+            "ood": {name: ood.distance for name, ood in config.ood.items()},
+            "palette_colours": len(palette),
+            "sources": {
+                role: {
+                    "name": listings[role].name,
+                    "files": len(rows[role]) + len(rejected[role]),
+                    "quarantined": len(rejected[role]),
+                    "quarantined_share": _share(rows[role], rejected[role]),
+                }
+                for role in sources
+            },
+            "quarantined": sum(map(len, rejected.values())),
+            "quarantined_share": sum(map(len, rejected.values())) / (len(pool.path) + sum(map(len, rejected.values()))),
+            "duplicates_removed": len(removed),
+            "seed": seed,
+            "constants": dataclasses.asdict(config),
+        }
+        write_json(folder / "dataset.json", meta)
+    out.with_name("quarantine.csv").unlink(missing_ok=True)  # of an earlier, failed run
+    return meta
+
+
+def _sources(config: DataConfig) -> dict[str, Source]:
+    """Everything to be read, by role."""
+    sources = {"labelled": config.labelled}
+    if config.test is not None:
+        sources["test"] = config.test
+    if config.pretrain is not None:
+        sources["pretrain"] = config.pretrain
+    return sources | {f"ood-{name}": ood.source for name, ood in config.ood.items() if ood.source is not None}
+
+
+def _key(role: str) -> str:
+    """Where the source of a role stands in params.yaml."""
+    return f"data.ood.{role.removeprefix('ood-')}.source" if role.startswith("ood-") else f"data.{role}"
+
+
+def _decode(
+    listing: Listing,
+    chosen: np.ndarray,
+    labelled: bool,
+    config: DataConfig,
+    pool: ImagePool,
+    progress: Progress | None,
+) -> tuple[np.ndarray, list[Quarantined]]:
+    """Put the chosen images into the pool: their rows there, and the ones that can't be used."""
+    rows, rejected = [], []
+    work: Iterable[tuple[int, Any, str]] = zip(chosen, listing.read(chosen), listing.class_names(chosen), strict=True)
+    if progress is not None:
+        work = progress(work, total=len(chosen), desc=f"reading {listing.name}")
+    for index, raw, class_name in work:
+        path = listing.paths[index]
+        try:
+            if labelled and not class_name:
+                raise RejectedError("no label")
+            image = decode(raw, config.image_size, config.channels, config.resize)
+        except RejectedError as reason:
+            rejected.append(Quarantined(listing.name, path, str(reason)))
+        else:
+            rows.append(pool.add(image, listing.name, path, class_name))
+    return np.array(rows, dtype=np.int64), rejected
+
+
+def _share(rows: np.ndarray, rejected: list[Quarantined]) -> float:
+    return len(rejected) / max(1, len(rows) + len(rejected))
+
+
+def _stop_if_too_many(
+    rows: Mapping[str, np.ndarray], rejected: Mapping[str, list[Quarantined]], config: DataConfig, listed: Path
+) -> None:
+    """Each source by itself must keep to `max_quarantined`, otherwise a broken small one hides behind a large one."""
+    for role, lines in rejected.items():
+        share = _share(rows[role], lines)
+        if share <= config.max_quarantined and len(rows[role]):
+            continue
+        _write_quarantine(listed, [line for every in rejected.values() for line in every])
+        reasons = Counter(line.reason for line in lines).most_common(3)
+        raise UserError(
+            f"{_key(role)}: {len(lines)} of {len(rows[role]) + len(lines)} images ({share:.1%}) can't be used; "
+            f"data.max_quarantined allows {config.max_quarantined:.1%}. "
+            f"Reasons: {'; '.join(f'{reason} ({count}×)' for reason, count in reasons)}. "
+            f"For example {', '.join(line.path for line in lines[:3])}; all are listed in {listed}. "
+            "Repair or remove them, or raise data.max_quarantined."
+        )
+
+
+def _write_quarantine(
+    path: Path, rejected: list[Quarantined], removed: Removed | None = None, pool: ImagePool | None = None
+) -> None:
+    lines = list(rejected)
+    if removed and pool:
+        lines += [Quarantined(pool.source[row], pool.path[row], reason) for row, reason in removed.items()]
+    with atomic_file(path) as temporary, temporary.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(Quarantined._fields)
+        writer.writerows(lines)

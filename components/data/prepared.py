@@ -1,0 +1,95 @@
+"""Reading a prepared data set: the one door to the images, labels and palette that `prepare` wrote."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from components.errors import UserError
+from components.files import read_json
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A prepared folder: uint8 images by split, their labels, the palette and what is known about them.
+
+    Splits are named `train`, `val`, `test`, `pretrain` (only where it differs from train) and `ood-NAME`.
+    """
+
+    root: Path
+    meta: dict[str, Any]  # the content of dataset.json
+
+    @classmethod
+    def open(cls, root: Path | str) -> "Prepared":
+        """Open the folder that the stage prepare wrote; a UserError says so where it is missing."""
+        root = Path(root)
+        if not (root / "dataset.json").is_file():
+            raise UserError(
+                f"{root}: no prepared data set there (dataset.json is missing). Run `dvc repro prepare` first."
+            )
+        return cls(root=root, meta=read_json(root / "dataset.json"))
+
+    def images(self, split: str) -> np.ndarray:
+        """Images of a split, memory-mapped read-only: uint8 (N, H, W, C)."""
+        self._known(split)
+        return np.load(self.root / f"{split}.npy", mmap_mode="r")
+
+    def labels(self, split: str) -> np.ndarray:
+        """Labels of a split: int64 (N,), −1 where an image has none."""
+        self._known(split)
+        return self._labels[split].copy()
+
+    @cached_property
+    def palette(self) -> np.ndarray:
+        """Colours of the training pixels, sorted: uint8 (K, C)."""
+        return np.load(self.root / "palette.npy")
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names; label i means classes[i]."""
+        return tuple(self.meta["classes"])
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Every split, in the order in which it was written."""
+        return tuple(self.meta["splits"])
+
+    @property
+    def pretrain_split(self) -> str:
+        """The split that pretraining uses: `pretrain`, or `train` where there is no set of its own."""
+        return "pretrain" if "pretrain" in self.meta["splits"] else "train"
+
+    @property
+    def ood(self) -> dict[str, str]:
+        """OOD sets: name → `near` or `far`. The images of NAME are the split `ood-NAME`."""
+        return dict(self.meta["ood"])
+
+    @property
+    def image_size(self) -> int:
+        """Height and width in pixels."""
+        return int(self.meta["image_size"])
+
+    @property
+    def channels(self) -> int:
+        """1 (grey) or 3 (RGB)."""
+        return int(self.meta["channels"])
+
+    def fingerprint(self, split: str | None = None) -> str:
+        """SHA-256 (hex) over the ordered image hashes and labels of a split, or over all splits."""
+        if split is None:
+            return str(self.meta["fingerprint"])
+        self._known(split)
+        return str(self.meta["splits"][split]["fingerprint"])
+
+    @cached_property
+    def _labels(self) -> dict[str, np.ndarray]:
+        table = pq.read_table(self.root / "manifest.parquet", columns=["split", "label"])
+        split, label = table["split"].to_numpy(), table["label"].to_numpy().astype(np.int64)
+        return {name: label[split == name] for name in self.splits}
+
+    def _known(self, split: str) -> None:
+        if split not in self.meta["splits"]:
+            raise UserError(f"{self.root}: no split {split!r}; it has {', '.join(self.splits)}.")

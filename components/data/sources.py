@@ -1,0 +1,147 @@
+"""Where images come from: builtin sets, folders, Parquet files and torchvision's named sets."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from components.data.config import Source
+from components.data.listing import Listing, unique_names
+from components.data.parquet import list_parquet
+from components.errors import UserError
+
+TORCHVISION_SPLITS = {
+    "CIFAR10": ("train", "test"),
+    "CIFAR100": ("train", "test"),
+    "MNIST": ("train", "test"),
+    "FashionMNIST": ("train", "test"),
+    "SVHN": ("train", "test", "extra"),
+    "STL10": ("train", "test", "unlabeled", "train+unlabeled"),
+}
+
+
+def open_source(source: Source, key: str, image_size: int, labelled: bool = False) -> Listing:
+    """List the images of a source.
+
+    `key` is its place in params.yaml, for messages. Where `labelled`, the labels are going to be used: a source without
+    them and labels out of range raise a UserError; elsewhere labels that can't be understood count as missing.
+    """
+    if source.builtin == "digits":
+        listing = _digits()
+    elif source.builtin == "photo-patches":
+        listing = _photo_patches(image_size)
+    elif source.folder is not None:
+        listing = _folder(Path(source.folder), f"{key}.folder")
+    elif source.parquet is not None:
+        patterns = (source.parquet,) if isinstance(source.parquet, str) else source.parquet
+        listing = list_parquet(patterns, f"{key}.parquet", labelled)
+    else:
+        listing = _torchvision(source, f"{key}.torchvision")
+    if labelled and not listing.has_labels:
+        raise UserError(
+            f"{key}: {listing.name} has no labels. Give labels (one sub-folder a class, or a column `label`), "
+            "or use these images as data.pretrain and name a labelled set as data.labelled."
+        )
+    return listing
+
+
+def _array_listing(name: str, images: Any, labels: np.ndarray | None, classes: tuple[str, ...]) -> Listing:
+    return Listing(
+        name=name,
+        paths=[f"{name}#{i}" for i in range(len(images))],
+        labels=labels,
+        classes=classes,
+        read=lambda rows: (np.asarray(images[i]) for i in rows),
+    )
+
+
+def _digits() -> Listing:
+    """scikit-learn's 1,797 handwritten digits, 8×8; their grey levels 0…16 become 0…255."""
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    images = np.rint(digits.images * (255 / 16)).astype(np.uint8)  # (N, 8, 8)
+    return _array_listing("digits", images, digits.target.astype(np.int64), tuple(str(i) for i in range(10)))
+
+
+def _photo_patches(size: int) -> Listing:
+    """Every size×size tile of scikit-learn's two photographs (China's Summer Palace and a flower, 427×640)."""
+    from sklearn.datasets import load_sample_images
+
+    tiles = []
+    for photo in load_sample_images().images:
+        rows, columns = photo.shape[0] // size, photo.shape[1] // size
+        grid = photo[: rows * size, : columns * size].reshape(rows, size, columns, size, 3)
+        tiles.append(grid.swapaxes(1, 2).reshape(-1, size, size, 3))
+    return _array_listing("photo-patches", np.concatenate(tiles), None, ())
+
+
+def _folder(folder: Path, key: str) -> Listing:
+    """Images directly inside (unlabelled), or one sub-folder a class, searched to any depth."""
+    if not folder.is_dir():
+        raise UserError(f"{key}: {folder} is not a folder. Give the path of a folder of images.")
+    entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    directories = [entry for entry in entries if entry.is_dir()]
+    files = [entry for entry in entries if not entry.is_dir()]
+    if files and directories:
+        raise UserError(
+            f"{key}: {folder} holds files ({files[0].name}) and folders ({directories[0].name}). "
+            "Put images directly inside (unlabelled), or in one sub-folder a class, not both."
+        )
+    if not entries:
+        raise UserError(f"{key}: {folder} is empty. Put images into it, or one sub-folder of images a class.")
+    members = [_visible_files(directory) for directory in directories]
+    for directory, found in zip(directories, members, strict=True):
+        if not found:
+            raise UserError(f"{key}: the class folder {directory} holds no files. Fill it or remove it.")
+    paths = files or [path for found in members for path in found]
+    labels = np.repeat(np.arange(len(members)), [len(found) for found in members]) if members else None
+    return Listing(
+        name=str(folder),
+        paths=[str(path) for path in paths],
+        labels=labels,
+        classes=tuple(directory.name for directory in directories),
+        read=lambda rows: (paths[i].read_bytes() for i in rows),
+    )
+
+
+def _visible_files(folder: Path) -> list[Path]:
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
+
+
+def _torchvision(source: Source, key: str) -> Listing:
+    """One of torchvision's named sets, downloaded and checked by torchvision's own code."""
+    name, split = str(source.torchvision), source.split or "train"
+    if split not in TORCHVISION_SPLITS[name]:
+        raise UserError(f"{key}: {name} has no split {split!r}, only {', '.join(TORCHVISION_SPLITS[name])}.")
+    from torchvision import datasets
+
+    which: dict[str, Any] = {"split": split} if name in ("SVHN", "STL10") else {"train": split == "train"}
+    try:
+        dataset = getattr(datasets, name)(source.root, download=source.download, **which)
+    except Exception as error:  # network, checksum, archive and pickle errors have no common type
+        raise UserError(
+            f"{key}: {name} could not be {'downloaded to or ' if source.download else ''}read from {source.root} "
+            f"({error}). Without internet access put torchvision's archive there, or use a folder or parquet source."
+        ) from error
+    labels = np.asarray(dataset.targets if hasattr(dataset, "targets") else dataset.labels, dtype=np.int64)
+    classes = getattr(dataset, "classes", None) or [str(i) for i in range(10)]  # SVHN names none: the digits
+    images = _Pixels(dataset)
+    return _array_listing(f"{name}-{split}", images, labels, unique_names(classes))
+
+
+class _Pixels:
+    """The images of a torchvision set by index, without their labels."""
+
+    def __init__(self, dataset: Any) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.dataset[index][0]

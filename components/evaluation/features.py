@@ -1,0 +1,82 @@
+"""Features and likelihoods of every split, as the embed stage leaves them: all that evaluation knows of a model."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from components.errors import UserError
+from components.files import atomic_file
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """A folder of `<split>.features.npy` and, for variants with a likelihood, `<split>.bits_per_dim.npy`."""
+
+    folder: Path
+
+    @classmethod
+    def open(cls, folder: Path | str) -> "Embedded":
+        """Raises UserError where the folder is missing or holds no features."""
+        folder = Path(folder)
+        if not any(folder.glob("*.features.npy")):
+            raise UserError(
+                f"{folder}: no <split>.features.npy here. The embed stage writes them: run `dvc repro` first."
+            )
+        return cls(folder)
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Names of the embedded splits, in alphabetical order."""
+        return tuple(sorted(path.name.removesuffix(".features.npy") for path in self.folder.glob("*.features.npy")))
+
+    def features(self, split: str) -> np.ndarray:
+        """Features of a split, float32 (N, D), memory-mapped. Raises UserError where the split was not embedded."""
+        path = _features_path(self.folder, split)
+        if not path.exists():
+            raise UserError(
+                f"{path}: not found, the embedded splits are {', '.join(self.splits)}. "
+                "The embed stage writes one file a split: run it again."
+            )
+        return np.load(path, mmap_mode="r")
+
+    def bits_per_dim(self, split: str) -> np.ndarray | None:
+        """Negative log-likelihoods in bits per dimension, float64 (N,), or None for a variant without a likelihood."""
+        path = _bits_path(self.folder, split)
+        if not path.exists():
+            return None
+        bits = np.load(path)
+        if len(bits) != len(self.features(split)):
+            raise UserError(
+                f"{path}: {len(bits)} likelihoods for {len(self.features(split))} features. Run the embed stage again."
+            )
+        return bits
+
+
+def write_features(folder: Path | str, split: str, features: np.ndarray, bits_per_dim: np.ndarray | None) -> None:
+    """Write what `Embedded` reads: features (N, D) as float32, bits_per_dim (N,) as float64 or nothing.
+
+    Raises UserError where a value is NaN or infinite: every later number would be void.
+    """
+    folder = Path(folder)
+    for what, values in (("features", features), ("bits per dimension", bits_per_dim)):
+        if values is not None and not np.isfinite(values).all():
+            raise UserError(
+                f"{folder}: the {what} of split {split!r} hold NaN or infinite values. "
+                "The encoder's weights are broken or training diverged: train again with a lower learning rate."
+            )
+    with atomic_file(_features_path(folder, split)) as temporary, temporary.open("wb") as file:
+        np.save(file, np.asarray(features, np.float32))
+    if bits_per_dim is None:
+        _bits_path(folder, split).unlink(missing_ok=True)
+    else:
+        with atomic_file(_bits_path(folder, split)) as temporary, temporary.open("wb") as file:
+            np.save(file, np.asarray(bits_per_dim, np.float64))
+
+
+def _features_path(folder: Path, split: str) -> Path:
+    return folder / f"{split}.features.npy"
+
+
+def _bits_path(folder: Path, split: str) -> Path:
+    return folder / f"{split}.bits_per_dim.npy"

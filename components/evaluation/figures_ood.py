@@ -1,0 +1,104 @@
+"""Figures of the detectors: ROC curves and score histograms, one panel an OOD set."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from components.evaluation import figure_style as style
+from components.evaluation.ood_metrics import auroc, roc_curve
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# A detector keeps its line in every figure; solid lines read features, dashed the probe, dotted the likelihood.
+LINES = {
+    "mahalanobis": (style.BLUE, "-"),
+    "relative_mahalanobis": (style.SKY, "-"),
+    "knn": (style.GREEN, "-"),
+    "msp": (style.ORANGE, "--"),
+    "energy": (style.VERMILION, "--"),
+    "nll": (style.PURPLE, ":"),
+    "nll_complexity": (style.GREY, ":"),
+    "fused": (style.BLACK, "-"),
+}
+PANELS_A_ROW = 3
+
+
+def roc_curves(scores: Mapping[str, Mapping[str, np.ndarray]], distances: Mapping[str, str], path: Path | str) -> None:
+    """One panel an OOD set, one line a detector, its AUROC in the legend.
+
+    `scores`: detector → `test` and each OOD set → (N,); `distances`: OOD set → near or far.
+    """
+    with style.figure(path, *_size(len(distances), 4.3)) as canvas:
+        for name, axes in zip(distances, _panels(canvas, len(distances)), strict=True):
+            for detector in sorted(scores, key=lambda key: key == "fused"):  # the fused score is drawn last, on top
+                colour, dashes = LINES[detector]
+                axes.plot(
+                    *roc_curve(scores[detector]["test"], scores[detector][name]),
+                    color=colour,
+                    linestyle=dashes,
+                    linewidth=2.4 if detector == "fused" else 1.5,
+                    label=f"{auroc(scores[detector]['test'], scores[detector][name]):.3f}  {detector}",
+                )
+            axes.plot([0, 1], [0, 1], color="#BBBBBB", linewidth=0.8)
+            axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
+            axes.set_title(f"{name} ({distances[name]})")
+            axes.set_xlabel("in-distribution images flagged")
+            axes.set_ylabel("OOD images flagged")
+            axes.legend(
+                loc="upper center",
+                bbox_to_anchor=(0.45, -0.16),
+                ncols=2,
+                fontsize=7,
+                handlelength=1.6,
+                columnspacing=1,
+                title="AUROC",
+                title_fontsize=8,
+            )
+
+
+def score_histograms(
+    scores: Mapping[str, np.ndarray], threshold: float, distances: Mapping[str, str], path: Path | str
+) -> None:
+    """One detector's scores of the test images against each OOD set, with the threshold and the shares above it.
+
+    `scores`: `test` and each OOD set → (N,); `distances`: OOD set → near or far.
+    """
+    test = scores["test"]
+    with style.figure(path, *_size(len(distances), 3.0)) as canvas:
+        for name, axes in zip(distances, _panels(canvas, len(distances)), strict=True):
+            other = scores[name]
+            both = np.concatenate([test, other])
+            # far-OOD scores can be tens of times the usual ones, which would squeeze all else into one bar
+            logarithmic = both.min() > 0 and np.quantile(both, 0.99) > 8 * np.quantile(test, 0.9)
+            if logarithmic:
+                axes.set_xscale("log")
+            bins = (np.geomspace if logarithmic else np.linspace)(both.min(), both.max(), 41).tolist()
+            for values, colour, label in ((test, style.BLUE, "test"), (other, style.VERMILION, name)):
+                flagged = float((values > threshold).mean())
+                weights = np.full(len(values), 1 / len(values))
+                axes.hist(
+                    values, bins, weights=weights, color=colour, alpha=0.6, label=f"{label}: {flagged:.1%} flagged"
+                )
+            axes.axvline(threshold, color=style.BLACK, linestyle="--", linewidth=1.2, label="threshold")
+            axes.set_ylim(top=1.3 * axes.get_ylim()[1])  # room for the legend
+            axes.set_title(f"{name} ({distances[name]})")
+            axes.set_xlabel("score")
+            axes.set_ylabel("share of images")
+            axes.legend(loc="upper right", frameon=True, framealpha=0.9, edgecolor="none")
+
+
+def _size(panels: int, height: float) -> tuple[float, float]:
+    columns = min(panels, PANELS_A_ROW)
+    return 3.6 * columns + 0.4, height * -(-panels // columns) + 0.3
+
+
+def _panels(canvas: "Figure", panels: int) -> Sequence["Axes"]:
+    columns = min(panels, PANELS_A_ROW)
+    grid = canvas.subplots(-(-panels // columns), columns, squeeze=False).ravel()
+    for unused in grid[panels:]:
+        unused.set_visible(False)
+    return list(grid[:panels])

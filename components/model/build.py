@@ -1,0 +1,100 @@
+"""Build a model for a data set and variant; save and load its weights."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from components.data.augment import condition_size
+from components.errors import ConfigError, UserError
+from components.files import atomic_file
+from components.model.config import ModelConfig
+from components.model.gcrl import GCRL
+from components.objectives.config import VariantConfig
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """All that the weights' names and shapes depend on; stored beside them."""
+
+    model: ModelConfig
+    image_size: int
+    channels: int
+    colours: int
+    generative: bool
+    contrastive: bool
+    tell_decoder: bool
+
+    @classmethod
+    def of(cls, model: ModelConfig, variant: VariantConfig, image_size: int, palette: np.ndarray) -> "Architecture":
+        """The architecture of a variant on images of a size, in a palette (K, C)."""
+        if image_size % model.patch_size:
+            raise ConfigError(
+                f"model.patch_size: {model.patch_size} does not divide data.image_size ({image_size}). "
+                "Choose a patch size that does."
+            )
+        colours, channels = palette.shape
+        generative = variant.w_gen > 0
+        told = generative and variant.generative.tell_decoder
+        return cls(model, image_size, channels, colours, generative, variant.w_con > 0, told)
+
+
+def build(architecture: Architecture, palette: np.ndarray, seed: int) -> GCRL:
+    """A freshly initialised model; the same seed gives the same weights, whatever else the process has drawn."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return GCRL(
+            architecture.model,
+            architecture.image_size,
+            torch.from_numpy(np.ascontiguousarray(palette)),
+            generative=architecture.generative,
+            contrastive=architecture.contrastive,
+            condition_size=condition_size(architecture.channels) if architecture.tell_decoder else 0,
+        )
+
+
+def save_weights(path: Path, model: GCRL, architecture: Architecture) -> None:
+    """Write the model's weights and architecture as safetensors."""
+    weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    content = save(weights, metadata={"architecture": json.dumps(asdict(architecture))})
+    with atomic_file(path) as temporary:
+        temporary.write_bytes(content)  # save_file would hide a full disk's error
+
+
+def load_weights(path: Path, expected: Architecture | None = None) -> tuple[GCRL, Architecture]:
+    """Read a model in evaluation mode; refuse another architecture than `expected` and weights that are not finite."""
+    retrain = "Delete the file and run `dvc repro` to train again."
+    if not path.exists():
+        raise UserError(f"{path}: no model weights here. Run `dvc repro` first.")
+    try:
+        with safe_open(path, "pt") as file:
+            metadata: dict[str, Any] = file.metadata() or {}
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        found = json.loads(metadata["architecture"])
+        architecture = Architecture(**{**found, "model": ModelConfig(**found["model"])})
+        palette = (weights["tokenizer.palette"] * 255).round().to(torch.uint8).numpy()
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path}: not a weights file of this project ({error}). {retrain}") from error
+    if expected is not None and architecture != expected:
+        ours, theirs = _flat(expected), _flat(architecture)
+        different = [f"{k} is {theirs[k]}, expected {ours[k]}" for k in ours if ours[k] != theirs[k]]
+        raise UserError(f"{path}: weights of another architecture: {'; '.join(different)}. {retrain}")
+    broken = [name for name, value in weights.items() if not value.isfinite().all()]
+    if broken:
+        raise UserError(f"{path}: weights that are not finite numbers in {', '.join(broken[:3])}. {retrain}")
+    model = build(architecture, palette, seed=0)
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise UserError(f"{path}: weights do not fit their own description ({error}). {retrain}") from error
+    return model.eval(), architecture
+
+
+def _flat(architecture: Architecture) -> dict[str, Any]:
+    values = asdict(architecture)
+    return {**{f"model.{k}": v for k, v in values.pop("model").items()}, **values}

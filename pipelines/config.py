@@ -1,0 +1,166 @@
+"""params.yaml, read once and validated strictly: the only configuration of a run."""
+
+import difflib
+import json
+import re
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from components.data.config import AugmentationConfig, DataConfig
+from components.errors import ConfigError
+from components.evaluation.config import OodConfig, ProbeConfig
+from components.export.config import ExportConfig
+from components.model.config import ModelConfig
+from components.objectives.config import VariantConfig
+from components.training.config import TrainingConfig
+from pipelines.comparison import COLUMNS
+from pipelines.paths import RESERVED
+
+PARAMS = Path("params.yaml")
+
+
+@dataclass(frozen=True)
+class GateConfig:
+    """When the best variant may become champion. Names are columns of the comparison table, all higher-is-better."""
+
+    score: tuple[str, ...] = ("linear_accuracy", "near_ood_auroc", "far_ood_auroc")  # ranked by their mean
+    minimum: dict[str, float] | None = None  # the best variant must reach each of these
+
+    def __post_init__(self) -> None:
+        if not self.score:
+            raise ValueError("score must name at least one column of the comparison table")
+
+
+@dataclass(frozen=True)
+class TrackingConfig:
+    """Names under which MLflow shows the runs and the registered model."""
+
+    experiment: str = "gcrl"
+    registered_model: str = "gcrl"
+
+
+class Params(BaseModel):
+    """One complete params.yaml."""
+
+    # strict: "3" is no integer and 1 no boolean; nested dataclasses inherit all of this
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    seed: int = Field(ge=0, lt=2**32)  # what NumPy and scikit-learn take
+    data: DataConfig
+    model: ModelConfig
+    augmentation: AugmentationConfig
+    training: TrainingConfig
+    variants: dict[str, VariantConfig]
+    probe: ProbeConfig
+    ood: OodConfig
+    export: ExportConfig
+    gate: GateConfig
+    tracking: TrackingConfig
+
+    def variant(self, name: str) -> VariantConfig:
+        """The variant of this name."""
+        if name not in self.variants:
+            known = ", ".join(self.variants)
+            raise ConfigError(f"unknown variant {name!r}{_nearest(name, self.variants)}. {PARAMS} has: {known}.")
+        return self.variants[name]
+
+
+def load_params(path: Path = PARAMS) -> Params:
+    """Read and validate a params file.
+
+    Raises:
+        ConfigError: the file is missing, no YAML, or holds an unknown key, a wrong type or an impossible combination.
+    """
+    if not path.is_file():
+        raise ConfigError(
+            f"{path}: not found. Run from the project's root, or copy a preset there: cp presets/digits-cpu.yaml {path}"
+        )
+    try:
+        raw = YAML(typ="safe").load(path)
+    except YAMLError as error:
+        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path}: expected a mapping of sections, found {type(raw).__name__}.")
+    try:
+        # as JSON, because strict mode takes JSON arrays for tuples but not Python lists
+        params = Params.model_validate_json(json.dumps(raw, default=str))
+    except ValidationError as error:
+        raise ConfigError("\n".join(f"{path}: {line}" for line in _explain(error))) from error
+    _check_combinations(path, params)
+    return params
+
+
+def _check_combinations(path: Path, params: Params) -> None:
+    if params.data.image_size % params.model.patch_size:
+        raise ConfigError(
+            f"{path}: model.patch_size: {params.model.patch_size} does not divide data.image_size "
+            f"({params.data.image_size})."
+        )
+    if not params.variants:
+        raise ConfigError(f"{path}: variants: expected at least one variant, found none.")
+    for name in params.variants:
+        if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name) or name in RESERVED:
+            raise ConfigError(
+                f"{path}: variants.{name}: a variant's name is a folder's name: lower-case letters, digits, - and _; "
+                f"taken are {', '.join(RESERVED)}."
+            )
+    if not params.data.ood:
+        raise ConfigError(f"{path}: data.ood: expected at least one OOD set: the ood_score is reported on them.")
+    known = [c.name for c in COLUMNS if c.higher_is_better]
+    for key in ("score", "minimum"):
+        for column in getattr(params.gate, key) or ():
+            if column not in known:
+                raise ConfigError(
+                    f"{path}: gate.{key}: unknown column {column!r}{_nearest(column, known)}. "
+                    f"Known: {', '.join(known)}."
+                )
+
+
+def _explain(error: ValidationError) -> list[str]:
+    lines = []
+    for item in error.errors(include_url=False):
+        key = ".".join(str(part) for part in item["loc"]) or "(top level)"
+        if item["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+            known = _keys_at(item["loc"][:-1])
+            lines.append(f"{key}: unknown key{_nearest(str(item['loc'][-1]), known)}. Known keys: {', '.join(known)}.")
+        elif item["type"] in ("missing", "missing_argument"):
+            lines.append(f"{key}: missing; this key is required.")
+        elif item["type"] == "value_error":
+            lines.append(f"{key}: {item['ctx']['error']}.")
+        elif item["type"] == "literal_error":
+            given, expected = item["input"], item["ctx"]["expected"]
+            nearest = _nearest(str(given), re.findall(r"'([^']*)'", expected))
+            lines.append(f"{key}: unknown value {given!r}{nearest}. Expected {expected}.")
+        else:
+            lines.append(f"{key}: {item['msg'][0].lower()}{item['msg'][1:]}, found {item['input']!r}.")
+    return lines
+
+
+def _nearest(word: str, known: Any) -> str:
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f", did you mean {close[0]!r}" if close else ""
+
+
+def _keys_at(location: tuple[int | str, ...]) -> list[str]:
+    """The keys that the section at a location may hold."""
+    kind: Any = Params
+    for part in location:
+        if kind is Params:
+            kind = Params.model_fields[str(part)].annotation
+        elif is_dataclass(kind) and str(part) in {f.name for f in fields(kind)}:
+            kind = next(f.type for f in fields(kind) if f.name == part)
+        elif get_args(kind):  # a dict's values
+            kind = get_args(kind)[-1]
+        if candidates := [a for a in get_args(kind) if is_dataclass(a)]:
+            kind = candidates[0] if type(None) in get_args(kind) else kind  # an optional section
+    return list(Params.model_fields) if kind is Params else [f.name for f in fields(kind)] if is_dataclass(kind) else []
+
+
+def as_json(value: Any) -> Any:
+    """A configuration section as plain JSON values."""
+    return TypeAdapter(type(value)).dump_python(value, mode="json")

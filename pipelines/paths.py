@@ -1,0 +1,18 @@
+"""Where the stages of a run keep their files; dvc.yaml names the same places."""
+
+from pathlib import Path
+
+PREPARED = Path("data/prepared")
+VALIDATION = Path("data/validation")
+OUTPUTS = Path("outputs")
+SCRATCH = Path(".scratch")  # resume files; outside DVC's outputs, which DVC deletes before a stage runs
+
+
+RESERVED = ("prepare", "validate", "floor", "reports", "compare")  # folders under outputs/ that are no variant's
+
+
+def stage_folder(stage: str, variant: str | None = None) -> Path:
+    """Folder of a stage's results. Reports lie side by side, so that `compare` depends on all of them at once."""
+    if stage == "report" and variant:
+        return OUTPUTS / "reports" / variant
+    return OUTPUTS / variant / stage if variant else OUTPUTS / stage

@@ -1,0 +1,47 @@
+"""`python -m pipelines.stages NAME [--variant V]`: run one stage. DVC calls it; it runs on its own just as well."""
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from components.errors import ConfigError, UserError
+from pipelines.config import load_params
+
+ONCE = ("prepare", "validate", "floor", "compare")
+PER_VARIANT = ("pretrain", "embed", "probe", "ood", "export", "report")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a stage; returns the exit code: 0, 1 for a user's mistake, 2 for one in the configuration or the command."""
+    parser = argparse.ArgumentParser(prog="python -m pipelines.stages", description=__doc__)
+    parser.add_argument("stage", choices=[*ONCE, *PER_VARIANT, "check"], help="`check` only validates params.yaml")
+    parser.add_argument("--variant", help="name of a variant in params.yaml")
+    options = parser.parse_args(arguments)
+    if (options.variant is None) == (options.stage in PER_VARIANT):
+        parser.error(f"stage {options.stage} {'needs' if options.variant is None else 'takes no'} --variant")
+    try:
+        params = load_params()
+        if options.variant is not None:
+            params.variant(options.variant)
+        if options.stage == "check":
+            return 0
+        # The stage is imported only now: a mistake in params.yaml is told without waiting for torch.
+        stage = importlib.import_module(f"pipelines.stages.{options.stage}")
+        stage.run(params, *([options.variant] if options.variant else []))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2 if isinstance(error, ConfigError) else 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Everything is written and closed; the interpreter's tear-down of torch and MLflow would take another second.
+    os._exit(code)

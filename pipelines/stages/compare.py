@@ -1,0 +1,92 @@
+"""compare: rank the variants in one table and one figure, and let the gate decide about the champion."""
+
+import csv
+import shutil
+from pathlib import Path
+
+from components.data.prepared import Prepared
+from components.evaluation.figures_comparison import comparison_figure
+from components.files import atomic_file, write_json
+from pipelines.comparison import COLUMNS, Row, markdown, score, unmet
+from pipelines.config import Params
+from pipelines.paths import PREPARED, stage_folder
+from pipelines.stages.results import metrics_of, record_of
+from pipelines.stages.tracked import log_data, tracked
+from pipelines.tracking import deliver, promotion_result
+
+
+def run(params: Params) -> None:
+    """Write outputs/compare, deliver what is left to MLflow, and say what happened to the champion."""
+    with tracked(params, "compare", settings={"gate": params.gate, "variants": list(params.variants)}) as stage:
+        prepared = Prepared.open(PREPARED)
+        log_data(stage, prepared, {"test": "comparison"})
+        found = {name: metrics_of("report", name) for name in params.variants}
+        rows: dict[str, Row] = {name: {c.name: m.get(c.name) for c in COLUMNS} for name, m in found.items()}
+        scores = {name: score(row, params.gate.score) for name, row in rows.items()}
+        best = max(scores, key=lambda name: scores[name])
+        failed = unmet(rows[best], params.gate.minimum)
+        gate = "; ".join(failed) or "every condition is met"
+        with stage.folder() as out:
+            table = markdown(rows, scores)
+            (out.path / "comparison.md").write_text(_page(params, table, best, failed))
+            numbers = {name: {k: v for k, v in row.items() if v is not None} for name, row in rows.items()}
+            write_json(out.path / "metrics.json", numbers)
+            _gather("curves.csv", ("step", "nll_nats_per_token", "contrastive_loss"), params, out.path)
+            _gather("roc.csv", ("false_positive_rate", "mean"), params, out.path)
+            shutil.copyfile(stage_folder("report", best) / "confusion.csv", out.path / "confusion.csv")
+            comparison_figure(
+                {c.title: {name: row[c.name] for name, row in rows.items()} for c in COLUMNS},
+                {c.title for c in COLUMNS if c.higher_is_better},
+                out.path / "comparison.png",
+            )
+            out.metrics = {f"{name}/{key}": value for name, row in numbers.items() for key, value in row.items()}
+            out.constants = {"score": list(params.gate.score), "best": best, "gate": gate}
+        stage.journal.artifact(stage_folder("compare") / "comparison.md")
+        stage.journal.tags({"best": best, "gate": gate})
+        stage.journal.promote(
+            params.tracking.registered_model,
+            model_run_key=record_of("report", best)["run_key"],
+            score=scores[best],
+            score_name=" + ".join(params.gate.score),
+            gate_passed=not failed,
+            gate=gate,
+            data_fingerprint=prepared.fingerprint(),
+        )
+        key = stage.journal.key
+    deliver()
+    promotion = promotion_result(key)
+    if promotion is None:
+        print("The champion is decided once MLflow can be reached: run `make sync`.")
+    else:
+        verb = "is now" if promotion["moved"] else "stays"
+        print(f"Champion of {promotion['registered_name']} {verb} version {promotion['champion']}: {promotion['reason']}.")
+
+
+def _page(params: Params, table: str, best: str, failed: list[str]) -> str:
+    floor = metrics_of("floor")
+    folder = stage_folder("export", best)
+    gate = "passed" if not failed else "failed: " + "; ".join(failed)
+    return f"""# Comparison
+
+{table}
+score: mean of {", ".join(params.gate.score)}. Bold: best of its column. AUROC and FPR@95 are those of the fused score.
+Floor (linear probe, k-NN): raw pixels {floor["raw_pixels/linear_accuracy"]:.1%}, {floor["raw_pixels/knn_accuracy"]:.1%};
+untrained encoder {floor["random_encoder/linear_accuracy"]:.1%}, {floor["random_encoder/knn_accuracy"]:.1%}.
+
+Best: **{best}**; gate {gate}.
+
+- ONNX model and its card: {folder}/model.onnx, {folder}/card.md
+- figures: {stage_folder("compare")}/comparison.png, outputs/VARIANT/{{pretrain,probe,ood}}/*.png
+- data: data/validation/summary.md
+- runs, charts and the registry in MLflow: `make ui`
+"""
+
+
+def _gather(name: str, columns: tuple[str, ...], params: Params, out: Path) -> None:
+    """One long table of every variant's, with a column `variant`: what `dvc plots` draws a line a variant from."""
+    with atomic_file(out / name) as temporary, temporary.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["variant", *columns])
+        for variant in params.variants:
+            with (stage_folder("report", variant) / name).open(newline="") as source:
+                writer.writerows([variant, *(row.get(c, "") for c in columns)] for row in csv.DictReader(source))

@@ -1,0 +1,25 @@
+"""embed: features and likelihood of every split, once."""
+
+from functools import partial
+
+from tqdm import tqdm
+
+from components.data.prepared import Prepared
+from components.evaluation.embed import embed
+from components.model.build import Architecture, load_weights
+from components.training.device import choose_device
+from pipelines.config import Params
+from pipelines.paths import PREPARED, stage_folder
+from pipelines.stages.tracked import log_data, tracked
+
+
+def run(params: Params, variant: str) -> None:
+    """Write outputs/V/embed."""
+    with tracked(params, "embed", variant) as stage:
+        prepared = Prepared.open(PREPARED)
+        log_data(stage, prepared, dict.fromkeys(prepared.splits, "embedding"))
+        expected = Architecture.of(params.model, params.variant(variant), prepared.image_size, prepared.palette)
+        model, _ = load_weights(stage_folder("pretrain", variant) / "model.safetensors", expected)
+        with stage.folder() as out:
+            out.metrics = embed(model, prepared, out.path, choose_device(params.training), progress=partial(tqdm, delay=1))
+            out.constants = {"data_fingerprint": prepared.fingerprint(), "feature_size": params.model.width}

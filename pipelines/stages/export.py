@@ -1,0 +1,63 @@
+"""export: one ONNX file, checked against PyTorch on the whole test split, with its model card."""
+
+import numpy as np
+
+from components.data.prepared import Prepared
+from components.evaluation.fused import Fused
+from components.evaluation.probes import LinearProbe
+from components.export.card import model_card
+from components.export.graph import Shipped, export_onnx
+from components.export.parity import check_parity, time_inference
+from components.files import read_json
+from components.model.build import Architecture, load_weights
+from pipelines.config import Params
+from pipelines.paths import PREPARED, stage_folder
+from pipelines.stages.results import constants_of, metrics_of
+from pipelines.stages.tracked import log_data, tracked
+
+
+def run(params: Params, variant_name: str) -> None:
+    """Write outputs/V/export."""
+    variant = params.variant(variant_name)
+    with tracked(params, "export", variant_name, {"export": params.export}) as stage:
+        prepared = Prepared.open(PREPARED)
+        log_data(stage, prepared, {"test": "parity"})
+        expected = Architecture.of(params.model, variant, prepared.image_size, prepared.palette)
+        model, _ = load_weights(stage_folder("pretrain", variant_name) / "model.safetensors", expected)
+        probe = LinearProbe.load(stage_folder("probe", variant_name) / "probe.npz")
+        fused = Fused.load(stage_folder("ood", variant_name) / "fused.npz")
+        threshold = read_json(stage_folder("ood", variant_name) / "thresholds.json")["fused"]
+        module = Shipped(model, probe, fused, threshold)
+        test = prepared.images("test")
+        with stage.folder() as out:
+            path = out.path / "model.onnx"
+            export_onnx(module, prepared.image_size, prepared.channels, path, params.export.opset)
+            out.metrics = {
+                **check_parity(module, path, test, params.export),
+                **time_inference(module, path, test),
+                "onnx_megabytes": path.stat().st_size / 1e6,
+            }
+            out.constants = {
+                "tolerance": params.export.tolerance,
+                "batch_sizes": list(params.export.batch_sizes),
+                "opset": params.export.opset,
+                "data_fingerprint": prepared.fingerprint(),
+            }
+            np.save(out.path / "example.npy", np.array(test[:2]))
+            stages = {name: metrics_of(name, variant_name) for name in ("embed", "probe", "ood")} | {"export": out.metrics}
+            objective = [f"{variant.w_gen:g} · {variant.generative.name}"] * (variant.w_gen > 0)
+            objective += [f"{variant.w_con:g} · {variant.contrastive.name}"] * (variant.w_con > 0)
+            facts = {
+                "feature_size": params.model.width,
+                "false_alarm_rate": params.ood.false_alarm_rate,
+                "parameters": constants_of("pretrain", variant_name)["parameters"],
+                "steps": params.training.steps,
+                "batch_size": params.training.batch_size,
+                "seed": params.seed,
+                "data_fingerprint": prepared.fingerprint(),
+                "objective": " + ".join(objective),
+            }
+            shape = (prepared.image_size, prepared.image_size, prepared.channels)
+            card = model_card(variant_name, prepared.classes, shape, stages, threshold, facts)
+            (out.path / "card.md").write_text(card)
+        stage.journal.artifact(stage_folder("export", variant_name) / "card.md")

@@ -1,0 +1,34 @@
+"""floor: the same probes on raw pixels and on a randomly initialised encoder, which every result stands on."""
+
+from components.data.prepared import Prepared
+from components.evaluation.probes import Labelled, run_probes
+from components.model.build import Architecture, build
+from components.model.encode import encode_images
+from components.objectives.config import VariantConfig
+from components.training.device import choose_device
+from pipelines.config import Params
+from pipelines.paths import PREPARED
+from pipelines.stages.tracked import log_data, tracked
+
+
+def run(params: Params) -> None:
+    """Write outputs/floor."""
+    with tracked(params, "floor", settings={"model": params.model, "probe": params.probe}) as stage:
+        prepared = Prepared.open(PREPARED)
+        log_data(stage, prepared, {"train": "probe fitting", "val": "model selection", "test": "test"})
+        encoder_only = VariantConfig(w_gen=0, w_con=1)
+        architecture = Architecture.of(params.model, encoder_only, prepared.image_size, prepared.palette)
+        untrained = build(architecture, prepared.palette, params.seed).eval()
+        device = choose_device(params.training)
+        pixels, random = [], []
+        for split in ("train", "val", "test"):
+            images, labels = prepared.images(split), prepared.labels(split)
+            pixels.append(Labelled(images.reshape(len(images), -1) / 255, labels))
+            features, _ = encode_images(untrained.to(device), images, device)
+            random.append(Labelled(features.numpy(), labels))
+        with stage.folder() as out:
+            for name, (train, val, test) in (("raw_pixels", pixels), ("random_encoder", random)):
+                result = run_probes(train, val, test, params.probe, params.seed)
+                out.metrics |= {f"{name}/{metric}": value for metric, value in result.metrics.items()}
+                out.constants = result.constants
+            out.constants["data_fingerprint"] = prepared.fingerprint()

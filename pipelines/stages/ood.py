@@ -1,0 +1,53 @@
+"""ood: detectors fitted on in-distribution data, thresholds from validation, measured on test and the OOD sets."""
+
+import numpy as np
+
+from components.data.prepared import Prepared
+from components.evaluation import figures_ood, plot_data
+from components.evaluation.detectors import Batch, InDistribution
+from components.evaluation.features import Embedded
+from components.evaluation.ood import run_detectors
+from components.evaluation.probes import Labelled, LinearProbe
+from components.files import write_json
+from pipelines.config import Params
+from pipelines.paths import PREPARED, stage_folder
+from pipelines.stages.tracked import log_data, tracked
+
+
+def run(params: Params, variant: str) -> None:
+    """Write outputs/V/ood."""
+    with tracked(params, "ood", variant, {"ood": params.ood}) as stage:
+        prepared = Prepared.open(PREPARED)
+        sets = {name: f"ood-{name}" for name in prepared.ood}
+        contexts = {"train": "detector fitting", "val": "thresholds", "test": "test"}
+        log_data(stage, prepared, contexts | dict.fromkeys(sets.values(), "OOD test"))
+        embedded = Embedded.open(stage_folder("embed", variant))
+
+        def batch(split: str) -> Batch:
+            return Batch(embedded.features(split), prepared.images(split), embedded.bits_per_dim(split))
+
+        train = Labelled(embedded.features("train"), prepared.labels("train"))
+        probe = LinearProbe.load(stage_folder("probe", variant) / "probe.npz")
+        result = run_detectors(
+            InDistribution(train, batch("val"), probe),
+            batch("test"),
+            {name: batch(split) for name, split in sets.items()},
+            prepared.ood,
+            params.ood,
+            params.seed,
+        )
+        with stage.folder() as out:
+            out.metrics = result.metrics
+            out.constants = {**result.constants, "data_fingerprint": prepared.fingerprint()}
+            result.fused.save(out.path / "fused.npz")
+            write_json(out.path / "thresholds.json", result.thresholds)
+            write_json(out.path / "left_out.json", result.left_out)
+            for detector, scores in result.scores.items():
+                for split, values in scores.items():
+                    np.save(out.path / f"{detector}.{split}.scores.npy", values)
+            fused = result.scores["fused"]
+            plot_data.write_roc(out.path / "roc.csv", fused, list(sets))
+            figures_ood.roc_curves(result.scores, prepared.ood, out.path / "roc.png")
+            figures_ood.score_histograms(fused, result.thresholds["fused"], prepared.ood, out.path / "scores.png")
+        for name, reason in result.left_out.items():
+            print(f"detector {name} left out: {reason}")

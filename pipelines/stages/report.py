@@ -1,0 +1,63 @@
+"""report: one MLflow run a model, with every number, figure, setting and data set, its stages' runs nested under it."""
+
+import shutil
+from datetime import UTC, datetime
+
+from components.data.prepared import Prepared
+from pipelines.comparison import row, score
+from pipelines.config import Params
+from pipelines.invocation import started
+from pipelines.paths import PREPARED, stage_folder
+from pipelines.stages.results import metrics_of, record_of
+from pipelines.stages.tracked import log_data, tracked
+from pipelines.tracking import deliver
+
+GATHERED = (("pretrain", "curves.csv"), ("ood", "roc.csv"), ("probe", "confusion.csv"))  # for the comparison
+SHARED = ("prepare", "validate", "floor")
+STAGES = ("pretrain", "embed", "probe", "ood", "export")
+
+
+def run(params: Params, variant: str) -> None:
+    """Write outputs/reports/V with all that the comparison needs, and deliver the journals of all stages so far to MLflow."""
+    sections = ("data", "model", "augmentation", "training", "probe", "ood", "export")
+    settings = {"variant": params.variant(variant), **{name: getattr(params, name) for name in sections}}
+    with tracked(params, "report", variant, settings) as stage:
+        prepared = Prepared.open(PREPARED)
+        journal = stage.journal
+        journal.tags({"mlflow.runName": f"{variant} {datetime.now(UTC):%Y-%m-%d %H:%M}", "kind": "model"})
+        log_data(stage, prepared, dict.fromkeys(prepared.splits, "model"))
+        metrics = {name: metrics_of(name, variant) for name in STAGES}
+        values = row(metrics)
+        with stage.folder() as out:
+            # the few that matter first under plain names, then everything under its stage's name
+            out.metrics = {name: value for name, value in values.items() if value is not None}
+            out.metrics["score"] = score(values, params.gate.score)
+            for name, numbers in metrics.items():
+                journal.metrics({f"{name}/{key}": value for key, value in numbers.items()})
+            for name, numbers in {name: metrics_of(name) for name in SHARED}.items():
+                journal.metrics({f"{name}/{key}": value for key, value in numbers.items()})
+            records = {name: record_of(name, variant) for name in STAGES} | {name: record_of(name) for name in SHARED}
+            cached = [name for name, record in records.items() if record["finished"] < started()]
+            journal.tags({f"stage.{name}": "cached" if name in cached else "run" for name in records})
+            journal.nest([record["run_key"] for record in records.values()])
+            for name in STAGES:
+                for figure in sorted(stage_folder(name, variant).glob("*.png")):
+                    journal.artifact(figure, folder=f"figures/{name}")
+            export = stage_folder("export", variant)
+            journal.model(
+                export / "model.onnx",
+                name="model",
+                registered_name=params.tracking.registered_model,
+                tags={
+                    "variant": variant,
+                    "data_fingerprint": prepared.fingerprint(),
+                    "score": f"{out.metrics['score']:.6f}",
+                    **{name: f"{value:.6g}" for name, value in values.items() if value is not None},
+                },
+                description=(export / "card.md").read_text(),
+                input_example=export / "example.npy",
+            )
+            for name, file in GATHERED:
+                shutil.copyfile(stage_folder(name, variant) / file, out.path / file)
+            out.constants = {"score": list(params.gate.score), "cached_stages": cached, "seed": params.seed}
+    deliver()

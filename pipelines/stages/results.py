@@ -1,0 +1,22 @@
+"""Reading what earlier stages left."""
+
+from typing import Any
+
+from components.files import read_json
+from pipelines.paths import stage_folder
+from pipelines.stages.tracked import RECORD, RESULTS
+
+
+def metrics_of(stage: str, variant: str | None = None) -> dict[str, float]:
+    """The numbers of a stage."""
+    return dict(read_json(stage_folder(stage, variant) / RESULTS)["metrics"])
+
+
+def constants_of(stage: str, variant: str | None = None) -> dict[str, Any]:
+    """The constants that a stage's numbers depend on."""
+    return dict(read_json(stage_folder(stage, variant) / RESULTS)["constants"])
+
+
+def record_of(stage: str, variant: str | None = None) -> dict[str, Any]:
+    """When a stage ran, and under which journal."""
+    return dict(read_json(stage_folder(stage, variant) / RECORD))

@@ -1,0 +1,236 @@
+"""The write side of tracking: one run's journal, an append-only folder on disk. Imports nothing heavy.
+
+    .tracking/journals/<run key>/events.jsonl    one JSON object a line; the first is `start`, the last `finish`
+    .tracking/journals/<run key>/artifacts/      copies of the files that events name
+
+A run key sorts by time: `20261122T093000.123-pretrain-hybrid-1f2e3d4c`. The writer holds a lock on events.jsonl for as
+long as it lives (the kernel drops it however the process ends): so a sender tells a running stage from a killed one.
+"""
+
+import fcntl
+import json
+import os
+import re
+import shutil
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self, SupportsFloat
+
+from components.errors import UserError
+from components.files import atomic_file
+from pipelines.tracking.provenance import provenance
+
+Status = Literal["FINISHED", "FAILED", "KILLED"]
+
+EVENTS = "events.jsonl"
+MAX_KEY, MAX_PARAM, MAX_TAG = 250, 6000, 8000  # characters that MLflow accepts
+
+
+def tracking_folder() -> Path:
+    """`.tracking` of the project. DVC_ROOT names the project even where DVC runs a stage in a throw-away copy of it."""
+    return Path(os.environ.get("DVC_ROOT", ".")).resolve() / ".tracking"
+
+
+class Journal:
+    """One MLflow run in the making. Methods only append to disk; they are cheap and may be called from any thread.
+
+    As a context manager it finishes the run: FINISHED, or FAILED with the exception's message in the tag `error`.
+    """
+
+    def __init__(self, key: str, folder: Path, descriptor: int) -> None:
+        self.key = key
+        self.folder = folder
+        self._descriptor = descriptor
+        self._lock = threading.Lock()
+        self._artifacts = 0
+        self._finished = False
+
+    @classmethod
+    def start(
+        cls,
+        stage: str,
+        variant: str | None = None,
+        name: str | None = None,
+        params: Mapping[str, Any] | None = None,
+        tags: Mapping[str, Any] | None = None,
+        experiment: str = "gcrl",
+        root: Path | None = None,
+    ) -> Self:
+        """Begin a run; where it came from (commit, DVC stage, versions, hardware) is recorded with it."""
+        label = f"{stage}-{variant}" if variant else stage
+        now = datetime.now(UTC)
+        key = f"{now:%Y%m%dT%H%M%S}.{now.microsecond // 1000:03d}-{_path_name(label)}-{uuid.uuid4().hex[:8]}"
+        journals = (root or tracking_folder()) / "journals"
+        journals.mkdir(parents=True, exist_ok=True)
+        # The folder gets its name once it is locked and has its first line: no sender ever sees it without them.
+        temporary = Path(tempfile.mkdtemp(dir=journals, prefix=".new-"))
+        descriptor = os.open(temporary / EVENTS, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        journal = cls(key, journals / key, descriptor)
+        try:
+            journal._write(
+                "start",
+                key=key,
+                name=name or label,
+                experiment=experiment,
+                params=dict(_flat(params or {})),
+                tags=_texts(
+                    {"stage": stage, **({"variant": variant} if variant else {}), **provenance(), **(tags or {})}
+                ),
+            )
+        except BaseException:
+            os.close(descriptor)
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+        temporary.chmod(0o755)
+        temporary.rename(journal.folder)
+        return journal
+
+    def metrics(self, values: Mapping[str, SupportsFloat], step: int | None = None) -> None:
+        """Numbers at a training step, or without one."""
+        self._write("metrics", values={_name(k): float(v) for k, v in values.items()}, step=step or 0)
+
+    def params(self, values: Mapping[str, Any]) -> None:
+        """Settings; nested mappings become dotted names. MLflow keeps the first value of a name."""
+        self._write("params", params=dict(_flat(values)))
+
+    def tags(self, values: Mapping[str, Any]) -> None:
+        """Texts that can be searched for and overwritten."""
+        self._write("tags", tags=_texts(values))
+
+    def dataset(
+        self,
+        name: str,
+        fingerprint: str,
+        source: str,
+        profile: Mapping[str, Any] | None = None,
+        context: str | None = None,
+    ) -> None:
+        """A data set that the run used: `fingerprint` identifies its content, `profile` describes it (num_rows …)."""
+        self._write(
+            "dataset", name=name, digest=fingerprint[:36], source=source, profile=dict(profile or {}), context=context
+        )
+
+    def artifact(self, path: Path | str, folder: str | None = None) -> None:
+        """Keep a copy of a file (or of a folder with all in it), shown under `folder` of the run's artifacts."""
+        self._write("artifact", path=self._keep(path), folder=folder)
+
+    def model(
+        self,
+        onnx_path: Path | str,
+        name: str,
+        registered_name: str | None = None,
+        tags: Mapping[str, Any] | None = None,
+        description: str = "",
+        input_example: Path | str | None = None,
+    ) -> None:
+        """An ONNX model (with a `.npy` input example); with `registered_name`, also a version in the model registry."""
+        self._write(
+            "model",
+            path=self._keep(onnx_path),
+            name=name,
+            registered_name=registered_name,
+            tags=_texts(tags or {}),
+            description=description,
+            input_example=self._keep(input_example) if input_example is not None else None,
+        )
+
+    def nest(self, child_run_keys: Sequence[str]) -> None:
+        """Show these runs under this one. A run already under another stays there and is linked by a tag."""
+        self._write("nest", children=list(child_run_keys))
+
+    def promote(
+        self,
+        registered_name: str,
+        model_run_key: str,
+        score: float,
+        score_name: str,
+        gate_passed: bool,
+        gate: str,
+        data_fingerprint: str,
+    ) -> None:
+        """Propose the version registered by the run `model_run_key`: see `pipelines.tracking.registry.promote`."""
+        self._write(
+            "promote",
+            registered_name=registered_name,
+            model_run_key=model_run_key,
+            score=float(score),
+            score_name=score_name,
+            gate_passed=bool(gate_passed),
+            gate=gate,
+            data_fingerprint=data_fingerprint,
+        )
+
+    def finish(self, status: Status = "FINISHED") -> None:
+        """End the run; a second call does nothing."""
+        if self._finished:
+            return
+        self._write("finish", status=status)
+        self._finished = True
+        os.close(self._descriptor)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None or (isinstance(error, SystemExit) and not error.code):
+            self.finish()
+            return
+        self.tags({"error": f"{type(error).__name__}: {error}"})
+        self.finish("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+
+    def _keep(self, path: Path | str) -> str:
+        """Copy a file or folder into the journal; its place relative to the journal."""
+        path = Path(path)
+        with self._lock:
+            self._artifacts += 1
+            place = Path("artifacts") / str(self._artifacts) / path.name
+        if path.is_dir():
+            shutil.copytree(path, self.folder / place)
+        else:
+            with atomic_file(self.folder / place) as temporary:
+                shutil.copyfile(path, temporary)
+        return str(place)
+
+    def _write(self, event: str, **fields: Any) -> None:
+        line = json.dumps({"event": event, "time": time.time_ns() // 1_000_000, **fields}, separators=(",", ":")) + "\n"
+        with self._lock:
+            if self._finished:
+                raise RuntimeError(f"journal {self.key} is finished: `{event}` came too late")
+            size = os.fstat(self._descriptor).st_size
+            try:
+                data = line.encode()
+                if os.write(self._descriptor, data) < len(data):
+                    raise OSError("the disk is full")
+            except OSError as error:
+                os.ftruncate(self._descriptor, size)  # half a line would spoil the next one
+                raise UserError(f"{self.folder / EVENTS}: could not be written ({error}). Free some space.") from error
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield _name(f"{prefix}{key}"), str(value)[:MAX_PARAM]
+
+
+def _texts(values: Mapping[str, Any]) -> dict[str, str]:
+    return {_name(key): str(value)[:MAX_TAG] for key, value in values.items()}
+
+
+def _name(key: str) -> str:
+    """A metric, parameter or tag name with nothing in it that MLflow refuses."""
+    return re.sub(r"[^\w/.\- :]", "_", key)[:MAX_KEY]
+
+
+def _path_name(label: str) -> str:
+    return re.sub(r"[^\w.-]", "_", label)

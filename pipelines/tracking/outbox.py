@@ -1,0 +1,123 @@
+"""The read side of tracking on disk: which journals wait, what is in them, how far each was delivered."""
+
+import fcntl
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from components.files import write_json
+from pipelines.tracking.journal import EVENTS
+
+CURSOR = "cursor.json"
+NEWBORN_SECONDS = 600  # a journal that is being created takes milliseconds
+
+
+@dataclass(frozen=True)
+class Event:
+    """One line of a journal; `end` is the offset of the byte after it."""
+
+    kind: str
+    time: int  # milliseconds since 1970
+    fields: dict[str, Any]
+    end: int
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """How far a journal was delivered, and to which run of which tracking server."""
+
+    uri: str
+    run_id: str
+    offset: int = 0
+
+
+def waiting(root: Path) -> list[str]:
+    """Keys of the journals on disk, oldest first."""
+    journals = root / "journals"
+    if not journals.is_dir():
+        return []
+    return sorted(folder.name for folder in journals.iterdir() if (folder / EVENTS).exists() and folder.name[0] != ".")
+
+
+def read_events(folder: Path, offset: int = 0) -> list[Event]:
+    """Events from `offset` on. A last line without its end (its writer was killed, or is at it) is left out."""
+    with (folder / EVENTS).open("rb") as file:
+        file.seek(offset)
+        lines = file.read().splitlines(keepends=True)
+    events = []
+    for line in lines:
+        offset += len(line)
+        if line.endswith(b"\n"):
+            fields = json.loads(line)
+            events.append(Event(fields.pop("event"), fields.pop("time"), fields, offset))
+    return events
+
+
+def is_written(folder: Path) -> bool:
+    """Whether the process that writes this journal is alive and has not finished it."""
+    with (folder / EVENTS).open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        return False
+
+
+def load_cursor(folder: Path, uri: str) -> Cursor | None:
+    """Where the delivery to this server stands; None where it has not begun (or went to another server)."""
+    path = folder / CURSOR
+    cursor = Cursor(**json.loads(path.read_text())) if path.exists() else None
+    return cursor if cursor and cursor.uri == uri else None
+
+
+def save_cursor(folder: Path, cursor: Cursor) -> None:
+    write_json(folder / CURSOR, asdict(cursor))
+
+
+def last_written(folder: Path) -> int:
+    """When the journal last grew, in milliseconds since 1970."""
+    return (folder / EVENTS).stat().st_mtime_ns // 1_000_000
+
+
+@contextmanager
+def delivering(folder: Path, wait: float) -> Iterator[bool]:
+    """Hold the right to deliver this journal; yields False if another process has it, or the journal is gone."""
+    deadline = time.monotonic() + wait
+    try:
+        lock = (folder / "sender.lock").open("a")
+    except FileNotFoundError:
+        yield False
+        return
+    with lock:
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    yield False
+                    return
+                time.sleep(0.1)
+            else:
+                yield folder.exists()  # whoever had the lock may have delivered and removed it all
+                return
+
+
+def remove(folder: Path) -> None:
+    """Remove a delivered journal: first out of sight in one step, then its files."""
+    trash = folder.with_name(f".done-{folder.name}")
+    folder.rename(trash)
+    shutil.rmtree(trash, ignore_errors=True)
+
+
+def sweep(root: Path) -> None:
+    """Remove what interruptions left: delivered journals half removed, new ones that never got their first line."""
+    for trash in (root / "journals").glob(".done-*"):
+        shutil.rmtree(trash, ignore_errors=True)
+    for newborn in (root / "journals").glob(".new-*"):
+        if time.time() - newborn.stat().st_mtime > NEWBORN_SECONDS:
+            shutil.rmtree(newborn, ignore_errors=True)

@@ -1,0 +1,162 @@
+"""Where a run comes from: commit, DVC stage, versions, hardware. All of it as MLflow tags, none of it ever an error."""
+
+import getpass
+import hashlib
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "mlflow",
+    "dvc",
+    "great-expectations",
+    "onnx",
+    "onnxruntime",
+    "scikit-learn",
+    "numpy",
+)
+
+
+def provenance() -> dict[str, str]:
+    """Tags that tell where this process's results come from; what cannot be found out is left out."""
+    return {**source(), **git_commit(), **dvc_stage(), **versions(), **hardware()}
+
+
+def source() -> dict[str, str]:
+    """What MLflow's run table shows as source and user."""
+    main = sys.modules["__main__"].__spec__
+    name = main.name.removesuffix(".__main__") if main else Path(sys.argv[0]).name
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container's user id without a name
+        user = str(os.getuid())
+    return {"mlflow.source.name": name, "mlflow.source.type": "LOCAL", "mlflow.user": user}
+
+
+def git_commit() -> dict[str, str]:
+    """The commit, and whether tracked files differ from it (dvc.lock aside, which DVC rewrites during a run)."""
+    commit = _git("rev-parse", "HEAD")
+    if commit is None:
+        return {}
+    changed = _git("status", "--porcelain", "--untracked-files=no", "--", ":/", ":(top,exclude)dvc.lock")
+    return {"mlflow.source.git.commit": commit, "git.dirty": str(bool(changed)).lower()}
+
+
+def dvc_stage(project: Path = Path()) -> dict[str, str]:
+    """The DVC stage that runs this process, and an MD5 of what DVC decides by: command, parameters, dependencies."""
+    stage = os.environ.get("DVC_STAGE", "").rpartition(":")[2]
+    if not stage:
+        return {}
+    try:
+        return {"dvc.stage": stage, "dvc.stage_hash": _stage_hash(stage, project)}
+    except (OSError, LookupError, TypeError, ValueError, AttributeError):  # a dvc.yaml that only DVC understands
+        return {"dvc.stage": stage}
+
+
+def versions() -> dict[str, str]:
+    """Python and the packages that results depend on, as installed."""
+    installed = {"version.python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            installed[f"version.{package}"] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return installed
+
+
+def hardware() -> dict[str, str]:
+    """CPU model, usable cores, memory and the GPUs."""
+    import psutil
+
+    try:
+        names = re.findall(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    except OSError:
+        names = []
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    found = {
+        "hardware.cpu": names[0] if names else platform.machine(),
+        "hardware.cores": str(cores),
+        "hardware.memory": f"{psutil.virtual_memory().total / 2**30:.1f} GiB",
+    }
+    gpus = _gpus()
+    return {**found, "hardware.gpu": ", ".join(gpus)} if gpus else found
+
+
+def _gpus() -> list[str]:
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+        handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
+        return [str(pynvml.nvmlDeviceGetName(handle)) for handle in handles]
+    except pynvml.NVMLError:
+        return []
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", *arguments], capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def _stage_hash(stage: str, project: Path) -> str:
+    from ruamel.yaml import YAML
+
+    yaml = YAML(typ="safe")
+    name, _, item = stage.partition("@")
+    definition = json.dumps(yaml.load(project / "dvc.yaml")["stages"][name])
+    definition = re.sub(r"\$\{item[\w.]*\}", lambda _: item, definition)  # one matrix or foreach dimension
+    resolved = json.loads(definition)
+    resolved = {**resolved, **resolved.get("do", {})}
+    lock = yaml.load(project / "dvc.lock") if (project / "dvc.lock").exists() else {}
+    known = {out["path"]: out.get("md5") for entry in lock.get("stages", {}).values() for out in entry.get("outs", [])}
+    inputs = {
+        "cmd": resolved["cmd"],
+        "params": _params(resolved.get("params", []), project, yaml),
+        "deps": {
+            path: known.get(path) or _content_hash(project / path) for path in map(_path, resolved.get("deps", []))
+        },
+    }
+    return hashlib.md5(json.dumps(inputs, sort_keys=True, default=str).encode(), usedforsecurity=False).hexdigest()
+
+
+def _path(dependency: str | dict[str, Any]) -> str:
+    return dependency if isinstance(dependency, str) else next(iter(dependency))
+
+
+def _params(names: list[str | dict[str, list[str]]], project: Path, yaml: Any) -> dict[str, Any]:
+    """Values of a stage's `params:` entries; plain names stand in params.yaml."""
+    files: dict[str, list[str]] = {}
+    for name in names:
+        for file, keys in {"params.yaml": [name]}.items() if isinstance(name, str) else name.items():
+            files.setdefault(file, []).extend(keys)
+    values: dict[str, Any] = {}
+    for file, keys in files.items():
+        content = yaml.load(project / file)
+        for key in keys:
+            value = content
+            for part in key.split("."):
+                value = value[part]
+            values[f"{file}:{key}"] = value
+    return values
+
+
+def _content_hash(path: Path) -> str:
+    """MD5 of a file, or of the names and contents under a folder (compiled Python aside)."""
+    digest = hashlib.md5(usedforsecurity=False)
+    files = sorted(p for p in path.rglob("*") if p.is_file() and p.suffix != ".pyc") if path.is_dir() else [path]
+    for file in files:
+        digest.update(str(file.relative_to(path)).encode())
+        with file.open("rb") as content:
+            digest.update(hashlib.file_digest(content, "md5").digest())
+    return digest.hexdigest()

@@ -1,0 +1,183 @@
+"""ONNX models in MLflow: logged, registered as versions, and promoted to `challenger` and `champion`."""
+
+import tempfile
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from components.files import write_json
+from pipelines.tracking.store import RUN_KEY
+
+if TYPE_CHECKING:
+    import onnx
+    from mlflow import MlflowClient
+    from mlflow.entities import LoggedModel
+    from mlflow.entities.model_registry import ModelVersion
+    from mlflow.models import ModelSignature
+
+MAX_DESCRIPTION = 5000  # characters that MLflow's databases keep
+
+
+def log_model(
+    client: "MlflowClient", experiment_id: str, run_id: str, journal: Path, model: Mapping[str, Any]
+) -> "LoggedModel":
+    """Log an ONNX file as a model of the run. An interrupted upload is taken up under the same id."""
+    import mlflow.onnx
+    import numpy as np
+    import onnx
+    from mlflow.entities import LoggedModelOutput
+    from mlflow.models import Model
+
+    same = f"source_run_id = '{run_id}' AND name = '{model['name']}'"
+    found = client.search_logged_models([experiment_id], filter_string=same)
+    logged = found[0] if found else client.create_logged_model(experiment_id, model["name"], run_id, model["tags"])
+    if logged.status == "READY":
+        return logged
+    outputs = client.get_run(run_id).outputs
+    if outputs is None or logged.model_id not in {output.model_id for output in outputs.model_outputs}:
+        client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
+    graph = onnx.load(journal / model["path"])
+    example = np.load(journal / model["input_example"]) if model["input_example"] else None
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "model"
+        mlflow.onnx.save_model(
+            graph,
+            str(folder),
+            mlflow_model=Model(logged.artifact_location, run_id, model_uuid=logged.model_id, model_id=logged.model_id),
+            signature=signature(graph),
+            input_example=example,
+            pip_requirements=[f"{package}=={version(package)}" for package in ("onnx", "onnxruntime", "numpy")],
+            onnx_execution_providers=["CPUExecutionProvider"],
+            save_as_external_data=False,
+        )
+        client.log_model_artifacts(logged.model_id, str(folder))
+    client.finalize_logged_model(logged.model_id, "READY")
+    return logged
+
+
+def signature(graph: "onnx.ModelProto") -> "ModelSignature":
+    """Names, types and shapes as the graph declares them; a dynamic dimension is −1."""
+    import numpy as np
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, Schema, TensorSpec
+    from onnx.helper import tensor_dtype_to_np_dtype
+
+    def schema(values: Any) -> Schema:
+        specs: list[ColSpec | TensorSpec] = []
+        for value in values:
+            tensor = value.type.tensor_type
+            shape = tuple(d.dim_value if d.HasField("dim_value") else -1 for d in tensor.shape.dim)
+            specs.append(TensorSpec(np.dtype(tensor_dtype_to_np_dtype(tensor.elem_type)), shape, value.name))
+        return Schema(specs)
+
+    return ModelSignature(schema(graph.graph.input), schema(graph.graph.output))
+
+
+def register(
+    client: "MlflowClient", run_id: str, run_key: str, logged: "LoggedModel", model: Mapping[str, Any]
+) -> None:
+    """Make the logged model a version of its registered model, unless this run has registered it already."""
+    from mlflow.exceptions import MlflowException
+
+    name = model["registered_name"]
+    if find_version(client, name, run_key):
+        return
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    description = model["description"]
+    if len(description) > MAX_DESCRIPTION:
+        description = description[: MAX_DESCRIPTION - 30] + "\n\n… (cut; see the run's files)"
+    tags = {**model["tags"], RUN_KEY: run_key}
+    # Not `models:/<id>` as source: a store without a server resolves that through MLflow's global tracking URI.
+    client.create_model_version(
+        name, logged.artifact_location, run_id, tags, description=description, model_id=logged.model_id
+    )
+
+
+def find_version(client: "MlflowClient", name: str, run_key: str) -> "ModelVersion | None":
+    """The version of a registered model that the run of this key registered."""
+    versions = client.search_model_versions(f"name = '{name}' AND tags.`{RUN_KEY}` = '{run_key}'")
+    return min(versions, key=lambda v: int(v.version)) if versions else None
+
+
+def decide(candidate: Mapping[str, str], champion: Mapping[str, str] | None, gate_passed: bool) -> tuple[bool, str]:
+    """Whether the candidate becomes champion, and why. Both are given by their version's tags.
+
+    Scores are compared only where they are the same measure on the same data; elsewhere the gate alone decides.
+    """
+    if not gate_passed:
+        return False, "the gate failed"
+    if champion is None:
+        return True, "the gate passed and there was no champion"
+    if "score" not in champion or champion.get("score_name") != candidate["score_name"]:
+        return True, "the gate passed; the champion's score is of another kind, so the gate alone decided"
+    if champion.get("data_fingerprint") != candidate["data_fingerprint"]:
+        return True, "the gate passed; the champion was scored on different data, so the gate alone decided"
+    old, new = float(champion["score"]), float(candidate["score"])
+    if new >= old:
+        return (
+            True,
+            f"the gate passed and its {candidate['score_name']} {new:.4f} is not below the champion's {old:.4f}",
+        )
+    return False, f"its {candidate['score_name']} {new:.4f} is below the champion's {old:.4f}"
+
+
+def promote(client: "MlflowClient", run_id: str, run_key: str, root: Path, proposal: Mapping[str, Any]) -> None:
+    """Point `challenger` at the proposed version, and `champion` too where `decide` says so.
+
+    What happened is written to `<root>/promotions/<run_key>.json` and tagged on the run.
+    """
+    name = proposal["registered_name"]
+    candidate = find_version(client, name, proposal["model_run_key"])
+    result: dict[str, Any]
+    if candidate is None:
+        result = {"version": None, "champion": None, "previous_champion": None, "moved": False}
+        result["reason"] = f"no version of {name} was registered here by {proposal['model_run_key']}"
+    else:
+        result = _point_aliases(client, run_key, candidate, proposal)
+    client.set_tag(run_id, "promotion", result["reason"])
+    write_json(root / "promotions" / f"{run_key}.json", {"registered_name": name, **result})
+
+
+def _point_aliases(
+    client: "MlflowClient", run_key: str, candidate: "ModelVersion", proposal: Mapping[str, Any]
+) -> dict[str, Any]:
+    name, version = candidate.name, str(candidate.version)
+    tags = {key: str(proposal[key]) for key in ("score", "score_name", "gate", "gate_passed", "data_fingerprint")}
+    _tag(client, name, version, tags)
+    client.set_registered_model_alias(name, "challenger", version)
+    before = _champion(client, name)
+    previous = str(before.version) if before else None
+    if before is not None and previous == version:
+        # Proposed again, or an interrupted promotion repeated: then the tags tell what it did.
+        moved = before.tags.get("promoted_by") == run_key
+        reason = before.tags["promotion"] if moved else "it is the champion already"
+        previous = before.tags["previous_champion"] or None if moved else previous
+    else:
+        moved, reason = decide(tags, before.tags if before else None, proposal["gate_passed"])
+        if moved:
+            notes = {"promoted_by": run_key, "previous_champion": previous or "", "promotion": reason}
+            _tag(client, name, version, notes)
+            client.set_registered_model_alias(name, "champion", version)
+    champion = version if moved else previous
+    return {
+        "version": version,
+        "champion": champion,
+        "previous_champion": previous,
+        "moved": moved,
+        "reason": reason,
+    }
+
+
+def _tag(client: "MlflowClient", name: str, version: str, tags: Mapping[str, str]) -> None:
+    for key, value in tags.items():
+        client.set_model_version_tag(name, version, key, value)
+
+
+def _champion(client: "MlflowClient", name: str) -> "ModelVersion | None":
+    aliases = client.get_registered_model(name).aliases
+    return client.get_model_version(name, aliases["champion"]) if "champion" in aliases else None

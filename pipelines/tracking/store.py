@@ -1,0 +1,134 @@
+"""The MLflow store: where it is, how to reach it without waiting long, what went wrong in words."""
+
+import fcntl
+import logging
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit, urlunsplit
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+RUN_KEY = "gcrl.run_key"
+REACH_SECONDS = 5  # a server that does not answer its first request in this time counts as unreachable
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+# A request that timed out may have been executed: repeating it blindly could create a run twice. We look first.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+
+USER_TIMEOUT = float(os.environ.get("MLFLOW_HTTP_REQUEST_TIMEOUT", 0))
+
+
+def default_uri(root: Path) -> str:
+    """MLFLOW_TRACKING_URI, or a SQLite file in `mlruns/` beside the tracking folder `root`."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root.resolve().parent / 'mlruns' / 'mlflow.db'}"
+
+
+def connect(uri: str, root: Path, timeout: float) -> "MlflowClient":
+    """A client whose store exists and has answered. Requests after the first wait up to `timeout` seconds.
+
+    The first use of a database creates its tables. Processes that do so at the same time break each other,
+    so they take turns here.
+    """
+    os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = str(REACH_SECONDS)
+    from mlflow import MlflowClient
+
+    for noisy in ("alembic", "mlflow.store.db.utils"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    database = _sqlite_file(uri)
+    lock = database.with_name(f"{database.name}.lock") if database else root / "store.lock"
+    with _turn(lock):
+        client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+        client.search_experiments(max_results=1)
+    os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = str(round(max(1, timeout, USER_TIMEOUT)))
+    return client
+
+
+def experiment_id(client: "MlflowClient", uri: str, name: str) -> str:
+    """The experiment of that name: found, created, or restored if someone deleted it (its name stays taken)."""
+    from mlflow.exceptions import MlflowException
+
+    database = _sqlite_file(uri)
+    location = (database.parent / "artifacts").as_uri() if database else None
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
+        try:
+            kind = {"mlflow.experimentKind": "custom_model_development"}  # the UI's pages for training, not for chats
+            return str(client.create_experiment(name, artifact_location=location, tags=kind))
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another process was faster
+                raise
+            experiment = client.get_experiment_by_name(name)
+            if experiment is None:
+                raise
+    if experiment.lifecycle_stage == "deleted":
+        client.restore_experiment(experiment.experiment_id)
+    return str(experiment.experiment_id)
+
+
+def find_runs(client: "MlflowClient", run_key: str, experiments: list[str] | None = None) -> "list[Run]":
+    """Runs with this key, oldest first, in these experiments or in all."""
+    experiments = experiments or [e.experiment_id for e in client.search_experiments()]
+    return list(client.search_runs(experiments, f"tags.`{RUN_KEY}` = '{run_key}'", order_by=["start_time ASC"]))
+
+
+def run_exists(client: "MlflowClient", run_id: str) -> bool:
+    """Whether the run is there and not deleted."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return str(client.get_run(run_id).info.lifecycle_stage) == "active"
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return False
+        raise
+
+
+def without_password(uri: str) -> str:
+    """The URI as it may be printed and stored."""
+    parts = urlsplit(uri)
+    if not parts.hostname:
+        return uri
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def explain(error: Exception, uri: str) -> str:
+    """What went wrong and what to do, in one line."""
+    text = " ".join(str(error).split())
+    shown = without_password(uri)
+    code = re.search(r"error code (\d{3})", text)
+    status = int(code[1]) if code else getattr(error, "get_http_status_code", lambda: 0)()
+    if uri.startswith("http"):
+        if status == 401:
+            return f"{shown} refused the credentials: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+        if status == 403:
+            return (
+                f"{shown} refused access: the account may not write there, or --allowed-hosts lacks the server's name"
+            )
+        if too_many := re.search(r"too many (\d{3}) error responses", text):
+            return f"{shown} answers with error {too_many[1]}"
+        if "timed out" in text.lower() or "timeout" in text.lower():
+            return f"{shown} does not answer"
+        if "HTTPConnectionPool" in text or "HTTPSConnectionPool" in text or "Connection" in text:
+            return f"{shown} cannot be reached"
+        if status in (404, 405) or "valid JSON" in text:
+            return f"{shown} does not answer as an MLflow server: check MLFLOW_TRACKING_URI"
+    return f"{shown}: {type(error).__name__}: {text[:300]}"
+
+
+def _sqlite_file(uri: str) -> Path | None:
+    return Path(uri.removeprefix("sqlite:///")).resolve() if uri.startswith("sqlite:///") else None
+
+
+@contextmanager
+def _turn(lock: Path) -> Iterator[None]:
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,58 @@
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+
+def a_palette(colours: int, channels: int) -> np.ndarray:
+    """Distinct sorted colours uint8 (K, C): evenly spaced grey levels, or RGB noise."""
+    if channels == 1:
+        return np.linspace(0, 255, colours).round().astype(np.uint8)[:, None]
+    drawn = np.random.default_rng(0).integers(0, 256, (4 * colours, 3), dtype=np.uint8)
+    return np.unique(drawn, axis=0)[:colours]
+
+
+@pytest.fixture
+def make_palette() -> Callable[[int, int], np.ndarray]:
+    return a_palette
+
+
+@pytest.fixture(scope="session")
+def make_model() -> Callable[..., Any]:
+    """Tiny models with every parameter moved at random: a fresh model predicts uniformly, which would hide mistakes.
+
+    make_model(patch_size=2, image_size=4, colours=3, w_con=0) is a GCRL in evaluation mode; `fresh=True` leaves it as
+    initialised, further keywords go to ModelConfig.
+    """
+    import torch
+
+    from components.model.build import Architecture, build
+    from components.model.config import ModelConfig
+    from components.objectives.config import GenerativeConfig, VariantConfig
+
+    def make(
+        patch_size: int = 1,
+        image_size: int = 2,
+        colours: int = 3,
+        channels: int = 1,
+        w_gen: float = 1.0,
+        w_con: float = 1.0,
+        tell_decoder: bool = True,
+        seed: int = 0,
+        fresh: bool = False,
+        **shape: int,
+    ) -> Any:
+        small = {"width": 16, "heads": 2, "encoder_layers": 2, "decoder_layers": 2, "local_width": 8}
+        config = ModelConfig(patch_size, **{**small, "projection_width": 16, "projection_size": 8, **shape})
+        variant = VariantConfig(w_gen, w_con, generative=GenerativeConfig(tell_decoder=tell_decoder))
+        palette = a_palette(colours, channels)
+        model = build(Architecture.of(config, variant, image_size, palette), palette, seed)
+        if not fresh:
+            generator = torch.Generator().manual_seed(seed)
+            with torch.no_grad():
+                for parameter in model.parameters():
+                    parameter += 0.4 * torch.randn(parameter.shape, generator=generator)
+        return model.eval()
+
+    return make

@@ -1,0 +1,356 @@
+import csv
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from components.data.config import DataConfig, OodSet, Source
+from components.data.manifest import image_statistics
+from components.data.prepare import prepare
+from components.data.prepared import Prepared
+from components.errors import UserError
+
+DIGITS = DataConfig(
+    image_size=8,
+    channels=1,
+    labelled=Source(builtin="digits", limit=400),
+    ood={
+        "held-out": OodSet("near", held_out_classes=("4", "7")),
+        "shuffled": OodSet("far", shuffled_test=True),
+        "photos": OodSet("far", source=Source(builtin="photo-patches", limit=60)),
+    },
+)
+
+
+def of_folder(folder: Path, **options: Any) -> DataConfig:
+    settings: dict[str, Any] = {"image_size": 8, "channels": 3, "palette_colours": 8, "max_quarantined": 0.5}
+    return DataConfig(labelled=Source(folder=str(folder)), **{**settings, **options})
+
+
+def run(config: DataConfig, out: Path, seed: int = 0, minimum_train: int = 2) -> Prepared:
+    prepare(config, seed, out, minimum_train)
+    return Prepared.open(out)
+
+
+def quarantine(out: Path) -> dict[str, str]:
+    """Reason by name of file (folder/name)."""
+    with (out / "quarantine.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    return {"/".join(Path(row["path"]).parts[-2:]): row["reason"] for row in rows}
+
+
+def fails(config: DataConfig, out: Path, minimum_train: int = 2) -> str:
+    """The message of the error; nothing half-written may be left."""
+    with pytest.raises(UserError) as caught:
+        prepare(config, 0, out, minimum_train)
+    assert not out.exists()
+    assert not [path for path in out.parent.iterdir() if path.name.startswith(f".{out.name}")]
+    return str(caught.value)
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    return run(DIGITS, tmp_path_factory.mktemp("digits") / "prepared")
+
+
+def test_the_exact_set_of_files(digits: Prepared) -> None:
+    arrays = {"train.npy", "val.npy", "test.npy", "ood-held-out.npy", "ood-shuffled.npy", "ood-photos.npy"}
+    others = {"palette.npy", "manifest.parquet", "quarantine.csv", "dataset.json"}
+    assert {path.name for path in digits.root.iterdir()} == arrays | others
+    assert [path.name for path in digits.root.parent.iterdir()] == ["prepared"]
+
+
+def test_what_the_reader_gives(digits: Prepared) -> None:
+    assert digits.splits == ("train", "val", "test", "ood-held-out", "ood-shuffled", "ood-photos")
+    assert digits.classes == ("0", "1", "2", "3", "5", "6", "8", "9")
+    assert digits.ood == {"held-out": "near", "shuffled": "far", "photos": "far"}
+    assert (digits.image_size, digits.channels, digits.pretrain_split) == (8, 1, "train")
+    assert len(digits.palette) == 17
+    images = digits.images("train")
+    assert isinstance(images, np.memmap)
+    assert (images.dtype, images.shape[1:]) == (np.uint8, (8, 8, 1))
+    for split in ("train", "val", "test"):
+        assert digits.labels(split).dtype == np.int64
+        assert len(digits.labels(split)) == len(digits.images(split))
+        assert set(digits.labels(split)) == set(range(8))
+    assert set(digits.labels("ood-held-out")) == {-1}
+    total = sum(len(digits.images(split)) for split in ("train", "val", "test", "ood-held-out"))
+    assert total == 400
+    with pytest.raises(UserError, match="no split 'dev'; it has train, val"):
+        digits.images("dev")
+    with pytest.raises(UserError, match="no prepared data set"):
+        Prepared.open(digits.root / "elsewhere")
+
+
+def test_labels_and_pixels_are_those_of_the_source(digits: Prepared) -> None:
+    from sklearn.datasets import load_digits
+
+    source = load_digits()
+    manifest = pq.read_table(digits.root / "manifest.parquet").to_pylist()
+    for row in manifest:
+        image = digits.images(row["split"])[row["index"]]
+        assert hashlib.sha256(image.tobytes()).hexdigest() == row["sha256"]
+        if row["source"] == "digits":
+            number = int(row["path"].removeprefix("digits#"))
+            np.testing.assert_array_equal(np.rint(image[..., 0] / 255 * 16), source.images[number])
+            assert row["class_name"] == str(source.target[number])
+            held_out = row["class_name"] in ("4", "7")
+            assert row["label"] == (-1 if held_out else digits.classes.index(row["class_name"]))
+            assert (row["split"] == "ood-held-out") == held_out
+
+
+def test_manifest_statistics(digits: Prepared, noise: Callable[..., np.ndarray]) -> None:
+    images = np.stack([noise(i) for i in range(3)] + [np.full((8, 8, 3), 7, dtype=np.uint8)])
+    found = image_statistics(images)
+    for i, image in enumerate(images):
+        for c in range(3):
+            assert found[f"mean_{c}"][i] == pytest.approx(image[..., c].astype(float).mean())
+            assert found[f"std_{c}"][i] == pytest.approx(image[..., c].astype(float).std())
+        histogram = np.array(Image.fromarray(image).convert("L").histogram()) / 64
+        assert found["entropy"][i] == pytest.approx(-sum(p * np.log2(p) for p in histogram if p))
+    assert found["entropy"][3] == 0
+    columns = "split index source path sha256 label class_name width height channels mean_0 std_0 entropy"
+    assert pq.read_schema(digits.root / "manifest.parquet").names == columns.split()
+
+
+def test_shuffled_images_hold_the_pixels_of_the_test_images(digits: Prepared) -> None:
+    test, shuffled = digits.images("test"), digits.images("ood-shuffled")
+    np.testing.assert_array_equal(np.sort(test.reshape(len(test), -1)), np.sort(shuffled.reshape(len(test), -1)))
+    moved = (test != shuffled).reshape(len(test), -1)
+    assert moved.any(axis=1).all()
+    assert not (moved == moved[0]).all(), "each image has a permutation of its own"
+
+
+def test_shuffling_keeps_channels_together(image_folder: Callable[..., Path], tmp_path: Path) -> None:
+    config = of_folder(image_folder("pets", cat=5, dog=5), ood={"shuffled": OodSet("far", shuffled_test=True)})
+    prepared = run(config, tmp_path / "prepared")
+    for test, shuffled in zip(prepared.images("test"), prepared.images("ood-shuffled"), strict=True):
+        assert sorted(map(tuple, test.reshape(-1, 3))) == sorted(map(tuple, shuffled.reshape(-1, 3)))
+
+
+def test_the_seed_determines_every_byte(digits: Prepared, tmp_path: Path) -> None:
+    again, other = run(DIGITS, tmp_path / "again"), run(DIGITS, tmp_path / "other", seed=1)
+    for file in digits.root.iterdir():
+        assert file.read_bytes() == (again.root / file.name).read_bytes(), file.name
+    assert other.fingerprint() != digits.fingerprint()
+    assert other.fingerprint("ood-photos") != digits.fingerprint("ood-photos")
+
+
+def test_the_fingerprint_covers_pixels_labels_and_order(digits: Prepared) -> None:
+    lines = [
+        f"{hashlib.sha256(image.tobytes()).hexdigest()} {label}\n"
+        for image, label in zip(digits.images("val"), digits.labels("val"), strict=True)
+    ]
+    assert digits.fingerprint("val") == hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def test_unusable_files_are_quarantined_with_their_reason(image_folder: Callable[..., Path], tmp_path: Path) -> None:
+    folder = image_folder("pets", cat=9, dog=9)
+    cat = folder / "cat"
+    (cat / "fake.png").write_text("no image")
+    (cat / "empty.png").write_bytes(b"")
+    (cat / "short.png").write_bytes((cat / "000.png").read_bytes()[:60])
+    Image.new("I;16", (8, 8), 300).save(cat / "deep.png")
+    Image.new("RGBA", (8, 8), (1, 2, 3, 4)).save(cat / "clear.png")
+    Image.new("RGBA", (8, 8), (1, 2, 3, 255)).save(cat / "opaque.png")
+    Image.new("CMYK", (8, 8)).save(cat / "ink.jpg")
+    Image.new("RGB", (9, 8)).save(cat / "large.png")
+    Image.new("L", (8, 8)).save(cat / "moving.gif", save_all=True, append_images=[Image.new("L", (8, 8), 9)])
+    shutil.copy(cat / "000.png", cat / "twin.png")
+    shutil.copy(cat / "001.png", folder / "dog" / "cat.png")
+    prepared = run(of_folder(folder), tmp_path / "prepared")
+    reasons = quarantine(prepared.root)
+    expected = {
+        "cat/fake.png": "not an image",
+        "cat/empty.png": "empty file",
+        "cat/short.png": "truncated",
+        "cat/deep.png": "16 bits",
+        "cat/clear.png": "transparent",
+        "cat/ink.jpg": "CMYK",
+        "cat/large.png": "9×8, expected 8×8",
+        "cat/moving.gif": "2 frames",
+        "cat/twin.png": "duplicate of",
+        "cat/001.png": "labelled 'cat', but the same picture is 'dog'",
+        "dog/cat.png": "labelled 'dog', but the same picture is 'cat'",
+    }
+    assert reasons.keys() == expected.keys()
+    for name, reason in expected.items():
+        assert reason in reasons[name]
+    assert sum(len(prepared.images(split)) for split in prepared.splits) == 18  # 17 of the noise images, opaque.png
+    assert (prepared.meta["quarantined"], prepared.meta["duplicates_removed"]) == (8, 3)
+    assert prepared.meta["quarantined_share"] == pytest.approx(8 / 29)
+
+
+def test_too_many_unusable_files_stop_the_run(image_folder: Callable[..., Path], tmp_path: Path) -> None:
+    folder = image_folder("pets", cat=9, dog=9)
+    (folder / "cat" / "fake.png").write_text("no image")
+    (folder / "dog" / "empty.png").write_bytes(b"")
+    message = fails(of_folder(folder, max_quarantined=0.05), tmp_path / "data" / "prepared")
+    assert "data.labelled: 2 of 20 images (10.0%)" in message
+    assert "data.max_quarantined allows 5.0%" in message
+    assert "empty file (1×)" in message
+    assert str(folder / "dog" / "empty.png") in message
+    listed = tmp_path / "data" / "quarantine.csv"
+    assert str(listed) in message
+    assert len(listed.read_text().splitlines()) == 3
+    run(of_folder(folder), tmp_path / "data" / "prepared")
+    assert not listed.exists()
+
+
+def test_images_of_different_sizes_are_resized_where_asked(image_folder: Callable[..., Path], tmp_path: Path) -> None:
+    folder = image_folder("pets", cat=6, dog=6)
+    image_folder("pets", size=12, first_seed=100, cow=6)
+    message = fails(of_folder(folder, max_quarantined=0.01), tmp_path / "prepared")
+    assert "size is 12×12, expected 8×8 (data.resize: true would resize it) (6×)" in message
+    prepared = run(of_folder(folder, resize=True), tmp_path / "prepared")
+    assert prepared.classes == ("cat", "cow", "dog")
+
+
+def test_sources_that_cannot_be_learned_from(image_folder: Callable[..., Path], tmp_path: Path) -> None:
+    out = tmp_path / "prepared"
+    assert "not a folder" in fails(of_folder(tmp_path / "missing"), out)
+    assert "has 1 class(es) to learn (cat), expected two or more" in fails(of_folder(image_folder("one", cat=9)), out)
+    assert "has no labels" in fails(of_folder(image_folder("plain", 9)), out)
+    small = of_folder(image_folder("small", cat=9, dog=2))
+    assert "class 'dog' has 2 usable images, too few: the split 'test'" in fails(small, out)
+    few = of_folder(image_folder("few", cat=9, dog=9))
+    assert "12 training images are fewer than one batch (training.batch_size: 13)" in fails(few, out, minimum_train=13)
+    unknown = of_folder(tmp_path / "few", ood={"held-out": OodSet("near", held_out_classes=("cow",))})
+    assert "data.ood.held-out.held_out_classes: no class 'cow'. The classes are: cat, dog." in fails(unknown, out)
+
+
+def test_a_class_whose_images_are_all_unusable_is_an_error(image_folder: Callable[..., Path], tmp_path: Path) -> None:
+    folder = image_folder("pets", cat=9, dog=9, owl=0)
+    (folder / "owl" / "fake.png").write_text("no image")
+    assert "class 'owl' has 0 usable images" in fails(of_folder(folder), tmp_path / "prepared")
+
+
+def test_an_official_test_set(image_folder: Callable[..., Path], tmp_path: Path) -> None:
+    folder = image_folder("pets", cat=10, dog=10, owl=10)
+    official = image_folder("official", first_seed=100, cat=4, dog=4, owl=4)
+    shutil.copy(folder / "cat" / "003.png", official / "cat" / "seen.png")
+    test = Source(folder=str(official))
+    near = {"owls": OodSet("near", held_out_classes=("owl",))}
+    prepared = run(of_folder(folder, test=test, ood=near), tmp_path / "prepared")
+    assert prepared.classes == ("cat", "dog")
+    assert [len(prepared.images(s)) for s in ("train", "val", "test")] == [17, 2, 9]
+    assert len(prepared.images("ood-owls")) == 14
+    assert "also in the split 'test'" in quarantine(prepared.root)["cat/003.png"]
+    shutil.rmtree(tmp_path / "prepared")
+    image_folder("official", first_seed=200, emu=1)
+    message = fails(of_folder(folder, test=test, ood=near), tmp_path / "prepared")
+    assert "data.test" in message
+    assert "emu" in message
+    shutil.rmtree(official / "emu")
+    shutil.rmtree(official / "dog")
+    assert "class 'dog' has no usable image" in fails(of_folder(folder, test=test, ood=near), tmp_path / "prepared")
+
+
+def test_pretraining_images_are_apart_from_those_of_evaluation(
+    image_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = image_folder("pets", cat=10, dog=10, owl=10)
+    unlabelled = image_folder("many", 20, first_seed=100)
+    for path in folder.glob("*/*.png"):
+        shutil.copy(path, unlabelled / f"{path.parent.name}-{path.name}")
+    near = {"owls": OodSet("near", held_out_classes=("owl",))}
+    prepared = run(of_folder(folder, pretrain=Source(folder=str(unlabelled)), ood=near), tmp_path / "prepared", 34)
+    assert prepared.pretrain_split == "pretrain"
+    hashes = {split: {x.tobytes() for x in prepared.images(split)} for split in prepared.splits}
+    assert hashes["train"] < hashes["pretrain"]
+    for split in ("val", "test", "ood-owls"):
+        assert not hashes[split] & hashes["pretrain"]
+    assert len(hashes["pretrain"]) == 20 + len(hashes["train"])
+    assert set(prepared.labels("pretrain")) == {-1}
+    labelled = run(of_folder(folder, pretrain=Source(folder=str(folder)), ood=near), tmp_path / "labelled")
+    manifest = pq.read_table(labelled.root / "manifest.parquet").to_pylist()
+    assert {row["class_name"] for row in manifest if row["split"] == "pretrain"} == {"cat", "dog"}
+
+
+def test_an_ood_set_equal_to_the_training_set_is_an_error(image_folder: Callable[..., Path], tmp_path: Path) -> None:
+    folder = image_folder("pets", cat=10, dog=10)
+    same = of_folder(folder, max_quarantined=0.01, ood={"same": OodSet("far", source=Source(folder=str(folder)))})
+    message = fails(same, tmp_path / "prepared")
+    assert "data.ood.same: 20 of its 20 images are among the images that the model knows" in message
+    assert str(folder / "cat") in message
+
+
+def test_a_stray_training_image_is_taken_out_of_an_ood_set(image_folder: Callable[..., Path], tmp_path: Path) -> None:
+    folder, far = image_folder("pets", cat=10, dog=10), image_folder("far", 20, first_seed=100)
+    shutil.copy(folder / "cat" / "000.png", far / "stray.png")
+    config = of_folder(folder, max_quarantined=0.05, ood={"others": OodSet("far", source=Source(folder=str(far)))})
+    prepared = run(config, tmp_path / "prepared")
+    assert len(prepared.images("ood-others")) == 20
+    assert "also in the split" in quarantine(prepared.root)["far/stray.png"]
+
+
+def test_images_without_a_label_are_quarantined(tmp_path: Path, noise: Callable[..., np.ndarray]) -> None:
+    import io
+
+    import pyarrow as pa
+
+    images = []
+    for i in range(20):
+        buffer = io.BytesIO()
+        Image.fromarray(noise(i)).save(buffer, "PNG")
+        images.append({"bytes": buffer.getvalue(), "path": None})
+    labels = pa.array([None, *(i % 2 for i in range(1, 20))], type=pa.int64())
+    image = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    pq.write_table(pa.table({"image": pa.array(images, type=image), "label": labels}), tmp_path / "a.parquet")
+    source = Source(parquet=str(tmp_path / "a.parquet"))
+    config = DataConfig(image_size=8, channels=3, labelled=source, palette_colours=8, max_quarantined=0.05)
+    prepared = run(config, tmp_path / "prepared")
+    assert prepared.classes == ("0", "1")
+    assert list(quarantine(prepared.root).values()) == ["no label"]
+
+
+def test_progress_is_shown_as_tqdm_takes_it(image_folder: Callable[..., Path], tmp_path: Path) -> None:
+    seen = []
+
+    def progress(iterable: Any, total: int, desc: str) -> Any:
+        seen.append((total, desc))
+        return iterable
+
+    folder = image_folder("pets", cat=5, dog=5)
+    prepare(of_folder(folder), 0, tmp_path / "prepared", 2, progress)
+    assert seen == [(10, f"reading {folder}")]
+
+
+def test_dataset_json_holds_the_constants(digits: Prepared) -> None:
+    meta = json.loads((digits.root / "dataset.json").read_text())
+    assert meta["seed"] == 0
+    assert meta["constants"]["val_fraction"] == 0.1
+    assert meta["sources"]["labelled"] == {"name": "digits", "files": 400, "quarantined": 0, "quarantined_share": 0.0}
+
+
+def test_real_images(image_sets: Path, tmp_path: Path) -> None:
+    config = DataConfig(
+        image_size=32,
+        channels=3,
+        labelled=Source(parquet=str(image_sets / "cifar10-train.parquet"), limit=600, exclude_classes=("ship",)),
+        test=Source(parquet=str(image_sets / "cifar10-test.parquet"), limit=300, exclude_classes=("ship",)),
+        pretrain=Source(parquet=str(image_sets / "tinyimagenet32-train-*.parquet"), limit=300),
+        ood={
+            "dogs": OodSet("near", held_out_classes=("dog",)),
+            "digits": OodSet("far", source=Source(parquet=str(image_sets / "mnist-test.parquet"), limit=100)),
+        },
+    )
+    prepared = run(config, tmp_path / "prepared")
+    assert prepared.classes == ("airplane", "automobile", "bird", "cat", "deer", "frog", "horse", "truck")
+    assert prepared.splits == ("train", "val", "test", "pretrain", "ood-dogs", "ood-digits")
+    assert len(prepared.palette) > 400
+    assert prepared.meta["quarantined"] == 0
+    row = pq.read_table(prepared.root / "manifest.parquet").to_pylist()[5]
+    number, inner = row["path"].split("#")[1].split(":")
+    assert inner.startswith(row["class_name"]), "the files' own paths begin with the class"
+    import io
+
+    raw = pq.read_table(image_sets / "cifar10-train.parquet")["image"][int(number)]["bytes"].as_py()
+    np.testing.assert_array_equal(prepared.images("train")[5], np.asarray(Image.open(io.BytesIO(raw))))

@@ -1,0 +1,130 @@
+import itertools
+
+import pytest
+import torch
+from torch import Tensor
+
+from components.data.augment import condition_size
+from components.model.gcrl import GCRL
+from components.model.transformer import Attention
+
+TOLD = condition_size(channels=1)
+FORMS = pytest.mark.parametrize("patch_size", [1, 2], ids=["pixel tokens", "patch tokens"])
+
+
+def all_images(size: int, colours: int) -> Tensor:
+    """Palette indices of every image there is, (K^(H·W), H, W)."""
+    return torch.tensor(list(itertools.product(range(colours), repeat=size**2))).view(-1, size, size)
+
+
+@torch.no_grad()
+def log_likelihoods(model: GCRL, tokens: Tensor, condition: Tensor | None = None) -> Tensor:
+    """Logarithms of each token's whole distribution, (n, T·S, K) in raster order."""
+    assert model.head is not None
+    contexts = model.contexts(model.encode(tokens)[:, :-1], condition)
+    return model.head(contexts, tokens).log_softmax(-1).flatten(1, 2)
+
+
+@pytest.mark.parametrize(
+    ("patch_size", "image_size", "colours"),
+    [(1, 2, 3), (2, 2, 3), (1, 3, 2), (2, 4, 2)],
+    ids=["2×2, pixel tokens", "2×2, patch tokens", "3×3, pixel tokens", "4×4, patch tokens"],
+)
+@pytest.mark.parametrize("told", [False, True], ids=["clean", "told"])
+def test_the_probabilities_of_all_images_sum_to_one(make_model, patch_size, image_size, colours, told):
+    shape = {"encoder_layers": 1, "decoder_layers": 1} if image_size == 4 else {}
+    model = make_model(patch_size, image_size, colours, **shape)
+    tokens = model.tokenizer.patches(all_images(image_size, colours))
+    condition = torch.linspace(-1, 1, TOLD).expand(len(tokens), -1) if told else None
+    with torch.no_grad():
+        log_p = -model(tokens, condition).nll.double().sum((1, 2))  # (n,)
+    assert log_p.exp().sum().item() == pytest.approx(1, abs=1e-5)
+    assert log_p.max() > log_p.min() + 1  # far from uniform: the sum is no accident
+
+
+@FORMS
+@pytest.mark.parametrize("longest_explicit", [128, 0], ids=["explicit", "fused"])
+def test_a_tokens_distribution_depends_on_the_tokens_before_it_alone(
+    make_model, patch_size, longest_explicit, monkeypatch
+):
+    monkeypatch.setattr(Attention, "LONGEST_EXPLICIT", longest_explicit)
+    model = make_model(patch_size, image_size=4, colours=5)
+    generator = torch.Generator().manual_seed(0)
+    tokens = torch.randint(5, (8, model.patches, patch_size**2), generator=generator)
+    before = log_likelihoods(model, tokens)
+    for i in range(16):
+        later = tokens.flatten(1).clone()  # (n, T·S)
+        later[:, i:] = (later[:, i:] + torch.randint(1, 5, later[:, i:].shape, generator=generator)) % 5
+        difference = (log_likelihoods(model, later.view_as(tokens)) - before).abs().amax((0, 2))  # (T·S,)
+        assert (difference[: i + 1] < 1e-6).all()
+        assert (difference[i + 1 :] > 1e-3).all()
+
+
+@FORMS
+def test_the_nll_is_that_of_the_images_own_tokens(make_model, patch_size):
+    model = make_model(patch_size, image_size=4, colours=5)
+    tokens = torch.randint(5, (3, model.patches, patch_size**2), generator=torch.Generator().manual_seed(0))
+    picked = log_likelihoods(model, tokens).gather(-1, tokens.flatten(1)[..., None])
+    with torch.no_grad():
+        torch.testing.assert_close(model(tokens).nll.flatten(1), -picked[..., 0])
+
+
+@FORMS
+def test_features_depend_on_every_token(make_model, patch_size):
+    model = make_model(patch_size, image_size=4, colours=5)
+    tokens = torch.zeros(1, model.patches, patch_size**2, dtype=torch.long)
+    one_changed = torch.eye(16, dtype=torch.long).view(16, model.patches, patch_size**2)
+    with torch.no_grad():
+        difference = model(one_changed).features - model(tokens).features
+    assert (difference.abs().amax(1) > 1e-4).all()
+
+
+def test_the_decoder_is_told_the_augmentation_and_the_encoder_never(make_model):
+    model = make_model(image_size=4)
+    tokens = torch.randint(3, (4, 16, 1), generator=torch.Generator().manual_seed(0))
+    condition = torch.randn(4, TOLD, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        clean, told = model(tokens), model(tokens, condition)
+        zero = model(tokens, torch.zeros(4, TOLD))
+        for parameter in range(TOLD):  # each of them reaches the decoder
+            alone = torch.zeros(4, TOLD)
+            alone[:, parameter] = 1
+            assert (model(tokens, alone).nll - clean.nll).abs().max() > 1e-3
+    assert torch.equal(clean.features, told.features)
+    assert torch.equal(clean.projections, told.projections)
+    assert torch.equal(zero.nll, clean.nll)
+
+
+def test_a_decoder_that_is_not_told_ignores_the_augmentation(make_model):
+    model = make_model(image_size=4, tell_decoder=False)
+    tokens = torch.zeros(2, 16, 1, dtype=torch.long)
+    with torch.no_grad():
+        assert torch.equal(model(tokens).nll, model(tokens, torch.randn(2, TOLD)).nll)
+
+
+@pytest.mark.parametrize(
+    ("w_gen", "w_con", "parts"),
+    [
+        (1, 1, {"projection", "condition", "decoder", "decoder_norm", "head"}),
+        (1, 0, {"condition", "decoder", "decoder_norm", "head"}),
+        (0, 1, {"projection"}),
+    ],
+    ids=["hybrid", "generative", "contrastive"],
+)
+def test_a_variant_has_the_parts_that_it_needs_and_no_more(make_model, w_gen, w_con, parts):
+    model = make_model(w_gen=w_gen, w_con=w_con)
+    encoder = {"tokenizer", "embedding", "patch", "start", "position", "encoder", "norm"}
+    assert {name.split(".")[0] for name in model.state_dict()} == encoder | parts
+    outputs = model(torch.zeros(2, 4, 1, dtype=torch.long))
+    assert (outputs.nll is not None) == (w_gen > 0)
+    assert (outputs.projections is not None) == (w_con > 0)
+
+
+def test_projections_have_unit_length_in_float32(make_model):
+    model = make_model(image_size=4).train()
+    tokens = torch.randint(3, (6, 16, 1), generator=torch.Generator().manual_seed(0))
+    for precision in (torch.float32, torch.bfloat16):
+        with torch.autocast("cpu", precision, enabled=precision != torch.float32):
+            outputs = model(tokens)
+        assert {outputs.projections.dtype, outputs.features.dtype, outputs.nll.dtype} == {torch.float32}
+        torch.testing.assert_close(outputs.projections.norm(dim=1), torch.ones(6))

@@ -1,0 +1,143 @@
+"""A real MLflow: SQLite stores in temporary folders, and servers that a test may kill and start again."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mlflow import MlflowClient
+
+from pipelines.tracking import Delivery, Journal, deliver
+
+
+class Server:
+    """An `mlflow server` process on a free port of this machine, with its own store."""
+
+    def __init__(self, folder: Path) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.folder = folder
+        self.uri = f"http://127.0.0.1:{self.port}"
+        self.store = f"sqlite:///{folder / 'server.db'}"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port)]
+        command += ["--backend-store-uri", self.store, "--artifacts-destination", str(self.folder / "files")]
+        environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+        environment.pop("MLFLOW_TRACKING_URI", None)
+        with (self.folder / "server.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [*command, "--workers", "1"], stdout=log, stderr=log, start_new_session=True, env=environment
+            )
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            try:
+                urllib.request.urlopen(f"{self.uri}/health", timeout=1)
+                return
+            except OSError:
+                assert self.process.poll() is None, (self.folder / "server.log").read_text()
+                time.sleep(0.2)
+        raise TimeoutError((self.folder / "server.log").read_text())
+
+    def kill(self) -> None:
+        """SIGKILL the server and its workers."""
+        if self.process is not None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+            self.process = None
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SQLite file with MLflow's tables (which take seconds to create) and nothing in them, to be copied."""
+    database = tmp_path_factory.mktemp("empty") / "mlflow.db"
+    MlflowClient(f"sqlite:///{database}").search_experiments()
+    return database
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("mlflow-server")
+    shutil.copy(empty_store, folder / "server.db")
+    server = Server(folder)
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The tracking folder of a project in `tmp_path`."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("MLFLOW_TRACKING_URI", "DVC_ROOT", "DVC_STAGE"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path / ".tracking"
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> str:
+    """A SQLite store that tests share; each looks for its own run keys."""
+    return f"sqlite:///{shutil.copy(empty_store, tmp_path_factory.mktemp('store') / 'mlflow.db')}"
+
+
+@pytest.fixture
+def send(root: Path, store: str) -> Callable[..., Delivery]:
+    """Deliver what waits to the shared SQLite store."""
+    return lambda **options: deliver(store, root=root, **options)
+
+
+@pytest.fixture
+def client(store: str) -> MlflowClient:
+    return MlflowClient(store, store)
+
+
+@pytest.fixture
+def journal(root: Path) -> Journal:
+    return Journal.start("pretrain", "hybrid", params={"steps": 10}, root=root)
+
+
+@pytest.fixture(scope="session")
+def onnx_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model: uint8 images (N, 2, 2, 1) to embedding, probabilities, ood_score and is_ood; with an example."""
+    from onnx import TensorProto, checker, helper, numpy_helper, save
+
+    weights = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0], [0.5, 2.0]], dtype=np.float32) / 255
+    graph = helper.make_graph(
+        [
+            helper.make_node("Cast", ["image"], ["pixels"], to=TensorProto.FLOAT),
+            helper.make_node("Flatten", ["pixels"], ["flat"]),
+            helper.make_node("MatMul", ["flat", "weights"], ["embedding"]),
+            helper.make_node("Softmax", ["embedding"], ["probabilities"]),
+            helper.make_node("ReduceSum", ["embedding", "axis"], ["ood_score"], keepdims=0),
+            helper.make_node("Greater", ["ood_score", "threshold"], ["is_ood"]),
+        ],
+        "tiny",
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", 2, 2, 1])],
+        [
+            helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["N", 2]),
+            helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["N", 2]),
+            helper.make_tensor_value_info("ood_score", TensorProto.FLOAT, ["N"]),
+            helper.make_tensor_value_info("is_ood", TensorProto.BOOL, ["N"]),
+        ],
+        [
+            numpy_helper.from_array(weights, "weights"),
+            numpy_helper.from_array(np.array([1], dtype=np.int64), "axis"),
+            numpy_helper.from_array(np.array(2.0, dtype=np.float32), "threshold"),
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    checker.check_model(model)
+    folder = tmp_path_factory.mktemp("onnx")
+    save(model, folder / "model.onnx")
+    np.save(folder / "example.npy", np.zeros((2, 2, 2, 1), dtype=np.uint8))
+    return folder / "model.onnx"

@@ -1,0 +1,90 @@
+"""Which version becomes champion."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+
+from pipelines.tracking import Delivery, Journal, promotion_result
+from pipelines.tracking.registry import decide
+
+Send = Callable[..., Delivery]
+
+
+@pytest.fixture
+def propose(send: Send, root: Path, onnx_file: Path, request: pytest.FixtureRequest) -> Callable[..., dict[str, Any]]:
+    """Register a version (or take the one of an earlier run), propose it, and return what the promotion did."""
+
+    def propose(
+        score: float, gate: bool = True, data: str = "d", measure: str = "auroc", run_key: str | None = None
+    ) -> dict[str, Any]:
+        if run_key is None:
+            with Journal.start("report", root=root) as report:
+                report.model(onnx_file, "encoder", request.node.name)
+            run_key = report.key
+        with Journal.start("compare", root=root) as compare:
+            compare.promote(request.node.name, run_key, score, measure, gate, "accuracy ≥ 0.8", data)
+        assert promotion_result(compare.key, root) is None
+        assert send().error is None
+        result = promotion_result(compare.key, root)
+        assert result is not None
+        return {**result, "run_key": run_key}
+
+    return propose
+
+
+def test_champion_moves_with_gate_and_score(
+    propose: Callable[..., dict[str, Any]], client: MlflowClient, request: pytest.FixtureRequest
+) -> None:
+    name = request.node.name
+
+    def aliases() -> dict[str, str]:
+        return {k: str(v) for k, v in client.get_registered_model(name).aliases.items()}
+
+    failed = propose(0.9, gate=False)
+    assert (failed["moved"], failed["champion"], failed["reason"]) == (False, None, "the gate failed")
+    assert aliases() == {"challenger": "1"}
+
+    first = propose(0.8)
+    assert (first["moved"], first["champion"], first["previous_champion"]) == (True, "2", None)
+    assert aliases() == {"challenger": "2", "champion": "2"}
+
+    worse = propose(0.7)
+    assert (worse["moved"], worse["champion"], worse["previous_champion"]) == (False, "2", "2")
+    assert "0.7000 is below the champion's 0.8000" in worse["reason"]
+    assert aliases() == {"challenger": "3", "champion": "2"}
+
+    better = propose(0.8)
+    assert (better["moved"], better["champion"], better["previous_champion"]) == (True, "4", "2")
+    assert client.get_model_version(name, "4").tags["previous_champion"] == "2"
+
+    again = propose(0.8, run_key=better["run_key"])
+    assert (again["moved"], again["champion"]) == (False, "4")
+    assert again["reason"] == "it is the champion already"
+
+    better_but_failed = propose(0.99, gate=False)
+    assert (better_but_failed["moved"], better_but_failed["champion"]) == (False, "4")
+
+    other_data = propose(0.1, data="e")
+    assert (other_data["moved"], other_data["champion"]) == (True, "6")
+    assert "different data" in other_data["reason"]
+
+    back = propose(0.95, data="e", run_key=first["run_key"])
+    assert (back["moved"], back["champion"], back["previous_champion"]) == (True, "2", "6")
+    assert aliases() == {"challenger": "2", "champion": "2"}
+
+
+def test_proposal_of_an_unknown_version_says_so(propose: Callable[..., dict[str, Any]]) -> None:
+    result = propose(0.9, run_key="20200101T000000.000-report-00000000")
+    assert not result["moved"]
+    assert "no version" in result["reason"]
+
+
+def test_scores_of_another_kind_are_not_compared() -> None:
+    candidate = {"score": "0.1", "score_name": "auroc", "data_fingerprint": "d"}
+    for champion in ({}, {"score": "0.9", "score_name": "accuracy", "data_fingerprint": "d"}):
+        moved, reason = decide(candidate, champion, gate_passed=True)
+        assert moved
+        assert "another kind" in reason
