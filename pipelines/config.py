@@ -86,9 +86,12 @@ def load_params(path: Path = PARAMS) -> Params:
         raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(raw, dict):
         raise ConfigError(f"{path}: expected a mapping of sections, found {type(raw).__name__}.")
+    try:  # as JSON, because strict mode takes JSON arrays for tuples but not Python lists
+        text = json.dumps(raw, default=str)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{path}: expected plain mappings, lists and values ({error}).") from error
     try:
-        # as JSON, because strict mode takes JSON arrays for tuples but not Python lists
-        params = Params.model_validate_json(json.dumps(raw, default=str))
+        params = Params.model_validate_json(text)
     except ValidationError as error:
         raise ConfigError("\n".join(f"{path}: {line}" for line in _explain(error))) from error
     _check_combinations(path, params)
@@ -119,6 +122,20 @@ def _check_combinations(path: Path, params: Params) -> None:
                     f"{path}: gate.{key}: unknown column {column!r}{_nearest(column, known)}. "
                     f"Known: {', '.join(known)}."
                 )
+            if needed := _needed_for(column, params):
+                raise ConfigError(f"{path}: gate.{key}: {column} is not measured without {needed}.")
+
+
+def _needed_for(column: str, params: Params) -> str | None:
+    """What the configuration lacks for a column of the comparison table to have a number."""
+    distances = {ood.distance for ood in params.data.ood.values()}
+    needs = {
+        "few_label_accuracy": (10 in params.probe.shots, "10 in probe.shots"),
+        "near_ood_auroc": ("near" in distances, "an OOD set of distance near in data.ood"),
+        "far_ood_auroc": ("far" in distances, "an OOD set of distance far in data.ood"),
+    }
+    given, needed = needs.get(column, (True, ""))
+    return None if given else needed
 
 
 def _explain(error: ValidationError) -> list[str]:

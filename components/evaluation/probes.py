@@ -15,6 +15,7 @@ from components.errors import UserError
 from components.evaluation.calibration import Reliability, fit_temperature, negative_log_likelihoods, reliability
 from components.evaluation.config import ProbeConfig
 from components.evaluation.neighbours import Neighbours
+from components.evaluation.threads import threads_for
 from components.files import atomic_file
 
 # Penalty of the few-label probes. A handful of labels leaves nothing to choose it on, so it is the same for every
@@ -208,7 +209,8 @@ def _logistic_regression(data: Labelled, standardisation: _Standardisation, l2: 
     mean, scale = standardisation
     standardised = ((data.features - mean) / scale).astype(np.float32)  # (N, D)
     # scikit-learn minimises C · sum of the losses + ‖weights‖² / 2
-    model = LogisticRegression(C=1 / (l2 * len(data.labels)), max_iter=1000).fit(standardised, data.labels)
+    with threads_for(standardised.size):
+        model = LogisticRegression(C=1 / (l2 * len(data.labels)), max_iter=1000).fit(standardised, data.labels)
     weight, bias = model.coef_.astype(np.float64), model.intercept_.astype(np.float64)  # (K, D), (K,)
     if len(model.classes_) == 2:  # scikit-learn keeps one logit z for two classes; (−z/2, z/2) has the same softmax
         weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2

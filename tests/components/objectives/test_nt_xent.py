@@ -39,8 +39,8 @@ def test_it_equals_a_naive_loop(images, temperature, seed):
 def test_loss_and_gradient_equal_the_public_librarys(temperature):
     from pytorch_metric_learning.losses import NTXentLoss
 
-    ours, theirs = (drawn(16).requires_grad_() for _ in range(2))
-    loss = nt_xent(ours, temperature)
+    ours, theirs = ((3 * drawn(16)).requires_grad_() for _ in range(2))
+    loss = nt_xent(F.normalize(ours, dim=1), temperature)  # theirs normalises inside
     expected = NTXentLoss(temperature)(theirs, torch.arange(16).repeat(2))
     torch.testing.assert_close(loss, expected)
     loss.backward()

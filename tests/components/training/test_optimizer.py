@@ -1,4 +1,5 @@
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -71,7 +72,7 @@ def test_the_schedule_warms_up_and_falls_as_a_cosine():
     assert factors[:11] == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.0])
     assert factors[55] == pytest.approx(0.5)  # half-way from step 10 to 100
     assert factors[40] == pytest.approx(0.5 * (1 + math.cos(math.pi / 3)))
-    assert all(a > b for a, b in zip(factors[10:], factors[11:], strict=False))
+    assert all(a > b for a, b in pairwise(factors[10:]))
     assert 0 < factors[99] < 0.001
     assert schedule(config(), 100) == pytest.approx(0)
 

@@ -1,0 +1,64 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+CLASSES = 3
+SIZE = 4
+
+
+class Exported(NamedTuple):
+    module: Any  # Shipped
+    path: Path
+    images: np.ndarray  # uint8 (70, 4, 4, C): 70 is no multiple of 64 nor of 7 + 1
+    probe: Any  # LinearProbe
+    fused: Any  # Fused
+    batch: Any  # Batch: features and bits/dim of the images
+
+
+@pytest.fixture(scope="session")
+def make_shipped(make_model) -> Callable[..., Exported]:
+    """Probe and OOD score fitted on random images around a model with random weights; nothing is exported yet."""
+    import torch
+
+    from components.evaluation.detectors import Batch, InDistribution
+    from components.evaluation.fused import Fused
+    from components.evaluation.probes import Labelled, LinearProbe
+    from components.export.graph import Shipped
+    from components.model.encode import encode_images
+
+    def make(path: Path, **architecture: Any) -> Exported:
+        model = make_model(image_size=SIZE, **architecture)
+        channels = architecture.get("channels", 1)
+        images = np.random.default_rng(0).integers(0, 256, (70, SIZE, SIZE, channels), dtype=np.uint8)
+        features, nll = encode_images(model, images, torch.device("cpu"))
+        bits = None if nll is None else (nll / (np.log(2) * channels)).numpy()
+        batch = Batch(features.numpy(), images, bits)
+        rng = np.random.default_rng(1)
+        probe = LinearProbe(rng.normal(size=(CLASSES, 16)), rng.normal(size=CLASSES), temperature=1.7, l2=0.1)
+        train = Labelled(batch.features, np.arange(70) % CLASSES)
+        fused = Fused.fit(InDistribution(train, batch, probe), k=1)
+        threshold = float(np.quantile(fused.score(batch), 0.8))
+        return Exported(Shipped(model, probe, fused, threshold), path, images, probe, fused, batch)
+
+    return make
+
+
+@pytest.fixture(
+    scope="session",
+    params=[
+        {"patch_size": 2, "colours": 5},
+        {"patch_size": 1, "colours": 40, "channels": 3},
+        {"patch_size": 2, "colours": 5, "w_gen": 0},
+    ],
+    ids=["hybrid on grey patches", "hybrid on RGB pixels", "contrastive"],
+)
+def exported(request, make_shipped, tmp_path_factory) -> Exported:
+    """An exported model, once for all tests: exporting takes seconds."""
+    from components.export.graph import export_onnx
+
+    made = make_shipped(tmp_path_factory.mktemp("export") / "model.onnx", **request.param)
+    export_onnx(made.module, SIZE, made.images.shape[3], made.path, opset=20)
+    return made

@@ -1,0 +1,256 @@
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from components.data.config import AugmentationConfig
+from components.errors import UserError
+from components.model.build import Architecture, save_weights
+from components.model.config import ModelConfig
+from components.model.gcrl import GCRL
+from components.model.tokens import to_unit
+from components.objectives.config import VariantConfig
+from components.training import loop
+from components.training.config import TrainingConfig
+from components.training.data import step_generator
+from components.training.loop import PretrainData, evaluate, pretrain, two_views
+
+AUGMENTATION = AugmentationConfig(crop_scale=0.8, translate=0.1, brightness=0.2, contrast=0.2)
+CONFIG = TrainingConfig(
+    steps=12, batch_size=16, learning_rate=0.1, warmup_steps=2, device="cpu", precision="float32", log_every=2,
+    evaluate_every=3, diagnose_every=4, checkpoint_seconds=0,
+)  # fmt: skip
+HYBRID = VariantConfig(1, 1)
+TIMING = {"seconds", "images_per_second"}
+CPU = torch.device("cpu")
+
+KILLED_WHILE_SAVING = """
+import os, signal, sys
+from pathlib import Path
+import numpy as np
+from test_loop import AUGMENTATION, CONFIG, HYBRID
+from components.model.build import load_weights
+from components.training.loop import PretrainData, pretrain
+
+replace, saves = Path.replace, []
+
+def replace_or_die(path, target):
+    saves.append(target)
+    if len(saves) == 6:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return replace(path, target)
+
+Path.replace = replace_or_die
+folder = Path(sys.argv[1])
+model, _ = load_weights(folder / "start.safetensors")
+images, labels = np.load(folder / "images.npy"), np.load(folder / "labels.npy")
+data = PretrainData(images, (images, labels), (images[:40], labels[:40]))
+pretrain(model, data, HYBRID, CONFIG, AUGMENTATION, 0, folder / "resume.pt", "key", lambda step, metrics: None)
+"""
+
+
+@pytest.fixture
+def data(stripes) -> PretrainData:
+    images, labels = stripes
+    return PretrainData(images, (images, labels), (images[:40], labels[:40]))
+
+
+@pytest.fixture
+def train(data, tmp_path) -> Callable[..., list[dict[str, float]]]:
+    """Train a model in place, by default for twelve steps without being interrupted; returns the history."""
+
+    def run(
+        model: GCRL,
+        variant: VariantConfig = HYBRID,
+        resume: Path | None = None,
+        on_metrics: Callable[[int, dict[str, float]], None] = lambda step, metrics: None,
+        **changes: Any,
+    ) -> list[dict[str, float]]:
+        place = resume or tmp_path / "whole" / "resume.pt"
+        return pretrain(model, data, variant, replace(CONFIG, **changes), AUGMENTATION, 0, place, "key", on_metrics)
+
+    return run
+
+
+@pytest.fixture
+def fresh(make_model) -> Callable[..., GCRL]:
+    def make(variant: VariantConfig = HYBRID, seed: int = 0) -> GCRL:
+        sizes = {"patch_size": 2, "image_size": 8, "colours": 8, "encoder_layers": 1, "decoder_layers": 1}
+        return make_model(**sizes, w_gen=variant.w_gen, w_con=variant.w_con, seed=seed, fresh=True)
+
+    return make
+
+
+def without_timing(history: list[dict[str, float]]) -> list[dict[str, float]]:
+    return [{name: value for name, value in row.items() if name not in TIMING} for row in history]
+
+
+def assert_equal_weights(one: GCRL, other: GCRL) -> None:
+    for (name, ours), theirs in zip(one.state_dict().items(), other.state_dict().values(), strict=True):
+        assert torch.equal(ours, theirs), name
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "precision", "variant"),
+    [
+        ("muon", "float32", HYBRID),
+        ("muon", "bfloat16", HYBRID),
+        ("adamw", "float32", HYBRID),
+        ("muon", "float32", VariantConfig(1, 0)),
+        ("muon", "float32", VariantConfig(0, 1)),
+    ],
+    ids=["muon", "muon in bfloat16", "adamw", "generative", "contrastive"],
+)
+@pytest.mark.parametrize("done", [0, 3, 7], ids="{} steps done".format)
+def test_a_resumed_run_ends_bit_for_bit_where_the_uninterrupted_one_ends(
+    fresh, train, tmp_path, optimizer, precision, variant, done
+):
+    place, kept = tmp_path / "resume.pt", tmp_path / "kept.pt"
+
+    def interrupt(step: int, metrics: dict[str, float]) -> None:
+        if step == done + 1:  # the file of the step before; its own is not written yet
+            shutil.copy(place, kept)
+        if step == 8:
+            raise KeyboardInterrupt
+
+    settings = {"variant": variant, "optimizer": optimizer, "precision": precision}
+    whole = fresh(variant)
+    history = train(whole, **settings)
+    with pytest.raises(KeyboardInterrupt):
+        train(fresh(variant), resume=place, on_metrics=interrupt, **settings)
+    if done:
+        assert torch.load(kept)["step"] == done
+    resumed = fresh(variant, seed=1 if done else 0)  # all of it comes from the file, where there is one
+    seen: list[int] = []
+    again = train(resumed, resume=kept, on_metrics=lambda step, _: seen.append(step), **settings)
+
+    assert_equal_weights(whole, resumed)
+    assert without_timing(again) == without_timing(history)
+    assert seen == [row["step"] for row in history] == [2, 3, 4, 6, 8, 9, 10, 12]
+
+
+def test_a_killed_process_is_resumed_bit_for_bit(fresh, train, data, tmp_path):
+    architecture = Architecture(ModelConfig(2, 16, 2, 1, 1, 8, 16, 8), 8, 1, 8, True, True, True)
+    save_weights(tmp_path / "start.safetensors", fresh(), architecture)
+    np.save(tmp_path / "images.npy", data.images)
+    np.save(tmp_path / "labels.npy", data.bank[1])
+    here = Path(__file__)
+    path = {"PYTHONPATH": f"{here.parents[3]}:{here.parent}", "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    command = [sys.executable, "-c", KILLED_WHILE_SAVING, tmp_path]
+    done = subprocess.run(command, env={**os.environ, **path}, capture_output=True, text=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert torch.load(tmp_path / "resume.pt")["step"] == 5
+
+    resumed, whole = fresh(seed=1), fresh()
+    assert without_timing(train(resumed, resume=tmp_path / "resume.pt")) == without_timing(train(whole))
+    assert_equal_weights(resumed, whole)
+
+
+def test_the_resume_file_of_another_run_is_refused(fresh, train, data, tmp_path):
+    place = tmp_path / "resume.pt"
+    train(fresh(), resume=place)
+    with pytest.raises(UserError, match="resume file of another run"):
+        pretrain(fresh(), data, HYBRID, CONFIG, AUGMENTATION, 0, place, "other key", lambda step, metrics: None)
+
+
+@pytest.mark.parametrize("variant", [HYBRID, VariantConfig(1, 0), VariantConfig(0, 1)])
+def test_a_diverging_run_stops_and_names_step_rate_and_terms(fresh, train, tmp_path, variant):
+    seen: list[dict[str, float]] = []
+    place = tmp_path / "resume.pt"
+    with pytest.raises(UserError) as stopped:
+        train(
+            fresh(variant),
+            variant,
+            resume=place,
+            on_metrics=lambda step, metrics: seen.append(metrics),
+            learning_rate=1e30,
+            warmup_steps=0,
+        )
+    message = str(stopped.value)
+    assert message.startswith("step 2: ")
+    assert "learning rate 6.1" in message
+    assert ("generative" in message) == (variant.w_gen > 0)
+    assert ("contrastive" in message) == (variant.w_con > 0)
+    assert torch.load(place)["step"] == 1  # from before the step that failed
+    assert all(np.isfinite(value) for metrics in seen for value in metrics.values())
+
+
+@pytest.mark.parametrize("watched", ["log_every", "evaluate_every", "diagnose_every"])
+def test_nothing_that_is_not_finite_is_shown_or_kept(fresh, train, tmp_path, watched):
+    seen: list[int] = []
+    rarely = {"log_every": 100, "evaluate_every": 100, "diagnose_every": 100, "checkpoint_seconds": 1000, watched: 3}
+    with pytest.raises(UserError, match=r"step 2: .*not finite"):
+        train(fresh(), on_metrics=lambda step, _: seen.append(step), learning_rate=1e30, warmup_steps=0, **rarely)
+    assert seen == []
+    assert not (tmp_path / "whole").exists()
+
+
+def test_a_gradient_that_is_not_finite_stops_even_the_last_step(fresh, train):
+    model = fresh()
+    with torch.no_grad():  # the loss stays finite, its slope does not
+        model.head.logits.weight.fill_(1e30)
+    with pytest.raises(UserError, match=r"step 1: .*gradient norm (inf|nan)"):
+        train(model, VariantConfig(1, 1), steps=1, warmup_steps=0)
+
+
+def test_a_short_run_lowers_both_losses_and_logs_what_should_be_watched(fresh, train):
+    history = train(fresh(), steps=40, log_every=1, evaluate_every=10, diagnose_every=10)
+    for name in ("nll_nats_per_token", "contrastive_loss"):
+        losses = [row[name] for row in history]
+        assert np.mean(losses[-5:]) < losses[0] - 0.1
+    assert history[0]["nll_nats_per_token"] == pytest.approx(np.log(8), abs=1e-5)  # uniform over eight grey levels
+    watched = {"gradient_norm/generative", "gradient_norm/contrastive", "gradient_cosine", "gradient_norm/all"}
+    quick_look = {"val/knn_accuracy", "val/feature_std", "val/effective_rank", "val/nll_nats_per_token"}
+    assert watched | quick_look | TIMING | {"learning_rate", "contrastive_accuracy"} <= set(history[-1])
+    assert history[-1]["val/knn_accuracy"] > 0.5  # four classes
+    assert -1 <= history[-1]["gradient_cosine"] <= 1
+
+
+@pytest.mark.parametrize("variant", [VariantConfig(1, 0), VariantConfig(0, 1)], ids=["generative", "contrastive"])
+def test_a_variant_with_one_term_logs_that_term_alone(fresh, train, variant):
+    logged = {name for row in train(fresh(variant), variant) for name in row}
+    likelihood = {"nll_nats_per_token", "val/nll_nats_per_token", "gradient_norm/generative"}
+    contrast = {"contrastive_loss", "contrastive_accuracy", "gradient_norm/contrastive"}
+    assert likelihood <= logged if variant.w_gen else not likelihood & logged
+    assert contrast <= logged if variant.w_con else not contrast & logged
+    assert "gradient_cosine" not in logged
+
+
+def test_views_are_whole_tokens_of_two_independent_draws(fresh, stripes):
+    model = fresh()
+    pixels = torch.from_numpy(stripes[0][:16])
+    tokens, condition = two_views(model, pixels, AUGMENTATION, step_generator(0, 0, CPU))
+    assert tokens.shape == (32, 16, 4)
+    assert tokens.dtype == torch.int64
+    untouched = (condition == 0).all(1)
+    assert 0 < untouched.sum() < 32
+    original = model.tokenizer(to_unit(pixels)).repeat(2, 1, 1)
+    assert torch.equal(tokens[untouched], original[untouched])
+    assert not torch.equal(condition[:16], condition[16:])
+
+
+def test_the_quick_look_sees_every_class(fresh, monkeypatch):
+    """Splits may be sorted by class: the first images alone would be of one class."""
+    monkeypatch.setattr(loop, "QUICK_LOOK", 50)
+    labels = np.arange(200) // 50
+    images = np.broadcast_to(80 * labels.astype(np.uint8)[:, None, None, None], (200, 8, 8, 1))  # a grey level a class
+    data = PretrainData(images, (images, labels), (images[::-1], labels[::-1]))
+    assert evaluate(fresh(), data, CPU)["val/knn_accuracy"] > 0.9
+
+
+def test_the_model_is_evaluated_on_clean_images(fresh, train, data):
+    model = fresh()
+    history = train(model)
+    model.eval()
+    with torch.no_grad():
+        clean = model(model.tokenizer(to_unit(torch.from_numpy(data.val[0])))).nll.mean()
+    assert history[-1]["val/nll_nats_per_token"] == pytest.approx(clean.item(), rel=1e-5)

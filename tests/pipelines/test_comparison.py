@@ -1,0 +1,78 @@
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipelines.comparison import COLUMNS, Row, markdown, row, score, unmet
+
+NAMES = [column.name for column in COLUMNS]
+shares = st.floats(0, 1)
+
+
+def a_row(**numbers: float | None) -> Row:
+    return {**dict.fromkeys(NAMES), **numbers}
+
+
+def cells(table: str, variant: str) -> dict[str, str]:
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
+    found = next(line for line in lines if line[0] == variant)
+    return dict(zip(["variant", "score", *NAMES], found, strict=True))
+
+
+def test_a_row_takes_each_number_from_its_stage():
+    measured: dict[str, dict[str, float]] = {}
+    for i, column in enumerate(COLUMNS):
+        measured.setdefault(column.stage, {})[column.metric] = float(i)
+    assert row(measured) == dict(zip(NAMES, map(float, range(len(NAMES))), strict=True))
+    assert row({"probe": measured["probe"]})["near_ood_auroc"] is None
+    assert row({}) == dict.fromkeys(NAMES)
+
+
+@given(shares, shares)
+def test_the_score_is_the_mean_of_its_columns(a, b):
+    values = a_row(linear_accuracy=a, near_ood_auroc=b, knn_accuracy=0.3)
+    assert score(values, ("linear_accuracy", "near_ood_auroc")) == pytest.approx((a + b) / 2)
+
+
+def test_a_missing_number_ranks_last():
+    assert score(a_row(linear_accuracy=1.0), ("linear_accuracy", "near_ood_auroc")) == -math.inf
+
+
+@given(shares, shares)
+def test_the_gate_opens_at_its_minimum(value, least):
+    failed = unmet(a_row(linear_accuracy=value), {"linear_accuracy": least})
+    assert bool(failed) == (value < least)
+
+
+def test_the_gate_names_each_condition_that_fails():
+    values = a_row(linear_accuracy=0.9, knn_accuracy=0.99)
+    minimum = {"linear_accuracy": 0.95, "knn_accuracy": 0.95, "far_ood_auroc": 0.9}
+    assert unmet(values, minimum) == [
+        "linear_accuracy is 0.9, at least 0.95 is wanted",
+        "far_ood_auroc is missing, at least 0.9 is wanted",
+    ]
+    assert unmet(values, None) == []
+
+
+def test_the_table_has_the_best_first_and_marks_the_best_of_each_column():
+    rows = {
+        "generative": a_row(linear_accuracy=0.91, bits_per_dim=1.5, calibration_error=0.02),
+        "hybrid": a_row(linear_accuracy=0.98, bits_per_dim=1.6, calibration_error=0.01),
+        "contrastive": a_row(linear_accuracy=0.98, calibration_error=0.03),
+    }
+    table = markdown(rows, {"generative": 0.5, "hybrid": 0.9, "contrastive": -math.inf})
+    order = [line.split("|")[1].strip() for line in table.splitlines()[2:]]
+    assert order == ["hybrid", "generative", "contrastive"]
+    assert cells(table, "hybrid")["linear_accuracy"] == cells(table, "contrastive")["linear_accuracy"] == "**98.0%**"
+    assert cells(table, "generative")["linear_accuracy"] == "91.0%"
+    assert cells(table, "generative")["bits_per_dim"] == "**1.500**"  # lower is better
+    assert cells(table, "hybrid")["bits_per_dim"] == "1.600"
+    assert cells(table, "hybrid")["calibration_error"] == "**0.010**"
+    assert cells(table, "contrastive")["bits_per_dim"] == "–"
+    assert cells(table, "contrastive")["score"] == "–"
+    assert cells(table, "hybrid")["score"] == "0.9000"
+
+
+def test_a_variant_alone_is_not_marked():
+    assert "**" not in markdown({"hybrid": a_row(linear_accuracy=0.98)}, {"hybrid": 0.98})
