@@ -51,8 +51,7 @@ format: $(VENV)/dev.stamp ## let ruff mend what it can
 
 ui: $(VENV)/main.stamp ## MLflow over this folder's runs, on http://127.0.0.1:5000
 	@python -m pipelines.tracking sync
-	@MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --host 127.0.0.1 --port $${PORT:-5000} --workers 1 \
-	  --backend-store-uri sqlite:///mlruns/mlflow.db --artifacts-destination mlruns/artifacts
+	@set -a; . mlflow/server.env; mlflow ui --port $${PORT:-5000}
 
 sync: $(VENV)/main.stamp ## send what an unreachable MLflow server has missed
 	@python -m pipelines.tracking sync

@@ -11,33 +11,37 @@ COLOURS = (style.BLUE, style.ORANGE, style.GREEN, style.PURPLE, style.SKY, style
 def comparison_figure(
     columns: Mapping[str, Mapping[str, float | None]], higher_is_better: Set[str], path: Path | str
 ) -> None:
-    """Bars by variant for each column {title: {variant: number}}; an arrow says which way is better.
+    """A dot a variant for each column {title: {variant: number}}; an arrow says which way is better.
 
-    Axes of numbers between 0.5 and 1 that are better when higher begin where they can tell the variants apart.
+    Dots, not bars: the axes do not begin at zero, so that they can tell close variants apart. No axis is narrower than
+    a twentieth of its numbers, so that noise does not look like a difference.
     """
     variants = list(next(iter(columns.values())))
     across = 5
     rows = -(-len(columns) // across)
-    with style.figure(path, 2.3 * across, (1.1 + 0.28 * len(variants)) * rows) as canvas:
+    with style.figure(path, 2.4 * across, (1.0 + 0.28 * len(variants)) * rows) as canvas:
         grid = canvas.subplots(rows, across, squeeze=False).ravel()
         for unused in grid[len(columns) :]:
             unused.set_visible(False)
         for i, ((title, values), axes) in enumerate(zip(columns.items(), grid, strict=False)):
-            numbers = [values[name] for name in variants]
-            known = [n for n in numbers if n is not None]
-            low = min(known, default=0.0)
-            start = max(0.0, low - 2 * (1 - low)) if title in higher_is_better and 0.5 < low <= max(known) <= 1 else 0.0
-            end = 1.0 if start else max(known, default=1.0) or 1.0
-            for y, number in enumerate(numbers):
+            known = [n for n in values.values() if n is not None] or [0.0]
+            middle, span = (
+                (min(known) + max(known)) / 2,
+                max(max(known) - min(known), 0.05 * max(map(abs, known)), 1e-9),
+            )
+            for y, name in enumerate(variants):
+                number, colour = values[name], COLOURS[variants.index(name) % len(COLOURS)]
+                axes.axhline(y, color=style.GREY, linewidth=0.5, alpha=0.5)
                 if number is None:
-                    axes.text(start, y, " none", va="center", color=style.GREY)
+                    axes.text(middle, y, "none", va="center", ha="center", color=style.GREY, backgroundcolor="white")
                 else:
-                    axes.barh(y, number - start, left=start, color=COLOURS[y % len(COLOURS)], height=0.7)
-                    axes.text(number, y, f" {number:.3g}", va="center", fontsize=8)
+                    axes.plot(number, y, "o", color=colour, markersize=7)
+                    shown = f"{number:.3f}" if abs(number) < 10 else f"{number:.0f}"
+                    axes.annotate(shown, (number, y), (0, 6), textcoords="offset points", ha="center", fontsize=8)
             axes.set_title(f"{title} {'↑' if title in higher_is_better else '↓'}", fontsize=9)
             axes.set_yticks(range(len(variants)), variants if i % across == 0 else [""] * len(variants))
-            axes.set_xlim(start, start + (end - start) * 1.3)
-            axes.invert_yaxis()
+            axes.set_ylim(len(variants) - 0.5, -0.7)
+            axes.set_xlim(middle - 0.75 * span, middle + 0.75 * span)
+            axes.locator_params(axis="x", nbins=3)
+            axes.tick_params(axis="x", labelsize=7)
             axes.grid(visible=False)
-            axes.set_xticks([])
-            axes.spines["bottom"].set_visible(False)

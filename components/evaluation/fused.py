@@ -24,12 +24,12 @@ def combine(z: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Fused:
-    """combine(z) with z = (component − location) / scale of the distance to the nearest class and the bits per dimension.
+    """combine(z), z = (component − location) / scale for the distance to the nearest class and the bits per dimension.
 
     The distance is Mahalanobis's (Lee et al. 2018, https://arxiv.org/abs/1807.03888). Location and scale are median and
     normalised interquartile range on validation data: the training split's own distances are too small, the encoder
-    has fitted it. A variant without a likelihood has the distance alone. All arrays are public, so that the score can be
-    rebuilt in another framework.
+    has fitted it. A variant without a likelihood has the distance alone. All arrays are public, so that the score can
+    be rebuilt in another framework.
     """
 
     center: np.ndarray  # (D,)

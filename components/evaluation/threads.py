@@ -6,7 +6,7 @@ SMALL = 4_000_000  # numbers in the features, below which threads wait for each 
 
 
 def threads_for(numbers: int) -> AbstractContextManager[object]:
-    """A context with one BLAS thread for small work (10 times faster on 1,000 × 128 features), all threads for large."""
+    """A context with one BLAS thread for small work (10 times faster on 1,000 × 128 numbers), all threads for large."""
     from threadpoolctl import threadpool_limits
 
     return threadpool_limits(1) if numbers < SMALL else nullcontext()

@@ -1,6 +1,7 @@
 """The resume file: everything the next step depends on."""
 
 import io
+import io
 import pickle
 from pathlib import Path
 from typing import Any

@@ -59,19 +59,24 @@ def run(params: Params) -> None:
         print("The champion is decided once MLflow can be reached: run `make sync`.")
     else:
         verb = "is now" if promotion["moved"] else "stays"
-        print(f"Champion of {promotion['registered_name']} {verb} version {promotion['champion']}: {promotion['reason']}.")
+        print(
+            f"Champion of {promotion['registered_name']} {verb} version {promotion['champion']}: {promotion['reason']}."
+        )
 
 
 def _page(params: Params, table: str, best: str, failed: list[str]) -> str:
     floor = metrics_of("floor")
+    pixels, untrained = (
+        f"{floor[f'{name}/linear_accuracy']:.1%}, {floor[f'{name}/knn_accuracy']:.1%}"
+        for name in ("raw_pixels", "random_encoder")
+    )
     folder = stage_folder("export", best)
     gate = "passed" if not failed else "failed: " + "; ".join(failed)
     return f"""# Comparison
 
 {table}
 score: mean of {", ".join(params.gate.score)}. Bold: best of its column. AUROC and FPR@95 are those of the fused score.
-Floor (linear probe, k-NN): raw pixels {floor["raw_pixels/linear_accuracy"]:.1%}, {floor["raw_pixels/knn_accuracy"]:.1%};
-untrained encoder {floor["random_encoder/linear_accuracy"]:.1%}, {floor["random_encoder/knn_accuracy"]:.1%}.
+Floor (linear probe, k-NN): raw pixels {pixels}; untrained encoder {untrained}.
 
 Best: **{best}**; gate {gate}.
 

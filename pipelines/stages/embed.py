@@ -21,5 +21,6 @@ def run(params: Params, variant: str) -> None:
         expected = Architecture.of(params.model, params.variant(variant), prepared.image_size, prepared.palette)
         model, _ = load_weights(stage_folder("pretrain", variant) / "model.safetensors", expected)
         with stage.folder() as out:
-            out.metrics = embed(model, prepared, out.path, choose_device(params.training), progress=partial(tqdm, delay=1))
+            device = choose_device(params.training)
+            out.metrics = embed(model, prepared, out.path, device, progress=partial(tqdm, delay=1))
             out.constants = {"data_fingerprint": prepared.fingerprint(), "feature_size": params.model.width}

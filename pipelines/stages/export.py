@@ -44,7 +44,8 @@ def run(params: Params, variant_name: str) -> None:
                 "data_fingerprint": prepared.fingerprint(),
             }
             np.save(out.path / "example.npy", np.array(test[:2]))
-            stages = {name: metrics_of(name, variant_name) for name in ("embed", "probe", "ood")} | {"export": out.metrics}
+            stages = {name: metrics_of(name, variant_name) for name in ("embed", "probe", "ood")}
+            stages["export"] = out.metrics
             objective = [f"{variant.w_gen:g} · {variant.generative.name}"] * (variant.w_gen > 0)
             objective += [f"{variant.w_con:g} · {variant.contrastive.name}"] * (variant.w_con > 0)
             facts = {

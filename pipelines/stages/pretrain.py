@@ -113,8 +113,9 @@ class Progress:
 def _resume_key(params: Params, variant: str, prepared: Prepared) -> str:
     """A hash of all that determines the run: settings, images, code."""
     digest = hashlib.sha256()
-    sections = (params.model, params.training, params.augmentation, params.variant(variant))
-    digest.update(json.dumps([params.seed, *map(asdict, sections)], sort_keys=True).encode())
+    sections = [asdict(params.model), asdict(params.training), asdict(params.augmentation)]
+    sections.append(asdict(params.variant(variant)))
+    digest.update(json.dumps([params.seed, sections], sort_keys=True).encode())
     digest.update(prepared.fingerprint(prepared.pretrain_split).encode() + prepared.palette.tobytes())
     for place in map(Path, TRAINING_CODE):
         for file in sorted(place.rglob("*.py")) if place.is_dir() else [place]:

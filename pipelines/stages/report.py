@@ -18,7 +18,7 @@ STAGES = ("pretrain", "embed", "probe", "ood", "export")
 
 
 def run(params: Params, variant: str) -> None:
-    """Write outputs/reports/V with all that the comparison needs, and deliver the journals of all stages so far to MLflow."""
+    """Write outputs/reports/V with all that the comparison needs, and deliver every journal so far to MLflow."""
     sections = ("data", "model", "augmentation", "training", "probe", "ood", "export")
     settings = {"variant": params.variant(variant), **{name: getattr(params, name) for name in sections}}
     with tracked(params, "report", variant, settings) as stage:
@@ -28,36 +28,35 @@ def run(params: Params, variant: str) -> None:
         log_data(stage, prepared, dict.fromkeys(prepared.splits, "model"))
         metrics = {name: metrics_of(name, variant) for name in STAGES}
         values = row(metrics)
+        shared = {name: metrics_of(name) for name in SHARED}
+        records = {name: record_of(name, variant) for name in STAGES} | {name: record_of(name) for name in SHARED}
+        cached = [name for name, record in records.items() if record["finished"] < started()]
+        total = score(values, params.gate.score)
         with stage.folder() as out:
-            # the few that matter first under plain names, then everything under its stage's name
-            out.metrics = {name: value for name, value in values.items() if value is not None}
-            out.metrics["score"] = score(values, params.gate.score)
-            for name, numbers in metrics.items():
-                journal.metrics({f"{name}/{key}": value for key, value in numbers.items()})
-            for name, numbers in {name: metrics_of(name) for name in SHARED}.items():
-                journal.metrics({f"{name}/{key}": value for key, value in numbers.items()})
-            records = {name: record_of(name, variant) for name in STAGES} | {name: record_of(name) for name in SHARED}
-            cached = [name for name, record in records.items() if record["finished"] < started()]
-            journal.tags({f"stage.{name}": "cached" if name in cached else "run" for name in records})
-            journal.nest([record["run_key"] for record in records.values()])
-            for name in STAGES:
-                for figure in sorted(stage_folder(name, variant).glob("*.png")):
-                    journal.artifact(figure, folder=f"figures/{name}")
-            export = stage_folder("export", variant)
-            journal.model(
-                export / "model.onnx",
-                name="model",
-                registered_name=params.tracking.registered_model,
-                tags={
-                    "variant": variant,
-                    "data_fingerprint": prepared.fingerprint(),
-                    "score": f"{out.metrics['score']:.6f}",
-                    **{name: f"{value:.6g}" for name, value in values.items() if value is not None},
-                },
-                description=(export / "card.md").read_text(),
-                input_example=export / "example.npy",
-            )
+            out.metrics = {name: value for name, value in values.items() if value is not None} | {"score": total}
+            out.constants = {"score": list(params.gate.score), "cached_stages": cached, "seed": params.seed}
             for name, file in GATHERED:
                 shutil.copyfile(stage_folder(name, variant) / file, out.path / file)
-            out.constants = {"score": list(params.gate.score), "cached_stages": cached, "seed": params.seed}
+        # the few numbers that matter first are in the journal by now, under plain names; here follow all of them
+        for name, numbers in (metrics | shared).items():
+            journal.metrics({f"{name}/{key}": value for key, value in numbers.items()})
+        for name in STAGES:
+            for figure in sorted(stage_folder(name, variant).glob("*.png")):
+                journal.artifact(figure, folder=f"figures/{name}")
+        journal.tags({f"stage.{name}": "cached" if name in cached else "run" for name in records})
+        journal.nest([record["run_key"] for record in records.values()])
+        export = stage_folder("export", variant)
+        journal.model(
+            export / "model.onnx",
+            name="model",
+            registered_name=params.tracking.registered_model,
+            tags={
+                "variant": variant,
+                "data_fingerprint": prepared.fingerprint(),
+                "score": f"{total:.6f}",
+                **{name: f"{value:.6g}" for name, value in values.items() if value is not None},
+            },
+            description=(export / "card.md").read_text(),
+            input_example=export / "example.npy",
+        )
     deliver()

@@ -37,16 +37,17 @@ class Run:
         """Write results.json and record.json, and send metrics and figures to the journal."""
         results = {"metrics": outputs.metrics, "constants": outputs.constants}
         write_json(outputs.path / RESULTS, results)
+        seconds = time.time() - self.started
         record = {
             "run_key": self.journal.key,
             "stage": self.stage,
             "variant": self.variant,
             "finished": time.time(),
-            "seconds": time.time() - self.started,
+            "seconds": seconds,
         }
         write_json(outputs.path / RECORD, record)
         self.journal.metrics(outputs.metrics)
-        self.journal.metrics({"seconds": record["seconds"]})
+        self.journal.metrics({"seconds": seconds})
         self.journal.artifact(outputs.path / RESULTS)
         for figure in sorted(outputs.path.glob("*.png")):
             self.journal.artifact(figure, folder="figures")

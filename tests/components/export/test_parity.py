@@ -58,14 +58,14 @@ def scores(exported) -> torch.Tensor:
 
 
 def test_other_decisions_are_refused_though_no_number_differs(exported, scores, monkeypatch):
-    monkeypatch.setattr(exported.module, "threshold", scores.min() - 0.1)
+    monkeypatch.setitem(exported.module._buffers, "threshold", scores.min() - 0.1)
     with pytest.raises(UserError, match="different_decisions"):
         check_parity(exported.module, exported.path, exported.images, CONFIG)
 
 
 @pytest.mark.parametrize("difference", [-1e-4, 1e-4])
 def test_a_tie_within_the_tolerance_may_fall_either_way(exported, scores, monkeypatch, difference):
-    monkeypatch.setattr(exported.module, "threshold", scores[0] + difference)
+    monkeypatch.setitem(exported.module._buffers, "threshold", scores[0] + difference)
     changed = exported.images[:1]
     assert check_parity(exported.module, exported.path, changed, CONFIG)["parity/different_decisions"] == 0
 
