@@ -28,7 +28,7 @@ PARAMS = Path("params.yaml")
 class GateConfig:
     """When the best variant may become champion. Names are columns of the comparison table, all higher-is-better."""
 
-    score: tuple[str, ...] = ("linear_accuracy", "near_ood_auroc", "far_ood_auroc")  # ranked by their mean
+    score: tuple[str, ...]  # variants are ranked by their mean; no default, because dvc.yaml refers to the key
     minimum: dict[str, float] | None = None  # the best variant must reach each of these
 
     def __post_init__(self) -> None:

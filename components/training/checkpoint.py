@@ -1,7 +1,6 @@
 """The resume file: everything the next step depends on."""
 
 import io
-import io
 import pickle
 from pathlib import Path
 from typing import Any

@@ -1,8 +1,12 @@
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import settings
+
+settings.register_profile("without deadlines", deadline=None)  # a busy machine is no failure
+settings.load_profile("without deadlines")
 
 
 def a_palette(colours: int, channels: int) -> np.ndarray:
@@ -19,11 +23,12 @@ def make_palette() -> Callable[[int, int], np.ndarray]:
 
 
 @pytest.fixture(scope="session")
-def make_model() -> Callable[..., Any]:
+def make_model() -> Iterator[Callable[..., Any]]:
     """Tiny models with every parameter moved at random: a fresh model predicts uniformly, which would hide mistakes.
 
     make_model(patch_size=2, image_size=4, colours=3, w_con=0) is a GCRL in evaluation mode; `fresh=True` leaves it as
-    initialised, further keywords go to ModelConfig.
+    initialised, further keywords go to ModelConfig. Torch gets one thread: at this size several wait for each other,
+    and on a busy machine ten times longer than they compute.
     """
     import torch
 
@@ -55,4 +60,7 @@ def make_model() -> Callable[..., Any]:
                     parameter += 0.4 * torch.randn(parameter.shape, generator=generator)
         return model.eval()
 
-    return make
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield make
+    torch.set_num_threads(threads)

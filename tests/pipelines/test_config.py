@@ -29,7 +29,7 @@ MINIMAL: dict[str, Any] = {
     "probe": {},
     "ood": {"detectors": ["knn", "fused"]},
     "export": {},
-    "gate": {},
+    "gate": {"score": ["linear_accuracy", "near_ood_auroc", "far_ood_auroc"]},
     "tracking": {},
 }  # fmt: skip
 REMOVED = object()

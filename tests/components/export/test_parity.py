@@ -36,7 +36,7 @@ def test_the_exported_file_passes(exported):
 )
 def test_another_graph_is_refused(exported, tmp_path, change):
     perturb(exported.path, tmp_path / "changed.onnx", change)
-    with pytest.raises(UserError, match=r"differs from PyTorch by more than export\.tolerance \(0\.001\): parity/"):
+    with pytest.raises(UserError, match=r"more than export\.tolerance \(0\.001\): parity/embedding"):
         check_parity(exported.module, tmp_path / "changed.onnx", exported.images, CONFIG)
 
 
@@ -61,6 +61,14 @@ def test_other_decisions_are_refused_though_no_number_differs(exported, scores, 
     monkeypatch.setitem(exported.module._buffers, "threshold", scores.min() - 0.1)
     with pytest.raises(UserError, match="different_decisions"):
         check_parity(exported.module, exported.path, exported.images, CONFIG)
+
+
+def test_a_single_other_decision_among_thousands_is_refused(exported, scores, monkeypatch):
+    lowest, highest = exported.images[[scores.argmin()]], exported.images[[scores.argmax()]]
+    monkeypatch.setitem(exported.module._buffers, "threshold", scores.min() - 0.1)
+    images = np.concatenate([lowest, highest.repeat(2000, 0)])
+    with pytest.raises(UserError, match="decisions differ"):
+        check_parity(exported.module, exported.path, images, CONFIG)
 
 
 @pytest.mark.parametrize("difference", [-1e-4, 1e-4])

@@ -14,7 +14,7 @@ def noise(n: int, size: int, channels: int, seed: int = 0) -> np.ndarray:
 @pytest.mark.parametrize(("colours", "channels"), [(2, 1), (17, 1), (256, 1), (64, 3), (512, 3)])
 def test_a_token_is_the_nearest_colour_and_of_two_the_first(make_palette, colours, channels):
     palette = make_palette(colours, channels)
-    images = noise(4, 8, channels)
+    images = noise(40, 16, channels)  # many enough for pixels midway between two colours
     distances = ((images[..., None, :].astype(int) - palette.astype(int)) ** 2).sum(-1)  # (N, H, W, K), exact
     found = Tokenizer(torch.from_numpy(palette), 1).quantise(to_unit(torch.from_numpy(images)))
     assert np.array_equal(found.numpy(), distances.argmin(-1))

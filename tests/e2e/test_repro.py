@@ -1,0 +1,136 @@
+"""One `dvc repro`: what it writes, what it says, and that a second one has nothing to do."""
+
+import csv
+import fnmatch
+import json
+import math
+from collections.abc import Iterator
+
+import pytest
+
+pytestmark = pytest.mark.e2e
+
+VARIANTS = {"hybrid": True, "contrastive": False}  # whether it has a likelihood
+SPLITS = ("train", "val", "test", "ood-held-out", "ood-photo-patches")
+STAGES = ("pretrain", "embed", "probe", "ood", "export")
+ALWAYS = ("results.json", "record.json")
+
+
+def expected_files() -> Iterator[str]:
+    """What a run writes, Great Expectations' own project aside."""
+    yield from (f"data/prepared/{split}.npy" for split in SPLITS)
+    yield from (f"data/prepared/{name}" for name in ("palette.npy", "manifest.parquet", "quarantine.csv"))
+    yield "data/prepared/dataset.json"
+    yield from (f"data/validation/summary.{form}" for form in ("json", "md"))
+    yield from (f"outputs/{stage}/{name}" for stage in ("prepare", "validate", "floor", "compare") for name in ALWAYS)
+    yield from (
+        f"outputs/compare/{name}"
+        for name in ("comparison.md", "comparison.png", "metrics.json", "curves.csv", "roc.csv", "confusion.csv")
+    )
+    for variant, likelihood in VARIANTS.items():
+        out = f"outputs/{variant}"
+        yield from (f"{out}/{stage}/{name}" for stage in STAGES for name in ALWAYS)
+        yield from (f"outputs/reports/{variant}/{name}" for name in (*ALWAYS, "curves.csv", "roc.csv", "confusion.csv"))
+        yield from (f"{out}/pretrain/{name}" for name in ("model.safetensors", "curves.csv", "training.png"))
+        yield from (f"{out}/embed/{split}.features.npy" for split in SPLITS)
+        yield from (f"{out}/probe/{name}.png" for name in ("confusion", "reliability", "few_label"))
+        yield from (f"{out}/probe/{name}" for name in ("probe.npz", "confusion.csv", "reliability.csv"))
+        detectors = ["mahalanobis", "knn", "energy", "fused"] + ["nll"] * likelihood
+        sets = ("val", "test", "held-out", "photo-patches")
+        yield from (f"{out}/ood/{detector}.{name}.scores.npy" for detector in detectors for name in sets)
+        yield from (f"{out}/ood/{name}.json" for name in ("thresholds", "left_out"))
+        yield from (f"{out}/ood/{name}" for name in ("fused.npz", "roc.csv", "roc.png", "scores.png"))
+        yield from (f"{out}/export/{name}" for name in ("model.onnx", "card.md", "example.npy"))
+        if likelihood:
+            yield from (f"{out}/embed/{split}.bits_per_dim.npy" for split in SPLITS)
+            yield from (f"{out}/pretrain/{name}.png" for name in ("samples", "completions"))
+
+
+def test_it_writes_exactly_these_files(finished):
+    written = set(finished.files())
+    great_expectations = {path for path in written if fnmatch.fnmatch(path, "data/validation/gx/*")}
+    assert any(path.endswith(".html") for path in great_expectations)
+    assert written - great_expectations == set(expected_files())
+
+
+def test_git_sees_none_of_it(fresh, finished):
+    tracked = finished.run("git", "ls-files").stdout.split()
+    before = fresh.run("git", "ls-files").stdout.split()
+    assert set(tracked) - set(before) == {"dvc.lock"}
+
+
+def test_results_hold_numbers_and_what_they_depend_on(finished):
+    fingerprint = json.loads((finished.root / "data/prepared/dataset.json").read_text())["fingerprint"]
+    found = sorted((finished.root / "outputs").rglob("results.json"))
+    assert len(found) == 4 + 6 * len(VARIANTS)
+    for path in found:
+        results = json.loads(path.read_text())
+        assert set(results) == {"metrics", "constants"}
+        assert results["metrics"], path
+        assert all(isinstance(v, int | float) and math.isfinite(v) for v in results["metrics"].values()), path
+        stage = path.parts[-2]
+        if stage == "pretrain":
+            assert len(results["constants"]["data_fingerprint"]) == 64
+        elif stage not in ("compare", *VARIANTS):  # those two gather the others' numbers
+            assert results["constants"]["data_fingerprint"] == fingerprint, path
+        if stage in ("prepare", "pretrain", "probe", "ood", "floor"):
+            assert results["constants"]["seed"] == 0, path
+
+
+def test_what_it_says(finished):
+    said = (finished.root.parent / "repro.log").read_text()
+    assert "prepared train 1,007, val 143, test 287, ood-held-out 360, ood-photo-patches 100 images" in said
+    assert "detector nll left out: it needs a likelihood, and this variant has none" in said
+    assert "Champion of gcrl is now version" in said
+    assert "Traceback" not in said
+    assert "Warning" not in said
+
+
+def test_the_comparison_table_ranks_the_variants(finished):
+    page = (finished.root / "outputs/compare/comparison.md").read_text()
+    rows = [[cell.strip(" *") for cell in line.split("|")] for line in page.splitlines() if line.startswith("| ")]
+    assert {row[1] for row in rows[1:]} == set(VARIANTS)
+    assert float(rows[1][2]) >= float(rows[2][2])
+    assert f"Best: **{rows[1][1]}**; gate passed" in page
+    for mentioned in (f"outputs/{rows[1][1]}/export/model.onnx", "outputs/compare/comparison.png"):
+        assert mentioned in page
+        assert (finished.root / mentioned).is_file()
+
+
+def test_a_second_run_does_nothing(finished):
+    before = finished.files()
+    runs = set((finished.root / ".tracking").rglob("*"))
+    said = finished.dvc("repro").stdout
+    assert "Data and pipelines are up to date." in said
+    assert "Running stage" not in said
+    assert said.count("didn't change, skipping") == 4 + 6 * len(VARIANTS)
+    assert finished.files() == before
+    assert set((finished.root / ".tracking").rglob("*")) == runs
+    assert finished.run("git", "status", "--porcelain").stdout == ""
+
+
+def test_dvc_shows_metrics_and_parameters(scratch):
+    shown = json.loads(scratch.dvc("metrics", "show", "--json").stdout)
+    numbers = shown[""]["data"]["outputs/compare/metrics.json"]["data"]
+    assert set(numbers) == set(VARIANTS)
+    assert {"linear_accuracy", "near_ood_auroc", "far_ood_auroc"} <= set(numbers["hybrid"])
+    scratch.edit({"variants.hybrid.w_con": 0.5})
+    changed = json.loads(scratch.dvc("params", "diff", "--json").stdout)
+    assert changed == {"params.yaml": {"variants.hybrid.w_con": {"old": 1.0, "new": 0.5, "diff": -0.5}}}
+
+
+def test_dvc_plots(scratch):
+    told = scratch.dvc("plots", "show").stdout
+    page = scratch.root / "dvc_plots/index.html"
+    assert str(page) in told
+    for part in ("Likelihood while training", "Contrastive loss while training", "ROC of the fused", "comparison.png"):
+        assert part in page.read_text()
+    plots = json.loads(scratch.dvc("plots", "show", "--json").stdout)["data"]
+    drawn = {name: plot[0]["content"]["data"]["values"] for name, plot in plots.items() if plot[0]["type"] == "vega"}
+    assert len(drawn) == 4
+    assert {row["variant"] for row in drawn["ROC of the fused OOD score"]} == set(VARIANTS)
+    with (scratch.root / "outputs/hybrid/pretrain/curves.csv").open(newline="") as file:
+        steps = [row["step"] for row in csv.DictReader(file)]
+    assert [row["step"] for row in drawn["likelihood"] if row["variant"] == "hybrid"] == steps
+    assert len(drawn["confusion of the best variant"]) == 287
+    assert scratch.run("git", "status", "--porcelain").stdout == ""

@@ -1,0 +1,72 @@
+"""What a change reruns, and no more. DVC says it without running: downstream of a change, everything might run."""
+
+import re
+
+import pytest
+
+pytestmark = pytest.mark.e2e
+
+STAGES = ("pretrain", "embed", "probe", "ood", "export", "report")
+
+
+def affected(project) -> set[str]:
+    """Stages that would run or, if what they read changes, may run: as `pretrain@hybrid`."""
+    said = project.dvc("repro", "--dry", "--force-downstream").stdout
+    commands = re.findall(r"^> python -m pipelines\.stages (\S+)(?: --variant (\S+))?$", said, re.MULTILINE)
+    return {"@".join(filter(None, command)) for command in commands}
+
+
+def of_each(*stages: str) -> set[str]:
+    return {f"{stage}@{variant}" for stage in stages for variant in ("hybrid", "contrastive")}
+
+
+def touch(project, file: str) -> None:
+    with (project.root / file).open("a") as code:
+        code.write("# a comment more\n")
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"probe.draws": 2}, {"floor", "compare"} | of_each("probe", "ood", "export", "report")),
+        ({"ood.bootstrap": 60}, {"compare"} | of_each("ood", "export", "report")),
+        ({"export.tolerance": 0.01}, {"compare"} | of_each("export", "report")),
+        ({"gate.minimum": {"linear_accuracy": 0.9}}, {"compare"}),
+        ({"gate.score": ["knn_accuracy"]}, {"compare"} | of_each("report")),
+        ({"training.learning_rate": 0.001}, {"compare"} | of_each(*STAGES)),
+        ({"augmentation.flip": True}, {"compare"} | of_each(*STAGES)),
+        ({"variants.contrastive.w_con": 2.0}, {"compare"} | {f"{stage}@contrastive" for stage in STAGES}),
+        ({"variants.generative": {"w_gen": 1.0, "w_con": 0.0}}, {"compare"} | {f"{s}@generative" for s in STAGES}),
+        ({"variants.contrastive": None}, {"compare"}),
+        ({"data.val_fraction": 0.2}, {"prepare", "validate", "floor", "compare"} | of_each(*STAGES)),
+    ],
+    ids=str,
+)
+def test_a_parameter(scratch, changes, expected):
+    scratch.edit(changes)
+    assert affected(scratch) == expected
+
+
+@pytest.mark.parametrize(
+    ("file", "expected"),
+    [
+        ("components/export/card.py", {"compare"} | of_each("export", "report")),
+        ("components/evaluation/figures_ood.py", {"compare"} | of_each("ood", "export", "report")),
+        ("components/objectives/nt_xent.py", {"compare"} | of_each(*STAGES)),
+        ("components/data/sources.py", {"prepare", "validate", "floor", "compare"} | of_each(*STAGES)),
+        ("pipelines/stages/compare.py", {"compare"}),
+        ("pipelines/tracking/sender.py", set()),
+        ("components/files.py", set()),
+    ],
+)
+def test_code(scratch, file, expected):
+    touch(scratch, file)
+    assert affected(scratch) == expected
+
+
+def test_a_third_variant_leaves_the_results_of_the_others(scratch):
+    """Not only may the others' stages stay: DVC sees no change in any of them."""
+    scratch.edit({"variants.generative": {"w_gen": 1.0, "w_con": 0.0}})
+    said = scratch.dvc("status").stdout
+    changed = set(re.findall(r"^(\w+(?:@\w+)?):$", said, re.MULTILINE))
+    assert changed == {"compare"} | {f"{stage}@generative" for stage in STAGES}

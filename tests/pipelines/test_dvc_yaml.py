@@ -1,0 +1,162 @@
+"""dvc.yaml lists what the stages read: every command, parameter and file of code."""
+
+import ast
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from pipelines.config import Params
+from pipelines.paths import stage_folder
+from pipelines.stages.__main__ import ONCE, PER_VARIANT
+
+ROOT = Path(__file__).parents[2]
+DVC: dict[str, Any] = YAML(typ="safe").load(ROOT / "dvc.yaml")
+STAGES: dict[str, dict[str, Any]] = {name: stage.get("do", stage) for name, stage in DVC["stages"].items()}
+
+# Code that a stage imports and that changes no result of it: what it is told and how it is tracked.
+PLUMBING = {
+    "pipelines/config.py",  # parameters are compared by value
+    "pipelines/paths.py",
+    "pipelines/invocation.py",
+    "pipelines/stages/results.py",  # these two only open what earlier stages wrote, which is among the dependencies
+    "components/data/prepared.py",
+    "pipelines/stages/tracked.py",
+    "components/files.py",
+    "components/errors.py",
+}
+AUGMENT = "components/data/augment.py"  # imported for the number of its parameters, which the weights depend on
+UNAFFECTED = {
+    "floor": {AUGMENT},
+    "pretrain": {  # a figure's look is no reason to train again
+        "components/evaluation/figures_training.py",
+        "components/evaluation/figure_style.py",
+    },
+    "embed": {AUGMENT},
+    "export": {  # probe and fused score are loaded; how they were fitted is the business of the stages that did it
+        AUGMENT,
+        "components/evaluation/calibration.py",
+        "components/evaluation/detectors.py",
+        "components/evaluation/gaussian.py",
+        "components/evaluation/neighbours.py",
+        "components/evaluation/threads.py",
+    },
+}
+
+
+def is_plumbing(file: Path) -> bool:
+    return str(file) in PLUMBING or file.parts[:2] == ("pipelines", "tracking") or file.name == "config.py"
+
+
+def imports(file: Path) -> Iterator[Path]:
+    """Files of this project that a file imports, wherever in it."""
+    for node in ast.walk(ast.parse((ROOT / file).read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        else:
+            continue
+        for name in names:
+            imported = Path(*name.split(".")).with_suffix(".py")
+            if imported.parts[0] in ("components", "pipelines") and (ROOT / imported).is_file():
+                yield imported
+
+
+def code_of(stage: str) -> set[Path]:
+    """Everything that a stage runs, plumbing aside."""
+    todo, found = {Path(f"pipelines/stages/{stage}.py")}, set()
+    while todo:
+        file = todo.pop()
+        found.add(file)
+        todo |= {imported for imported in imports(file) if not is_plumbing(imported)} - found
+    return found
+
+
+def covers(dependency: str, file: Path) -> bool:
+    return Path(dependency) == file or Path(dependency) in file.parents
+
+
+def test_the_stages_are_those_of_the_command():
+    assert {name for name, stage in DVC["stages"].items() if "do" in stage} == set(PER_VARIANT)
+    assert set(STAGES) == {*ONCE, *PER_VARIANT}
+    for name, stage in STAGES.items():
+        variant = " --variant ${key}" if name in PER_VARIANT else ""
+        assert stage["cmd"] == f"python -m pipelines.stages {name}{variant}"
+        assert str(stage_folder(name, "${key}" if variant else None)) in stage["outs"]
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_code_that_a_stage_runs_is_among_its_dependencies(name):
+    unaffected = {Path(file) for file in UNAFFECTED.get(name, ())}
+    code = code_of(name)
+    assert unaffected <= code, "an exception that is none any more"
+    missing = [str(f) for f in code - unaffected if not any(covers(d, f) for d in STAGES[name]["deps"])]
+    assert sorted(missing) == []
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_stage_depends_on_no_code_that_it_does_not_run(name):
+    code = code_of(name)
+    listed = [d for d in STAGES[name]["deps"] if d.startswith(("components", "pipelines"))]
+    assert [d for d in listed if not any(covers(d, file) for file in code)] == []
+    assert len(set(STAGES[name]["deps"])) == len(STAGES[name]["deps"])
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_other_dependencies_are_outputs_of_earlier_stages(name):
+    outputs = [out for stage in STAGES.values() for out in stage["outs"]]
+    others = [d for d in STAGES[name]["deps"] if not d.startswith(("components", "pipelines"))]
+    for dependency in others:
+        inside = any(covers(out, Path(dependency)) for out in outputs)
+        assert inside or any(covers(dependency, Path(out)) for out in outputs), dependency
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_parameters_are_required_keys_of_params_yaml(name):
+    """DVC stops at a key that is missing, even where the configuration has a default."""
+    params = YAML(typ="safe").load(ROOT / "params.yaml")
+    for key in STAGES[name].get("params", []):
+        if key == "variants.${key}":
+            continue
+        section, *rest = key.split(".")
+        assert Params.model_fields[section].is_required()
+        for part in rest:
+            fields = Params.model_fields[section].annotation.__dataclass_fields__  # type: ignore[union-attr]
+            assert fields[part].default is fields[part].default_factory, f"{key} has a default"  # both are MISSING
+        value = params
+        for part in key.split("."):
+            value = value[part]
+
+
+def test_a_stage_lists_the_parameters_that_its_results_are_made_with():
+    """Sections that a stage reads of `params`, less those that only decide where it computes or what it tells."""
+    told = {
+        "floor": {"training"},  # the device
+        "embed": {"model", "training", "variant"},  # the weights hold the architecture
+        "export": {"model", "variant", "ood", "training", "seed"},  # for the card; weights and results depend on them
+        "report": {"variant", "seed"},  # parameters of the MLflow run: whatever changes them reruns a stage before
+    }
+    for name, stage in STAGES.items():
+        tree = ast.parse((ROOT / f"pipelines/stages/{name}.py").read_text())
+        read = {
+            node.attr
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "params"
+        }
+        listed = {key.split(".")[0] for key in stage.get("params", [])}
+        read = {"variants" if part == "variant" and "variants" in listed else part for part in read}
+        assert read - listed == told.get(name, set()), name
+
+
+def test_plots_metrics_and_their_files_come_from_the_comparison():
+    files = [*DVC["metrics"]]
+    for plot in DVC["plots"]:
+        files += [plot] if isinstance(plot, str) else list(itertools.chain(*(p["y"] for p in plot.values())))
+    assert all(Path(file).parts[:2] == ("outputs", "compare") for file in files)
+    templates = {p["template"] for plot in DVC["plots"] if not isinstance(plot, str) for p in plot.values()}
+    own = {path.stem for path in (ROOT / ".dvc/plots").glob("*.json")}
+    assert templates - own <= {"confusion_normalized"}
