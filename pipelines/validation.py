@@ -38,7 +38,7 @@ class Check:
 def validate(prepared_dir: Path | str, out: Path | str, config: DataConfig) -> dict[str, Any]:
     """Check the prepared data set and write the report to `out`; return what its summary.json holds.
 
-    Writes `summary.md`, `summary.json` and `gx/`, a Great Expectations project whose Data Docs lie in
+    Writes `summary.md`, `summary.json`, `passed.json` and `gx/`, a Great Expectations project whose Data Docs lie in
     `gx/uncommitted/data_docs/local_site` (summary.md links to the pages). On a violation the report goes to
     `<out>-failed` instead and a UserError names each violated expectation, its split and example files.
     """
@@ -71,6 +71,8 @@ def validate(prepared_dir: Path | str, out: Path | str, config: DataConfig) -> d
     with atomic_directory(out) as folder:
         for entry in failed.iterdir():
             entry.rename(folder / entry.name)
+        # the same for every data set: training waits for it, but is not repeated because some other summary came out
+        write_json(folder / "passed.json", {"success": True})
     failed.rmdir()
     return summary
 

@@ -41,7 +41,8 @@ def prepare(
     """Write the prepared data set to the folder `out`, whole or not at all, and return what its dataset.json holds.
 
     Files: `<split>.npy` uint8 (N, H, W, C), `palette.npy` uint8 (K, C), `manifest.parquet` (one row an image),
-    `quarantine.csv` (what was left out and why), `dataset.json`. `minimum_train` is the batch size of pretraining.
+    `quarantine.csv` (what was left out and why), `dataset.json`, `training.json` (what pretraining depends on).
+    `minimum_train` is the batch size of pretraining.
     Raises a UserError for bad sources, too many unusable files (their list is then left beside `out`), classes absent
     from a split, too few training images and OOD sets that overlap with what the model knows.
     """
@@ -117,6 +118,9 @@ def prepare(
             "constants": dataclasses.asdict(config),
         }
         write_json(folder / "dataset.json", meta)
+        # what pretraining reads, by content: another OOD or test set changes dataset.json, but not this
+        read = {name: described[name] for name in sorted({pretrain, "train", "val"})}
+        write_json(folder / "training.json", {"classes": list(classes), "splits": read})
     out.with_name("quarantine.csv").unlink(missing_ok=True)  # of an earlier, failed run
     return meta
 

@@ -1,5 +1,6 @@
 """The shipped model as one graph: uint8 pixels in; embedding, class probabilities and a calibrated OOD score out."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -68,17 +69,19 @@ def export_onnx(module: Shipped, image_size: int, channels: int, path: Path, ops
     import onnx
 
     example = torch.zeros(2, image_size, image_size, channels, dtype=torch.uint8)
-    program = torch.onnx.export(
-        module.eval(),
-        (example,),
-        dynamo=True,
-        input_names=[INPUT],
-        output_names=list(OUTPUTS),
-        dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=2**20)},),
-        opset_version=opset,
-        external_data=False,
-        verbose=False,
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # torch warns of its own use of a name that it deprecates
+        program = torch.onnx.export(
+            module.eval(),
+            (example,),
+            dynamo=True,
+            input_names=[INPUT],
+            output_names=list(OUTPUTS),
+            dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=2**20)},),
+            opset_version=opset,
+            external_data=False,
+            verbose=False,
+        )
     assert program is not None
     graph = program.model.graph
     for node in graph:  # the exporter names a value after its operator: F.embedding's clashes with our output

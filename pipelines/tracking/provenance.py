@@ -115,7 +115,7 @@ def _stage_hash(stage: str, project: Path) -> str:
     yaml = YAML(typ="safe")
     name, _, item = stage.partition("@")
     definition = json.dumps(yaml.load(project / "dvc.yaml")["stages"][name])
-    definition = re.sub(r"\$\{item[\w.]*\}", lambda _: item, definition)  # one matrix or foreach dimension
+    definition = re.sub(r"\$\{(key|item[\w.]*)\}", lambda _: item, definition)  # one matrix or foreach dimension
     resolved = json.loads(definition)
     resolved = {**resolved, **resolved.get("do", {})}
     lock = yaml.load(project / "dvc.lock") if (project / "dvc.lock").exists() else {}

@@ -39,8 +39,9 @@ def connect(uri: str, root: Path, timeout: float) -> "MlflowClient":
     os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = str(REACH_SECONDS)
     from mlflow import MlflowClient
 
-    for noisy in ("alembic", "mlflow.store.db.utils"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    # logs each error with its traceback before it raises it; `explain` tells it in one line
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     database = _sqlite_file(uri)
     lock = database.with_name(f"{database.name}.lock") if database else root / "store.lock"
     with _turn(lock):

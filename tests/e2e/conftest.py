@@ -84,7 +84,6 @@ class Project:
             "MLFLOW_DISABLE_TELEMETRY": "true",
             "GX_ANALYTICS_ENABLED": "false",
             "OMP_NUM_THREADS": "1",
-            "PYTHONWARNINGS": "ignore",
         }
 
     @property

@@ -112,5 +112,5 @@ def test_the_new_version_challenges(experiment, delivered):
 
     uri = experiment.project.uri
     client = MlflowClient(tracking_uri=uri, registry_uri=uri)
-    assert client.get_model_version_by_alias("gcrl", "challenger").version == "3"
+    assert str(client.get_model_version_by_alias("gcrl", "challenger").version) == "3"
     assert len(list((experiment.project.root / ".tracking/promotions").iterdir())) == 2

@@ -66,7 +66,7 @@ def test_runs_tell_where_they_come_from(finished, runs):
         assert tags["dvc.stage"] == (f"{stage}@{variant}" if variant else stage)
         assert len(tags["dvc.stage_hash"]) == 32
         assert {"version.torch", "version.mlflow", "version.dvc", "hardware.cpu", "hardware.memory"} <= set(tags)
-    assert runs["pretrain-hybrid"].data.tags["dvc.stage_hash"] != runs["pretrain-contrastive"].data.tags["dvc.stage_hash"]
+    assert len({run.data.tags["dvc.stage_hash"] for run in runs.values()}) == len(runs)
 
 
 def test_parameters(runs):
@@ -166,4 +166,4 @@ def test_the_champion_answers_through_mlflow(finished, client):
     best = client.get_model_version_by_alias("gcrl", "champion").tags["variant"]
     features = np.load(finished.root / f"outputs/{best}/embed/test.features.npy")[:6]
     assert answer["embedding"] == pytest.approx(features, abs=1e-3)
-    assert np.array(model.input_example).shape == (2, 8, 8, 1)
+    assert model.metadata.saved_input_example_info is not None

@@ -20,7 +20,8 @@ def expected_files() -> Iterator[str]:
     """What a run writes, Great Expectations' own project aside."""
     yield from (f"data/prepared/{split}.npy" for split in SPLITS)
     yield from (f"data/prepared/{name}" for name in ("palette.npy", "manifest.parquet", "quarantine.csv"))
-    yield "data/prepared/dataset.json"
+    yield from (f"data/prepared/{name}.json" for name in ("dataset", "training"))
+    yield "data/validation/passed.json"
     yield from (f"data/validation/summary.{form}" for form in ("json", "md"))
     yield from (f"outputs/{stage}/{name}" for stage in ("prepare", "validate", "floor", "compare") for name in ALWAYS)
     yield from (

@@ -59,7 +59,7 @@ def test_a_sound_data_set_passes(digits: Path, tmp_path: Path, capfd: pytest.Cap
     (tmp_path / "validation-failed").mkdir()  # of an earlier run
     summary = validate(digits, out, DIGITS)
     assert [path.name for path in tmp_path.iterdir()] == ["validation"]
-    assert sorted(path.name for path in out.iterdir()) == ["gx", "summary.json", "summary.md"]
+    assert sorted(path.name for path in out.iterdir()) == ["gx", "passed.json", "summary.json", "summary.md"]
     assert summary == json.loads((out / "summary.json").read_text())
     assert summary["success"]
     assert len(summary["expectations"]) > 50

@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import hashlib
 import json
 import shutil
@@ -62,7 +63,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
 
 def test_the_exact_set_of_files(digits: Prepared) -> None:
     arrays = {"train.npy", "val.npy", "test.npy", "ood-held-out.npy", "ood-shuffled.npy", "ood-photos.npy"}
-    others = {"palette.npy", "manifest.parquet", "quarantine.csv", "dataset.json"}
+    others = {"palette.npy", "manifest.parquet", "quarantine.csv", "dataset.json", "training.json"}
     assert {path.name for path in digits.root.iterdir()} == arrays | others
     assert [path.name for path in digits.root.parent.iterdir()] == ["prepared"]
 
@@ -354,3 +355,11 @@ def test_real_images(image_sets: Path, tmp_path: Path) -> None:
 
     raw = pq.read_table(image_sets / "cifar10-train.parquet")["image"][int(number)]["bytes"].as_py()
     np.testing.assert_array_equal(prepared.images("train")[5], np.asarray(Image.open(io.BytesIO(raw))))
+
+
+def test_another_ood_set_changes_nothing_that_pretraining_reads(digits: Prepared, tmp_path: Path) -> None:
+    ood = {**DIGITS.ood, "more": OodSet("far", source=Source(builtin="photo-patches", limit=7))}
+    other = run(dataclasses.replace(DIGITS, ood=ood), tmp_path / "prepared")
+    for name in ("training.json", "palette.npy", "train.npy", "val.npy"):
+        assert (other.root / name).read_bytes() == (digits.root / name).read_bytes()
+    assert other.fingerprint() != digits.fingerprint()

@@ -1,0 +1,214 @@
+"""What all stages have in common: the command, the journal around their work, results that are whole or not there."""
+
+import importlib
+import json
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ruamel.yaml import YAML
+
+from components.errors import UserError
+from pipelines.config import Params, load_params
+from pipelines.stages.__main__ import ONCE, PER_VARIANT, main
+from pipelines.stages.results import constants_of, metrics_of, record_of
+from pipelines.stages.tracked import tracked
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def params(tmp_path, monkeypatch) -> Params:
+    """The default configuration, in an empty folder whose MLflow server cannot be reached."""
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{closed.getsockname()[1]}")
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
+    return load_params()
+
+
+def journal() -> list[dict]:
+    """Events of the only journal."""
+    (events,) = Path(".tracking/journals").glob("*/events.jsonl")
+    return [json.loads(line) for line in events.read_text().splitlines()]
+
+
+def everything() -> set[str]:
+    return {str(path) for path in Path().rglob("*") if ".tracking" not in path.parts}
+
+
+@pytest.mark.parametrize("name", [*ONCE, *PER_VARIANT])
+def test_every_stage_has_a_module_with_run(name):
+    assert callable(importlib.import_module(f"pipelines.stages.{name}").run)
+
+
+def test_mistakes_are_told_without_waiting_for_torch(tmp_path):
+    """`check`, with which `make run` begins, imports nothing heavy."""
+    (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
+    code = (
+        f"import sys; sys.path.insert(0, {str(ROOT)!r}); from pipelines.stages.__main__ import main; "
+        "code = main(['check']); heavy = {'torch', 'mlflow', 'sklearn', 'pandas'} & set(sys.modules); "
+        "print(code, sorted(heavy))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout == "0 []\n"
+
+
+def test_check_writes_nothing(params):
+    before = everything()
+    assert main(["check"]) == 0
+    assert everything() == before
+    assert not Path(".tracking").exists()
+
+
+def test_a_configuration_mistake_is_exit_code_2(params, capsys):
+    values = YAML(typ="safe").load(Path("params.yaml"))
+    YAML().dump(values | {"sede": 1}, Path("params.yaml"))
+    assert main(["check"]) == 2
+    assert capsys.readouterr().err.startswith("error: params.yaml: sede: unknown key, did you mean 'seed'")
+
+
+def test_an_interruption_is_exit_code_130(params, monkeypatch, capsys):
+    from pipelines.stages import prepare
+
+    def interrupted(_: Params) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(prepare, "run", interrupted)
+    assert main(["prepare"]) == 130
+    assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_a_stage_leaves_results_a_record_and_a_journal(params):
+    with tracked(params, "probe", "hybrid", {"probe": params.probe}) as stage, stage.folder() as out:
+        out.metrics = {"accuracy": 0.5}
+        out.constants = {"k": 3}
+        (out.path / "figure.png").write_bytes(b"a picture")
+    assert metrics_of("probe", "hybrid") == {"accuracy": 0.5}
+    assert constants_of("probe", "hybrid") == {"k": 3}
+    record = record_of("probe", "hybrid")
+    assert (record["stage"], record["variant"]) == ("probe", "hybrid")
+    assert 0 <= record["seconds"] < 60
+    assert {path.name for path in Path("outputs/hybrid/probe").iterdir()} == {
+        "results.json",
+        "record.json",
+        "figure.png",
+    }
+    start, *_, finish = events = journal()
+    assert start["key"] == record["run_key"]
+    assert start["name"] == "hybrid · probe"
+    assert start["params"]["seed"] == "0"
+    assert start["params"]["probe.draws"] == "5"
+    assert finish["status"] == "FINISHED"
+    assert {"accuracy": 0.5} in [event.get("values") for event in events]
+    assert [Path(event["path"]).name for event in events if event["event"] == "artifact"] == [
+        "results.json",
+        "figure.png",
+    ]
+
+
+@pytest.mark.parametrize("metrics", [{"accuracy": float("nan")}, {"accuracy": 0.9}])
+def test_a_stage_that_fails_leaves_the_earlier_results(params, metrics, capsys):
+    folder = Path("outputs/hybrid/probe")
+    folder.mkdir(parents=True)
+    (folder / "results.json").write_text('{"metrics": {"accuracy": 0.5}, "constants": {}}')
+    before = everything()
+
+    def fail() -> None:
+        with tracked(params, "probe", "hybrid") as stage, stage.folder() as out:
+            out.metrics = metrics
+            (out.path / "half.npy").write_bytes(b"half a file")
+            if metrics["accuracy"] == 0.9:
+                raise UserError("the labels are upside down")
+
+    with pytest.raises((UserError, ValueError)):  # NaN is no JSON
+        fail()
+    assert everything() == before
+    assert metrics_of("probe", "hybrid") == {"accuracy": 0.5}
+    finish = journal()[-1]
+    assert finish["status"] == "FAILED"
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert told.startswith("MLflow: ")
+
+
+def test_what_a_killed_try_left_is_cleared_away(params):
+    left = Path("outputs/hybrid/.probe.k1ll3d")
+    left.mkdir(parents=True)
+    (left / "model.safetensors").write_bytes(b"half a file")
+    with tracked(params, "probe", "hybrid") as stage, stage.folder() as out:
+        out.metrics = {"accuracy": 0.5}
+    assert [path.name for path in Path("outputs/hybrid").iterdir()] == ["probe"]
+
+
+def test_results_that_are_not_there_name_the_command(params):
+    with pytest.raises(UserError, match=r"outputs/hybrid/ood/results.json: not found.*`dvc repro`"):
+        metrics_of("ood", "hybrid")
+
+
+@pytest.fixture
+def prepared(tmp_path):
+    """A prepared set of eight black images."""
+    from components.data.prepared import Prepared
+
+    folder = tmp_path / "prepared"
+    folder.mkdir()
+    np.save(folder / "palette.npy", np.array([[0], [255]], dtype=np.uint8))
+    meta = {"splits": {"train": {"fingerprint": "f" * 64}}}
+    (folder / "dataset.json").write_text(json.dumps(meta))
+    return Prepared.open(folder)
+
+
+def changed(params: Params, section: str, **values: object) -> Params:
+    import dataclasses
+
+    return params.model_copy(update={section: dataclasses.replace(getattr(params, section), **values)})
+
+
+def test_a_resume_file_is_for_one_configuration_data_and_code(params, prepared, monkeypatch):
+    from pipelines.stages import pretrain
+    from pipelines.stages.pretrain import _resume_key
+
+    monkeypatch.setattr(pretrain, "TRAINING_CODE", ("code.py",))
+    Path("code.py").write_text("x = 1\n")
+    key = _resume_key(params, "hybrid", prepared)
+    assert _resume_key(params, "hybrid", prepared) == key
+    others = [
+        _resume_key(params, "contrastive", prepared),
+        _resume_key(params.model_copy(update={"seed": 1}), "hybrid", prepared),
+        _resume_key(changed(params, "model", width=64), "hybrid", prepared),
+        _resume_key(changed(params, "training", steps=77), "hybrid", prepared),
+        _resume_key(changed(params, "augmentation", flip=True), "hybrid", prepared),
+    ]
+    Path("code.py").write_text("x = 2\n")
+    others.append(_resume_key(params, "hybrid", prepared))
+    Path("code.py").write_text("x = 1\n")
+    prepared.meta["splits"]["train"]["fingerprint"] = "e" * 64
+    others.append(_resume_key(params, "hybrid", prepared))
+    assert len({key, *others}) == 1 + len(others)
+    prepared.meta["splits"]["train"]["fingerprint"] = "f" * 64
+    unrelated = changed(changed(params, "probe", draws=9), "ood", k=3)
+    assert _resume_key(unrelated, "hybrid", prepared) == key
+
+
+def test_the_code_that_a_resume_file_is_for_exists():
+    from pipelines.stages.pretrain import TRAINING_CODE
+
+    assert all((ROOT / place).exists() for place in TRAINING_CODE)
+
+
+def test_progress_tells_the_last_step_and_not_every_one(params, capsys):
+    from pipelines.stages.pretrain import Progress
+
+    progress = Progress(params.training)
+    last = params.training.steps
+    for step in (1, 2, 3, last):
+        progress(step, {"nll_nats_per_token": 2.5, "images_per_second": 1000.0})
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split()[1] for line in lines] == [f"1/{last}", f"{last}/{last}"]
+    assert lines[-1].endswith("nll_nats_per_token 2.500  1,000 images/s  0 s left")
