@@ -6,7 +6,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -183,11 +183,13 @@ class Told:
 @pytest.fixture
 def stage(
     finished: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> Callable[..., Told]:
+) -> Iterator[Callable[..., Told]]:
     """`stage(project, NAME, …)` is `python -m pipelines.stages NAME …`, without the start of another process.
 
     Its journals go to a store that exists already: making one takes MLflow ten seconds.
     """
+    import torch
+
     store = tmp_path / "store.db"
     shutil.copyfile(finished.root / "mlruns" / "mlflow.db", store)
 
@@ -206,4 +208,7 @@ def stage(
         told = capfd.readouterr()
         return Told(code, told.out, told.err)
 
-    return call
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as OMP_NUM_THREADS does for a process of its own
+    yield call
+    torch.set_num_threads(threads)
