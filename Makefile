@@ -13,7 +13,7 @@ export GX_ANALYTICS_ENABLED := false
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint format ui sync clean lock
+.PHONY: help setup run flow test lint format ui sync clean lock
 
 help: ## what each command does
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -36,6 +36,9 @@ run: $(VENV)/main.stamp ## reproduce the pipeline: make run, or make run PRESET=
 	@python -m pipelines.stages check
 	@dvc --quiet --wait-for-lock repro
 	@cat outputs/compare/comparison.md
+
+flow: $(VENV)/main.stamp ## the same by Prefect: independent stages side by side, progress and a table of what happened
+	@python -m pipelines.flows.reproduce
 
 test: $(VENV)/dev.stamp ## all tests
 	@python -m pytest

@@ -1,0 +1,8 @@
+"""Prefect flows over the DAG in dvc.yaml."""
+
+import os
+
+# read when prefect is imported: nothing phones home, and a slow machine may take its time to start a local server
+os.environ.setdefault("DO_NOT_TRACK", "1")
+os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "60")

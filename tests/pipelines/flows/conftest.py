@@ -1,0 +1,63 @@
+"""A Prefect server for the session, and small DVC projects whose stages are shell commands."""
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from ruamel.yaml import YAML
+
+
+@pytest.fixture(scope="session")
+def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    from prefect.settings import PREFECT_HOME, temporary_settings
+    from prefect.testing.utilities import prefect_test_harness
+
+    home = tmp_path_factory.mktemp("prefect")
+    with temporary_settings({PREFECT_HOME: home}), prefect_test_harness(server_startup_timeout=60):
+        yield
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, Any]], Path]:
+    """`project({stage: {"cmd": …, "deps": …}})` is a new DVC repository; each stage's output is the file STAGE.out."""
+    monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(tmp_path / "site"))
+    monkeypatch.setenv("DVC_NO_ANALYTICS", "true")
+    monkeypatch.delenv("PIPELINE_STARTED", raising=False)
+
+    def make(stages: dict[str, Any]) -> Path:
+        root = tmp_path / "project"
+        (root / ".dvc").mkdir(parents=True)
+        (root / ".dvc" / "config").write_text("[core]\n    no_scm = true\n    analytics = false\n")
+        YAML().dump(
+            {"stages": {name: {"outs": [f"{name}.out"]} | stage for name, stage in stages.items()}}, root / "dvc.yaml"
+        )
+        return root
+
+    return make
+
+
+@pytest.fixture
+def processes() -> Iterator[Callable[..., list[int]]]:
+    """`processes(MARKER, count)` waits until as many processes have this word in their command line; returns them."""
+
+    def find(marker: str, count: int, seconds: float = 20) -> list[int]:
+        until = time.monotonic() + seconds
+        while len(found := _with_word(marker)) != count and time.monotonic() < until:
+            time.sleep(0.05)
+        return found
+
+    return find
+
+
+def _with_word(marker: str) -> list[int]:
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if marker in process.cmdline() and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process.pid)
+        except psutil.Error:  # gone since
+            continue
+    return found
