@@ -48,9 +48,9 @@ def run_detectors(
 ) -> OodResult:
     """Score `test` and the sets in `ood` with every configured detector.
 
-    `distances` says of each OOD set whether it is near or far. Metrics are named DETECTOR/SET/MEASURE: auroc (with
-    auroc_low and auroc_high, its 95 % bootstrap interval), aupr, fpr95 (see ood_metrics.py) and flagged, the share
-    above the threshold; DETECTOR/test/flagged is the false-alarm rate on fresh data; near, far and mean stand for
+    `distances` says of each OOD set whether it is near or far. Metrics are named DETECTOR/SET/MEASURE: auroc, aupr and
+    fpr95 (see ood_metrics.py), each with _low and _high, its 95 % bootstrap interval, and flagged, the share above the
+    threshold; DETECTOR/test/flagged is the false-alarm rate on fresh data; near, far and mean stand for
     averages over OOD sets.
     """
     metrics: dict[str, float] = {}
@@ -100,15 +100,14 @@ def _measure(
     test = scores["test"]
     metrics = {"threshold": threshold, "test/flagged": float((test > threshold).mean())}
     for name in distances:
-        low, high = ood_metrics.auroc_interval(test, scores[name], resamples, seed)
         metrics |= {
             f"{name}/auroc": ood_metrics.auroc(test, scores[name]),
-            f"{name}/auroc_low": low,
-            f"{name}/auroc_high": high,
             f"{name}/aupr": ood_metrics.aupr(test, scores[name]),
             f"{name}/fpr95": ood_metrics.fpr_at_tpr(test, scores[name]),
             f"{name}/flagged": float((scores[name] > threshold).mean()),
         }
+        for measure, (low, high) in ood_metrics.intervals(test, scores[name], resamples, seed).items():
+            metrics |= {f"{name}/{measure}_low": low, f"{name}/{measure}_high": high}
     groups = {"near": "near", "far": "far", "mean": None}
     for group, distance in groups.items():
         members = [name for name in distances if distance in (None, distances[name])]

@@ -40,29 +40,37 @@ def roc_curve(id_scores: np.ndarray, ood_scores: np.ndarray) -> tuple[np.ndarray
     return false_positive_rate, true_positive_rate
 
 
-def auroc_interval(
+def intervals(
     id_scores: np.ndarray, ood_scores: np.ndarray, resamples: int, seed: int, level: float = 0.95
-) -> tuple[float, float]:
-    """Percentile bootstrap interval of the AUROC, ID and OOD images resampled separately (stratified).
+) -> dict[str, tuple[float, float]]:
+    """Percentile bootstrap intervals of auroc, aupr and fpr95, ID and OOD images resampled separately (stratified).
 
     The same seed and sizes draw the same images, so that intervals of several detectors are paired. A resample is a
-    count for each image; with ID images sorted by score, the count of those below an OOD score is one cumulative sum.
+    count for each image; with all images sorted once from the highest score down, the images flagged at every
+    threshold are cumulative sums of the counts.
     """
     rng = np.random.default_rng(seed)
     n, m = len(id_scores), len(ood_scores)
-    order = np.argsort(id_scores, kind="stable")  # (N,)
-    below = np.searchsorted(id_scores[order], ood_scores, side="left")  # (M,)
-    not_above = np.searchsorted(id_scores[order], ood_scores, side="right")  # (M,)
-    areas = []
+    scores = np.concatenate([id_scores, ood_scores])
+    order = np.argsort(-scores, kind="stable")  # (N + M,)
+    is_ood = order >= n  # (N + M,)
+    thresholds = np.append(np.flatnonzero(np.diff(scores[order])), n + m - 1)  # (P,) last place of each distinct score
+    found: dict[str, list[np.ndarray]] = {"auroc": [], "aupr": [], "fpr95": []}
     for start in range(0, resamples, RESAMPLES_AT_ONCE):
         size = min(RESAMPLES_AT_ONCE, resamples - start)
-        id_counts = _resample_counts(rng, size, n)[:, order]  # (R, N)
-        ood_counts = _resample_counts(rng, size, m)  # (R, M)
-        cumulative = np.concatenate([np.zeros((size, 1), np.int64), id_counts.cumsum(axis=1)], axis=1)  # (R, N + 1)
-        wins = cumulative[:, below] + cumulative[:, not_above]  # (R, M), twice the ID images beaten
-        areas.append(np.einsum("rm,rm->r", wins, ood_counts) / (2 * n * m))
-    low, high = np.quantile(np.concatenate(areas), [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+        counts = np.concatenate([_resample_counts(rng, size, n), _resample_counts(rng, size, m)], axis=1)[:, order]
+        ood_flagged = np.where(is_ood, counts, 0).cumsum(axis=1)[:, thresholds]  # (R, P)
+        id_flagged = np.where(is_ood, 0, counts).cumsum(axis=1)[:, thresholds]  # (R, P)
+        ood_here = np.diff(ood_flagged, axis=1, prepend=0)
+        id_here = np.diff(id_flagged, axis=1, prepend=0)
+        found["auroc"].append((ood_here * (n - id_flagged + id_here / 2)).sum(axis=1) / (n * m))
+        precision = ood_flagged / np.maximum(ood_flagged + id_flagged, 1)
+        found["aupr"].append((ood_here * precision).sum(axis=1) / m)
+        enough = (ood_flagged / m >= 0.95).argmax(axis=1)  # (R,) the highest threshold that flags 95 % of OOD
+        found["fpr95"].append(id_flagged[np.arange(size), enough] / n)
+    limits = [(1 - level) / 2, (1 + level) / 2]
+    quantiles = {name: np.quantile(np.concatenate(values), limits) for name, values in found.items()}
+    return {name: (float(low), float(high)) for name, (low, high) in quantiles.items()}
 
 
 def _resample_counts(rng: np.random.Generator, resamples: int, n: int) -> np.ndarray:

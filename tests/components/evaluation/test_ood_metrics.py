@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from components.evaluation.ood_metrics import aupr, auroc, auroc_interval, fpr_at_tpr, roc_curve
+from components.evaluation.ood_metrics import aupr, auroc, fpr_at_tpr, intervals, roc_curve
 
 # few distinct values, so that ties within and across the sets are the rule
 scores = st.lists(st.integers(-3, 3).map(float), min_size=1, max_size=40).map(np.array)
@@ -59,15 +59,26 @@ def test_roc_curve_has_the_area():
     assert np.trapezoid(tpr, fpr) == pytest.approx(auroc(id_scores, ood_scores))
 
 
-def test_bootstrap_against_a_naive_loop():
+@pytest.mark.parametrize(("name", "measure"), [("auroc", auroc), ("aupr", aupr), ("fpr95", fpr_at_tpr)])
+def test_bootstrap_against_a_naive_loop(name, measure):
     rng = np.random.default_rng(0)
     id_scores, ood_scores = rng.normal(size=60).round(1), rng.normal(0.7, 1, size=40).round(1)
-    naive = [auroc(rng.choice(id_scores, 60), rng.choice(ood_scores, 40)) for _ in range(4000)]
-    low, high = auroc_interval(id_scores, ood_scores, 4000, seed=1)
-    np.testing.assert_allclose([low, high], np.quantile(naive, [0.025, 0.975]), atol=0.008)
-    assert low < auroc(id_scores, ood_scores) < high
-    assert (low, high) == auroc_interval(id_scores, ood_scores, 4000, seed=1)
-    assert (low, high) != auroc_interval(id_scores, ood_scores, 4000, seed=2)
+    naive = [measure(rng.choice(id_scores, 60), rng.choice(ood_scores, 40)) for _ in range(2000)]
+    low, high = intervals(id_scores, ood_scores, 4000, seed=1)[name]
+    np.testing.assert_allclose([low, high], np.quantile(naive, [0.025, 0.975]), atol=0.02)
+    assert low < measure(id_scores, ood_scores) < high
+    assert (low, high) == intervals(id_scores, ood_scores, 4000, seed=1)[name]
+    assert intervals(id_scores, ood_scores, 4000, seed=1) != intervals(id_scores, ood_scores, 4000, seed=2)
+
+
+def test_one_resample_is_the_measure_of_what_was_drawn():
+    rng = np.random.default_rng(0)
+    id_scores, ood_scores = rng.normal(size=30).round(1), rng.normal(1, 1, size=20).round(1)
+    draws = np.random.default_rng(5)
+    drawn_id, drawn_ood = id_scores[draws.integers(30, size=30)], ood_scores[draws.integers(20, size=20)]
+    found = intervals(id_scores, ood_scores, 1, seed=5)
+    for name, measure in (("auroc", auroc), ("aupr", aupr), ("fpr95", fpr_at_tpr)):
+        assert found[name] == pytest.approx([measure(drawn_id, drawn_ood)] * 2)
 
 
 def test_bootstrap_interval_covers_the_truth():
@@ -75,10 +86,10 @@ def test_bootstrap_interval_covers_the_truth():
     rng = np.random.default_rng(0)
     covered = 0
     for trial in range(200):
-        low, high = auroc_interval(rng.normal(size=80), rng.normal(1, 1, size=80), 200, seed=trial)
+        low, high = intervals(rng.normal(size=80), rng.normal(1, 1, size=80), 200, seed=trial)["auroc"]
         covered += low <= 0.7602 <= high
     assert 180 <= covered <= 199  # 95 % nominal
 
 
 def test_interval_of_perfect_separation_is_a_point():
-    assert auroc_interval(np.zeros(5), np.ones(5), 20, seed=0) == (1, 1)
+    assert intervals(np.zeros(5), np.ones(5), 20, seed=0) == {"auroc": (1, 1), "aupr": (1, 1), "fpr95": (0, 0)}
