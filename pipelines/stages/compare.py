@@ -55,13 +55,14 @@ def run(params: Params) -> None:
         key = stage.journal.key
     deliver()
     promotion = promotion_result(key)
+    name = params.tracking.registered_model
     if promotion is None:
         print("The champion is decided once MLflow can be reached: run `make sync`.")
+    elif promotion["champion"] is None:
+        print(f"No champion of {name} yet: {promotion['reason']} ({gate}).")
     else:
         verb = "is now" if promotion["moved"] else "stays"
-        print(
-            f"Champion of {promotion['registered_name']} {verb} version {promotion['champion']}: {promotion['reason']}."
-        )
+        print(f"Champion of {name} {verb} version {promotion['champion']}: {promotion['reason']}.")
 
 
 def _page(params: Params, table: str, best: str, failed: list[str]) -> str:
