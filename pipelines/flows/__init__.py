@@ -6,3 +6,5 @@ import os
 os.environ.setdefault("DO_NOT_TRACK", "1")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "60")
+# the local server is stopped amid its own bookkeeping and would end every flow with its tracebacks
+os.environ.setdefault("PREFECT_SERVER_LOGGING_LEVEL", "CRITICAL")
