@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -176,8 +176,3 @@ def _keys_at(location: tuple[int | str, ...]) -> list[str]:
         if candidates := [a for a in get_args(kind) if is_dataclass(a)]:
             kind = candidates[0] if type(None) in get_args(kind) else kind  # an optional section
     return list(Params.model_fields) if kind is Params else [f.name for f in fields(kind)] if is_dataclass(kind) else []
-
-
-def as_json(value: Any) -> Any:
-    """A configuration section as plain JSON values."""
-    return TypeAdapter(type(value)).dump_python(value, mode="json")
