@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 import signal
 import subprocess
 import time
@@ -85,7 +86,7 @@ def test_a_killed_training_goes_on_where_it_was(finished, changed, killed):
         _, warnings = process.communicate(timeout=60)
     assert process.returncode != 0
     if killed == "the stage alone":
-        assert "exited with -9" in warnings
+        assert re.search(r"exited with (-9|137)", warnings)  # 137 where the shell stays between DVC and the stage
     assert not (changed.root / "outputs/hybrid/pretrain").exists()
     left = resume_file(changed)
     assert STEPS // 2 <= left["step"] < STEPS
