@@ -1,10 +1,10 @@
 # `make run` and `make test` need nothing beforehand but Python (3.11 to 3.13), git and make.
 SHELL := /bin/bash
 PYTHON ?= python3
-VENV := .venv
+VENV ?= .venv
 UV := $(VENV)/bin/uv
 UV_VERSION := 0.13.9
-export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+export PATH := $(abspath $(VENV))/bin:$(PATH)
 # nothing phones home
 export DVC_NO_ANALYTICS := true
 export MLFLOW_DISABLE_TELEMETRY := true
@@ -13,21 +13,22 @@ export GX_ANALYTICS_ENABLED := false
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run flow test lint format ui sync clean lock
+.PHONY: help setup run flow deploy worker undeploy test lint format ui sync promote rollback clean lock
 
 help: ## what each command does
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
+# A stamp is a copy of the lock that is installed: one that is newer but the same (another checkout, a container) needs nothing.
 $(VENV)/main.stamp: requirements/main.txt
-	@test -x $(UV) || { echo "setting up $(VENV) (some 5 GB with torch's CUDA libraries; once)"; \
-	  $(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 14) else f"error: Python 3.11 to 3.13 is needed, {sys.executable} is {v[0]}.{v[1]}; try make PYTHON=python3.11 …")' \
-	  && $(PYTHON) -m venv $(VENV) && $(VENV)/bin/python -m pip install --quiet uv==$(UV_VERSION); }
-	@$(UV) pip install --quiet --require-hashes --compile-bytecode --python $(VENV)/bin/python -r $<
-	@touch $@
+	@cmp --silent $< $@ || { { test -x $(UV) || { \
+	    echo "setting up $(VENV) (some 5 GB with torch's CUDA libraries; once)"; \
+	    $(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 14) else f"error: Python 3.11 to 3.13 is needed, {sys.executable} is {v[0]}.{v[1]}; try make PYTHON=python3.11 …")' \
+	    && $(PYTHON) -m venv $(VENV) && $(VENV)/bin/python -m pip install --quiet uv==$(UV_VERSION); }; } \
+	  && $(UV) pip install --quiet --require-hashes --compile-bytecode --python $(VENV)/bin/python -r $< \
+	  && cp $< $@; }
 
 $(VENV)/dev.stamp: requirements/dev.txt $(VENV)/main.stamp
-	@$(UV) pip install --quiet --require-hashes --python $(VENV)/bin/python -r $<
-	@touch $@
+	@cmp --silent $< $@ || { $(UV) pip install --quiet --require-hashes --python $(VENV)/bin/python -r $< && cp $< $@; }
 
 setup: $(VENV)/dev.stamp ## everything for working on the code
 
@@ -37,27 +38,46 @@ run: $(VENV)/main.stamp ## reproduce the pipeline: make run, or make run PRESET=
 	@dvc --quiet --wait-for-lock repro
 	@cat outputs/compare/comparison.md
 
-flow: $(VENV)/main.stamp ## the same by Prefect: independent stages side by side, progress and a table of what happened
-	@python -m pipelines.flows.reproduce
+flow: $(VENV)/main.stamp ## a Prefect flow (docs/flows.md): make flow, or make flow FLOW=sweep ARGS="seeds=[1,2]"
+	@python -m pipelines.flows $(or $(FLOW),reproduce) $(ARGS)
 
 test: $(VENV)/dev.stamp ## all tests
 	@python -m pytest
 
-lint: $(VENV)/dev.stamp ## ruff and mypy
+lint: $(VENV)/dev.stamp ## ruff, mypy, and the linters of the Docker files
 	@ruff check .
 	@ruff format --check .
 	@mypy
+	@hadolint Dockerfile
+	@check-jsonschema --quiet --builtin-schema vendor.compose-spec compose.yaml compose.gpu.yaml
 
 format: $(VENV)/dev.stamp ## let ruff mend what it can
 	@ruff check --fix .
 	@ruff format .
 
+deploy: $(VENV)/main.stamp ## schedules: a Prefect server on this machine, and what prefect.yaml says (PORT, DATABASE, ACTIVE, TIMEZONE)
+	@python -m pipelines.flows.deploy
+
+worker: $(VENV)/main.stamp ## run what is due, until Ctrl-C
+	@exec python -m pipelines.flows.deploy worker $(ARGS)
+
+undeploy: $(VENV)/main.stamp ## stop the server that `make deploy` started
+	@python -m pipelines.flows.deploy stop
+
 ui: $(VENV)/main.stamp ## MLflow over this folder's runs, on http://127.0.0.1:5000
 	@python -m pipelines.tracking sync
+	@python -m pipelines.tracking links http://127.0.0.1:$${PORT:-5000}
 	@set -a; . mlflow/server.env; mlflow ui --port $${PORT:-5000}
 
 sync: $(VENV)/main.stamp ## send what an unreachable MLflow server has missed
 	@python -m pipelines.tracking sync
+
+promote: $(VENV)/main.stamp ## make a model version champion by hand: make promote VERSION=3 (or VERSION=challenger)
+	@test -n "$(VERSION)" || { echo "usage: make promote VERSION=3 (or VERSION=challenger)" >&2; exit 2; }
+	@python -m pipelines.tracking promote "$(VERSION)" $(if $(FORCE),--force)
+
+rollback: $(VENV)/main.stamp ## make the champion before the present one champion again
+	@python -m pipelines.tracking rollback
 
 clean: ## remove what runs have written, but keep DVC's cache, MLflow's store and the environment
 	rm -rf outputs data/prepared data/validation data/validation-failed data/quarantine.csv .scratch \
@@ -68,4 +88,5 @@ lock: $(VENV)/dev.stamp ## resolve requirements/ anew from pyproject.toml
 	@compile="$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate"; \
 	$$compile pyproject.toml --output-file requirements/main.txt && \
 	$$compile pyproject.toml --group dev --constraint requirements/main.txt --output-file requirements/dev.txt && \
-	$$compile pyproject.toml --group benchmarks --constraint requirements/dev.txt --output-file requirements/benchmarks.txt
+	$$compile pyproject.toml --group benchmarks --constraint requirements/dev.txt --output-file requirements/benchmarks.txt && \
+	$$compile --group serve --constraint requirements/main.txt --output-file requirements/serve.txt
