@@ -30,6 +30,8 @@ COLUMNS = (
     Column("latency_ms", "ONNX ms/image", "export", "onnx_latency_ms", ".2f", False),
 )
 
+CURVES = ("nll_nats_per_token", "contrastive_loss", "val/knn_accuracy")  # of training, to lay over each other
+
 Row = dict[str, float | None]  # column name → number; None where the variant has no such number
 
 

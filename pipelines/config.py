@@ -3,6 +3,7 @@
 import difflib
 import json
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -66,7 +67,7 @@ class Params(BaseModel):
         """The variant of this name."""
         if name not in self.variants:
             known = ", ".join(self.variants)
-            raise ConfigError(f"unknown variant {name!r}{_nearest(name, self.variants)}. {PARAMS} has: {known}.")
+            raise ConfigError(f"unknown variant {name!r}{nearest(name, self.variants)}. {PARAMS} has: {known}.")
         return self.variants[name]
 
 
@@ -86,6 +87,15 @@ def load_params(path: Path = PARAMS) -> Params:
         raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(raw, dict):
         raise ConfigError(f"{path}: expected a mapping of sections, found {type(raw).__name__}.")
+    return validate_params(raw, path)
+
+
+def validate_params(raw: Mapping[str, Any], path: Path | str) -> Params:
+    """Validate what a params file holds; `path` names it in messages.
+
+    Raises:
+        ConfigError: it has an unknown key, a wrong type or an impossible combination.
+    """
     try:  # as JSON, because strict mode takes JSON arrays for tuples but not Python lists
         text = json.dumps(raw, default=str)
     except (TypeError, ValueError) as error:
@@ -98,7 +108,7 @@ def load_params(path: Path = PARAMS) -> Params:
     return params
 
 
-def _check_combinations(path: Path, params: Params) -> None:
+def _check_combinations(path: Path | str, params: Params) -> None:
     if params.data.image_size % params.model.patch_size:
         raise ConfigError(
             f"{path}: model.patch_size: {params.model.patch_size} does not divide data.image_size "
@@ -119,8 +129,7 @@ def _check_combinations(path: Path, params: Params) -> None:
         for column in getattr(params.gate, key) or ():
             if column not in known:
                 raise ConfigError(
-                    f"{path}: gate.{key}: unknown column {column!r}{_nearest(column, known)}. "
-                    f"Known: {', '.join(known)}."
+                    f"{path}: gate.{key}: unknown column {column!r}{nearest(column, known)}. Known: {', '.join(known)}."
                 )
             if needed := _needed_for(column, params):
                 raise ConfigError(f"{path}: gate.{key}: {column} is not measured without {needed}.")
@@ -143,27 +152,28 @@ def _explain(error: ValidationError) -> list[str]:
     for item in error.errors(include_url=False):
         key = ".".join(str(part) for part in item["loc"]) or "(top level)"
         if item["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-            known = _keys_at(item["loc"][:-1])
-            lines.append(f"{key}: unknown key{_nearest(str(item['loc'][-1]), known)}. Known keys: {', '.join(known)}.")
+            known = keys_at(item["loc"][:-1])
+            lines.append(f"{key}: unknown key{nearest(str(item['loc'][-1]), known)}. Known keys: {', '.join(known)}.")
         elif item["type"] in ("missing", "missing_argument"):
             lines.append(f"{key}: missing; this key is required.")
         elif item["type"] == "value_error":
             lines.append(f"{key}: {item['ctx']['error']}.")
         elif item["type"] == "literal_error":
             given, expected = item["input"], item["ctx"]["expected"]
-            nearest = _nearest(str(given), re.findall(r"'([^']*)'", expected))
-            lines.append(f"{key}: unknown value {given!r}{nearest}. Expected {expected}.")
+            close = nearest(str(given), re.findall(r"'([^']*)'", expected))
+            lines.append(f"{key}: unknown value {given!r}{close}. Expected {expected}.")
         else:
             lines.append(f"{key}: {item['msg'][0].lower()}{item['msg'][1:]}, found {item['input']!r}.")
     return lines
 
 
-def _nearest(word: str, known: Any) -> str:
+def nearest(word: str, known: Iterable[str]) -> str:
+    """`, did you mean 'steps'` for a mistyped word, else nothing."""
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
     return f", did you mean {close[0]!r}" if close else ""
 
 
-def _keys_at(location: tuple[int | str, ...]) -> list[str]:
+def keys_at(location: tuple[int | str, ...]) -> list[str]:
     """The keys that the section at a location may hold."""
     kind: Any = Params
     for part in location:

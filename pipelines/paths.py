@@ -8,7 +8,8 @@ OUTPUTS = Path("outputs")
 SCRATCH = Path(".scratch")  # resume files; outside DVC's outputs, which DVC deletes before a stage runs
 
 
-RESERVED = ("prepare", "validate", "floor", "reports", "compare")  # folders under outputs/ that are no variant's
+# folders under outputs/ that are no variant's
+RESERVED = ("sources", "prepare", "validate", "floor", "reports", "compare")
 
 
 def stage_folder(stage: str, variant: str | None = None) -> Path:

@@ -1,6 +1,5 @@
 """`python -m pipelines.presets NAME`: make presets/NAME.yaml the present params.yaml, and lose nobody's edits."""
 
-import difflib
 import shutil
 import sys
 from collections.abc import Sequence
@@ -8,9 +7,17 @@ from pathlib import Path
 
 from components.errors import ConfigError
 from components.files import atomic_file
-from pipelines.config import PARAMS, load_params
+from pipelines.config import PARAMS, load_params, nearest
 
 PRESETS = Path("presets")
+
+
+def find(name: str, folder: Path = PRESETS) -> Path:
+    """The file of a preset; a ConfigError names the nearest where there is none."""
+    known = {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    if name not in known:
+        raise ConfigError(f"unknown preset {name!r}{nearest(name, known)}. {PRESETS}/ has: {', '.join(known)}.")
+    return known[name]
 
 
 def use(name: str) -> str:
@@ -19,23 +26,19 @@ def use(name: str) -> str:
     Raises:
         ConfigError: no such preset, an invalid one, or params.yaml holds edits that are in no preset.
     """
-    known = {path.stem: path for path in sorted(PRESETS.glob("*.yaml"))}
-    if name not in known:
-        close = difflib.get_close_matches(name, known, n=1)
-        hint = f", did you mean {close[0]!r}" if close else ""
-        raise ConfigError(f"unknown preset {name!r}{hint}. {PRESETS}/ has: {', '.join(known)}.")
-    load_params(known[name])
+    preset = find(name)
+    load_params(preset)
     if PARAMS.exists():
         present = PARAMS.read_bytes()
-        if present == known[name].read_bytes():
+        if present == preset.read_bytes():
             return f"{PARAMS} is preset {name} already"
-        if all(present != path.read_bytes() for path in known.values()):
+        if all(present != path.read_bytes() for path in PRESETS.glob("*.yaml")):
             raise ConfigError(
                 f"{PARAMS} holds edits of yours that preset {name} would overwrite. "
                 f"Keep them (mv {PARAMS} {PRESETS}/mine.yaml) or drop them (git checkout {PARAMS}), then run again."
             )
     with atomic_file(PARAMS) as temporary:
-        shutil.copyfile(known[name], temporary)
+        shutil.copyfile(preset, temporary)
     return f"{PARAMS} is preset {name} now"
 
 

@@ -1,10 +1,6 @@
 """Great Expectations over a prepared data set: a broken one stops the run before it costs training time."""
 
-import logging
-import os
-import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,24 +11,11 @@ from components.data.config import DataConfig
 from components.data.prepared import Prepared
 from components.errors import UserError
 from components.files import atomic_directory, write_json
-
-os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")  # read when the package is imported
+from pipelines.expectations import DRIFT, Check, mean_like, run_checks
 
 LABELLED_SPLITS = ("train", "val", "test")
 CLASS_SHARE_GAP = 0.1  # largest difference between a class's share of a split and of train
 CONSTANT_SHARE = 0.01  # images of a single grey level that a split may hold
-DRIFT = 0.5  # standard deviations by which a split's mean brightness may be off train's, besides sampling error
-EXAMPLES = 3  # files named in a message
-
-
-@dataclass(frozen=True)
-class Check:
-    """One expectation: its name in Great Expectations (CamelCase), what it says in words, and the split it is about."""
-
-    expectation: str
-    claim: str
-    arguments: dict[str, Any]
-    split: str | None = None  # None: every row
 
 
 def validate(prepared_dir: Path | str, out: Path | str, config: DataConfig) -> dict[str, Any]:
@@ -52,7 +35,7 @@ def validate(prepared_dir: Path | str, out: Path | str, config: DataConfig) -> d
         "sources": list(_source_checks(config)),
     }
     with atomic_directory(failed) as folder:  # becomes `out` where nothing is violated
-        results = _run(folder, frames, checks)
+        results = run_checks("prepared", frames, checks, folder)
         summary = {
             "success": all(result["success"] for result in results),
             "fingerprint": prepared.fingerprint(),
@@ -169,13 +152,7 @@ def _image_checks(prepared: Prepared, config: DataConfig, images: pd.DataFrame) 
         count = max(1, int((images["split"] == split).sum()))
         for column in (f"mean_{c}" for c in channels):
             train = images.loc[images["split"] == "train", column]
-            reach = (DRIFT + 3 / count**0.5) * float(train.std(ddof=0)) + 1e-9
-            yield Check(
-                "ExpectColumnMeanToBeBetween",
-                f"`{column}` is on average what it is in train",
-                {"column": column, "min_value": float(train.mean()) - reach, "max_value": float(train.mean()) + reach},
-                split,
-            )
+            yield mean_like(column, f"`{column}` is on average what it is in train", train, count, split)
 
 
 def _class_checks(config: DataConfig) -> Iterator[Check]:
@@ -207,66 +184,6 @@ def _source_checks(config: DataConfig) -> Iterator[Check]:
         f"at most {config.max_quarantined:.1%} of a source's files are quarantined",
         {"column": "quarantined_share", "min_value": 0, "max_value": config.max_quarantined},
     )
-
-
-def _run(folder: Path, frames: dict[str, pd.DataFrame], checks: dict[str, list[Check]]) -> list[dict[str, Any]]:
-    """Validate each frame in a Great Expectations project made in `folder`, build its Data Docs, return the results."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # its dependencies' deprecations, of no use to the reader
-        import great_expectations as gx
-        import great_expectations.expectations as gxe
-        from great_expectations.data_context.types.base import ProgressBarsConfig
-        from great_expectations.expectations.row_conditions import Column
-
-        logging.getLogger("great_expectations").setLevel(logging.ERROR)
-        context = gx.get_context(mode="file", project_root_dir=str(folder))
-        context.variables.progress_bars = ProgressBarsConfig(globally=False)
-        source = context.data_sources.add_pandas("prepared")
-        results = []
-        for name, frame in frames.items():
-            batch = source.add_dataframe_asset(name).add_batch_definition_whole_dataframe("all")
-            expectations = []
-            for number, check in enumerate(checks[name]):
-                condition = {} if check.split is None else {"row_condition": Column("split") == check.split}
-                expectation = getattr(gxe, check.expectation)
-                expectations.append(expectation(**check.arguments, **condition, meta={"check": number}))
-            suite = context.suites.add(gx.ExpectationSuite(name=name, expectations=expectations))
-            definition = gx.ValidationDefinition(name=name, data=batch, suite=suite)
-            outcome = context.validation_definitions.add(definition).run(
-                batch_parameters={"dataframe": frame},
-                result_format={
-                    "result_format": "COMPLETE",
-                    "unexpected_index_column_names": [_identifier(frame)],
-                    "include_unexpected_rows": False,
-                },
-            )
-            for result in outcome.results:  # in an order of its own
-                assert result.expectation_config is not None
-                results.append(_result(checks[name][result.expectation_config.meta["check"]], result, frame))
-        context.build_data_docs()
-    return results
-
-
-def _identifier(frame: pd.DataFrame) -> str:
-    """The column that tells a reader which row is meant."""
-    return next(column for column in ("path", "class_name", "split", "role") if column in frame.columns)
-
-
-def _result(check: Check, result: Any, frame: pd.DataFrame) -> dict[str, Any]:
-    found = result.result
-    examples: list[str] = []
-    if not result.success:
-        rows = frame if check.split is None else frame[frame["split"] == check.split]
-        named = found.get("unexpected_index_list") or rows.head(EXAMPLES).to_dict("records")
-        examples = [str(row[_identifier(frame)]) for row in named[:EXAMPLES]]
-    return {
-        "expectation": result.expectation_config.type,
-        "claim": check.claim,
-        "split": check.split,
-        "success": bool(result.success),
-        "unexpected": found.get("unexpected_count"),
-        "examples": examples,
-    }
 
 
 def _violation(prepared: Prepared, results: list[dict[str, Any]], report: Path) -> str:

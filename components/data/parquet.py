@@ -1,6 +1,5 @@
 """Parquet files in the layout of Hugging Face's image data sets: `image: struct<bytes, path>`, `label: int64`."""
 
-import glob
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,13 +16,12 @@ from components.errors import UserError
 ROWS_AT_A_TIME = 1024
 
 
-def list_parquet(patterns: Sequence[str], key: str, labelled: bool) -> Listing:
-    """List the images of Parquet files, folders of them or glob patterns, in the order given.
+def list_parquet(files: Sequence[Path], key: str, labelled: bool) -> Listing:
+    """List the images of Parquet files, in the order given.
 
     Class names come from the schema's Hugging Face metadata, else from a `classes.json` beside the file, else they are
     the labels themselves. See `sources.open_source` for `key` and `labelled`.
     """
-    files = [file for pattern in patterns for file in _expand(pattern, key)]
     tables = [_read_columns(file, key) for file in files]
     with_labels = [table for table in tables if "label" in table.column_names]
     if with_labels and len(with_labels) < len(tables):
@@ -46,18 +44,6 @@ def list_parquet(patterns: Sequence[str], key: str, labelled: bool) -> Listing:
         classes=names or (),
         read=lambda rows: _read_images(files, rows),
     )
-
-
-def _expand(pattern: str, key: str) -> list[Path]:
-    path = Path(pattern)
-    if path.is_file():
-        return [path]
-    # Path.glob takes no absolute pattern
-    names = path.glob("*.parquet") if path.is_dir() else map(Path, glob.glob(pattern))  # noqa: PTH207
-    files = sorted(names)
-    if not files:
-        raise UserError(f"{key}: {pattern} matches no Parquet file. Give a file, a folder of *.parquet or a pattern.")
-    return files
 
 
 def _read_columns(file: Path, key: str) -> pa.Table:
@@ -101,7 +87,7 @@ def _labels(
     return labels
 
 
-def _class_names(files: list[Path], key: str) -> tuple[str, ...] | None:
+def _class_names(files: Sequence[Path], key: str) -> tuple[str, ...] | None:
     found = {_names_in_schema(file) or _names_beside(file) for file in files}
     if len(found) > 1:
         raise UserError(f"{key}: the files name different classes. List them as separate sources.")
@@ -127,7 +113,7 @@ def _names_beside(file: Path) -> tuple[str, ...] | None:
     return unique_names(content) if content else None
 
 
-def _read_images(files: list[Path], rows: np.ndarray) -> Iterator[bytes]:
+def _read_images(files: Sequence[Path], rows: np.ndarray) -> Iterator[bytes]:
     """File contents of ascending rows (counted through all files); b"" where the file holds none."""
     wanted = np.zeros(int(rows[-1]) + 1 if len(rows) else 0, dtype=bool)
     wanted[rows] = True

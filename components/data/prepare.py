@@ -13,11 +13,12 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from components.data.assignment import LABELLED_SPLITS, assign, check_classes, label_of
-from components.data.config import DataConfig, Source
+from components.data.config import DataConfig
 from components.data.decode import RejectedError, decode
 from components.data.listing import Listing, choose_rows
 from components.data.manifest import fingerprint, write_split
 from components.data.palette import fit_palette
+from components.data.places import key_of, sources_by_role
 from components.data.pool import ImagePool
 from components.data.sources import open_source
 from components.data.splits import Removed
@@ -46,9 +47,9 @@ def prepare(
     Raises a UserError for bad sources, too many unusable files (their list is then left beside `out`), classes absent
     from a split, too few training images and OOD sets that overlap with what the model knows.
     """
-    sources = _sources(config)
+    sources = sources_by_role(config)
     listings = {
-        role: open_source(source, _key(role), config.image_size, labelled=role in ("labelled", "test"))
+        role: open_source(source, key_of(role), config.image_size, labelled=role in ("labelled", "test"))
         for role, source in sources.items()
     }
     classes = check_classes(config, listings)
@@ -57,7 +58,7 @@ def prepare(
         rows, rejected = {}, {}
         for role, source in sources.items():
             rng = np.random.default_rng([seed, zlib.crc32(role.encode())])
-            chosen = choose_rows(listings[role], source, _key(role), rng)
+            chosen = choose_rows(listings[role], source, key_of(role), rng)
             rows[role], rejected[role] = _decode(
                 listings[role], chosen, role in ("labelled", "test"), config, pool, progress
             )
@@ -125,21 +126,6 @@ def prepare(
     return meta
 
 
-def _sources(config: DataConfig) -> dict[str, Source]:
-    """Everything to be read, by role."""
-    sources = {"labelled": config.labelled}
-    if config.test is not None:
-        sources["test"] = config.test
-    if config.pretrain is not None:
-        sources["pretrain"] = config.pretrain
-    return sources | {f"ood-{name}": ood.source for name, ood in config.ood.items() if ood.source is not None}
-
-
-def _key(role: str) -> str:
-    """Where the source of a role stands in params.yaml."""
-    return f"data.ood.{role.removeprefix('ood-')}.source" if role.startswith("ood-") else f"data.{role}"
-
-
 def _decode(
     listing: Listing,
     chosen: np.ndarray,
@@ -181,7 +167,7 @@ def _stop_if_too_many(
         _write_quarantine(listed, [line for every in rejected.values() for line in every])
         reasons = Counter(line.reason for line in lines).most_common(3)
         raise UserError(
-            f"{_key(role)}: {len(lines)} of {len(rows[role]) + len(lines)} images ({share:.1%}) can't be used; "
+            f"{key_of(role)}: {len(lines)} of {len(rows[role]) + len(lines)} images ({share:.1%}) can't be used; "
             f"data.max_quarantined allows {config.max_quarantined:.1%}. "
             f"Reasons: {'; '.join(f'{reason} ({count}×)' for reason, count in reasons)}. "
             f"For example {', '.join(line.path for line in lines[:3])}; all are listed in {listed}. "

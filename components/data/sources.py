@@ -8,6 +8,7 @@ import numpy as np
 from components.data.config import Source
 from components.data.listing import Listing, unique_names
 from components.data.parquet import list_parquet
+from components.data.places import folder_members, parquet_files
 from components.errors import UserError
 
 TORCHVISION_SPLITS = {
@@ -33,8 +34,8 @@ def open_source(source: Source, key: str, image_size: int, labelled: bool = Fals
     elif source.folder is not None:
         listing = _folder(Path(source.folder), f"{key}.folder")
     elif source.parquet is not None:
-        patterns = (source.parquet,) if isinstance(source.parquet, str) else source.parquet
-        listing = list_parquet(patterns, f"{key}.parquet", labelled)
+        files = parquet_files(source.parquet, f"{key}.parquet")
+        listing = list_parquet(files, f"{key}.parquet", labelled)
     else:
         listing = _torchvision(source, f"{key}.torchvision")
     if labelled and not listing.has_labels:
@@ -78,38 +79,16 @@ def _photo_patches(size: int) -> Listing:
 
 def _folder(folder: Path, key: str) -> Listing:
     """Images directly inside (unlabelled), or one sub-folder a class, searched to any depth."""
-    if not folder.is_dir():
-        raise UserError(f"{key}: {folder} is not a folder. Give the path of a folder of images.")
-    entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
-    directories = [entry for entry in entries if entry.is_dir()]
-    files = [entry for entry in entries if not entry.is_dir()]
-    if files and directories:
-        raise UserError(
-            f"{key}: {folder} holds files ({files[0].name}) and folders ({directories[0].name}). "
-            "Put images directly inside (unlabelled), or in one sub-folder a class, not both."
-        )
-    if not entries:
-        raise UserError(f"{key}: {folder} is empty. Put images into it, or one sub-folder of images a class.")
-    members = [_visible_files(directory) for directory in directories]
-    for directory, found in zip(directories, members, strict=True):
-        if not found:
-            raise UserError(f"{key}: the class folder {directory} holds no files. Fill it or remove it.")
-    paths = files or [path for found in members for path in found]
-    labels = np.repeat(np.arange(len(members)), [len(found) for found in members]) if members else None
+    members = folder_members(folder, key)
+    sorted_files = [sorted(Path(entry.path) for entry in files) for files in members.files]
+    paths = [path for files in sorted_files for path in files]
+    labels = np.repeat(np.arange(len(sorted_files)), [len(files) for files in sorted_files])
     return Listing(
         name=str(folder),
         paths=[str(path) for path in paths],
-        labels=labels,
-        classes=tuple(directory.name for directory in directories),
+        labels=labels if members.classes else None,
+        classes=members.classes,
         read=lambda rows: (paths[i].read_bytes() for i in rows),
-    )
-
-
-def _visible_files(folder: Path) -> list[Path]:
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     )
 
 

@@ -9,11 +9,9 @@ from torch import Tensor, nn
 
 from components.evaluation.fused import Fused
 from components.evaluation.probes import LinearProbe
+from components.export.session import INPUT, OUTPUTS
 from components.model.gcrl import GCRL
 from components.model.tokens import to_unit
-
-INPUT = "image"
-OUTPUTS = ("embedding", "probabilities", "ood_score", "is_ood")
 
 
 class Shipped(nn.Module):

@@ -9,7 +9,8 @@ import torch
 
 from components.errors import UserError
 from components.export.config import ExportConfig
-from components.export.graph import INPUT, OUTPUTS, Shipped
+from components.export.graph import Shipped
+from components.export.session import OUTPUTS, open_session, run_session
 
 TIMED_SECONDS = 0.5  # at least so long for each timing
 
@@ -26,7 +27,7 @@ def check_parity(module: Shipped, path: Path, images: np.ndarray, config: Export
     worst: dict[str, float] = {}
     threshold = float(module.threshold)
     for size in config.batch_sizes:
-        found = _in_batches(lambda x: _onnx(session, x), images, size)
+        found = _in_batches(lambda x: run_session(session, x), images, size)
         scale = np.maximum(1.0, np.abs(reference["ood_score"]))
         top_two = np.sort(reference["probabilities"], axis=1)[:, -2:]
         other_class = found["probabilities"].argmax(1) != reference["probabilities"].argmax(1)
@@ -58,26 +59,13 @@ def time_inference(module: Shipped, path: Path, images: np.ndarray) -> dict[str,
     batch = np.resize(images, (64, *images.shape[1:]))
     metrics = {}
     runtimes: dict[str, Callable[[np.ndarray], object]] = {
-        "onnx": lambda x: _onnx(session, x),
+        "onnx": lambda x: run_session(session, x),
         "torch": lambda x: _torch(module, x),
     }
     for name, call in runtimes.items():
         metrics[f"{name}_latency_ms"] = 1000 * _seconds(call, batch[:1])
         metrics[f"{name}_images_per_second"] = len(batch) / _seconds(call, batch)
     return metrics
-
-
-def open_session(path: Path):  # type: ignore[no-untyped-def]  # onnxruntime has no types
-    """An ONNX Runtime session on the CPU, quiet."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-
-
-def _onnx(session, images: np.ndarray) -> dict[str, np.ndarray]:  # type: ignore[no-untyped-def]
-    return dict(zip(OUTPUTS, session.run(list(OUTPUTS), {INPUT: images}), strict=True))
 
 
 @torch.no_grad()

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from components.errors import ConfigError, UserError
 from pipelines.config import load_params
 
-ONCE = ("prepare", "validate", "floor", "compare")
+ONCE = ("sources", "prepare", "validate", "floor", "compare")
 PER_VARIANT = ("pretrain", "embed", "probe", "ood", "export", "report")
 
 

@@ -24,8 +24,8 @@ def run(params: Params) -> None:
         rows: dict[str, Row] = {name: {c.name: m.get(c.name) for c in COLUMNS} for name, m in found.items()}
         scores = {name: score(row, params.gate.score) for name, row in rows.items()}
         best = max(scores, key=lambda name: scores[name])
-        failed = unmet(rows[best], params.gate.minimum)
-        gate = "; ".join(failed) or "every condition is met"
+        gates = {name: unmet(row, params.gate.minimum) for name, row in rows.items()}
+        failed, gate = gates[best], _told(gates[best])
         with stage.folder() as out:
             table = markdown(rows, scores)
             (out.path / "comparison.md").write_text(_page(params, table, best, failed))
@@ -43,11 +43,16 @@ def run(params: Params) -> None:
             out.constants = {"score": list(params.gate.score), "best": best, "gate": gate}
         stage.journal.artifact(stage_folder("compare") / "comparison.md")
         stage.journal.tags({"best": best, "gate": gate})
+        registered, score_name = params.tracking.registered_model, " + ".join(params.gate.score)
+        keys = {name: record_of("report", name)["run_key"] for name in rows}
+        for name, unmet_conditions in gates.items():  # what a promotion by hand asks for
+            verdict = {"gate_passed": not unmet_conditions, "gate": _told(unmet_conditions), "score_name": score_name}
+            stage.journal.version_tags(registered, keys[name], verdict)
         stage.journal.promote(
-            params.tracking.registered_model,
-            model_run_key=record_of("report", best)["run_key"],
+            registered,
+            model_run_key=keys[best],
             score=scores[best],
-            score_name=" + ".join(params.gate.score),
+            score_name=score_name,
             gate_passed=not failed,
             gate=gate,
             data_fingerprint=prepared.fingerprint(),
@@ -55,14 +60,17 @@ def run(params: Params) -> None:
         key = stage.journal.key
     deliver()
     promotion = promotion_result(key)
-    name = params.tracking.registered_model
     if promotion is None:
         print("The champion is decided once MLflow can be reached: run `make sync`.")
     elif promotion["champion"] is None:
-        print(f"No champion of {name} yet: {promotion['reason']} ({gate}).")
+        print(f"No champion of {registered} yet: {promotion['reason']} ({gate}).")
     else:
         verb = "is now" if promotion["moved"] else "stays"
-        print(f"Champion of {name} {verb} version {promotion['champion']}: {promotion['reason']}.")
+        print(f"Champion of {registered} {verb} version {promotion['champion']}: {promotion['reason']}.")
+
+
+def _told(unmet_conditions: list[str]) -> str:
+    return "; ".join(unmet_conditions) or "every condition is met"
 
 
 def _page(params: Params, table: str, best: str, failed: list[str]) -> str:

@@ -10,6 +10,7 @@ from components.export.graph import Shipped, export_onnx
 from components.export.parity import check_parity, time_inference
 from components.files import read_json
 from components.model.build import Architecture, load_weights
+from components.monitoring import reference
 from pipelines.config import Params
 from pipelines.paths import PREPARED, stage_folder
 from pipelines.stages.results import constants_of, metrics_of
@@ -21,7 +22,7 @@ def run(params: Params, variant_name: str) -> None:
     variant = params.variant(variant_name)
     with tracked(params, "export", variant_name, {"export": params.export}) as stage:
         prepared = Prepared.open(PREPARED)
-        log_data(stage, prepared, {"test": "parity"})
+        log_data(stage, prepared, {"test": "parity", "val": "reference"})
         expected = Architecture.of(params.model, variant, prepared.image_size, prepared.palette)
         model, _ = load_weights(stage_folder("pretrain", variant_name) / "model.safetensors", expected)
         probe = LinearProbe.load(stage_folder("probe", variant_name) / "probe.npz")
@@ -44,6 +45,11 @@ def run(params: Params, variant_name: str) -> None:
                 "data_fingerprint": prepared.fingerprint(),
             }
             np.save(out.path / "example.npy", np.array(test[:2]))
+            resize = prepared.meta["constants"]["resize"]
+            answers = reference.Reference.of(
+                path, prepared.images("val"), prepared.classes, resize, params.ood.false_alarm_rate, threshold
+            )
+            answers.save(out.path / reference.FILE)
             stages = {name: metrics_of(name, variant_name) for name in ("embed", "probe", "ood")}
             stages["export"] = out.metrics
             objective = [f"{variant.w_gen:g} · {variant.generative.name}"] * (variant.w_gen > 0)

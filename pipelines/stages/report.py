@@ -1,16 +1,18 @@
 """report: one MLflow run a model, with every number, figure, setting and data set, its stages' runs nested under it."""
 
+import csv
 import shutil
 from datetime import UTC, datetime
 
 from components.data.prepared import Prepared
-from pipelines.comparison import row, score
+from pipelines.comparison import CURVES, row, score
 from pipelines.config import Params
 from pipelines.invocation import started
 from pipelines.paths import PREPARED, stage_folder
 from pipelines.stages.results import metrics_of, record_of
 from pipelines.stages.tracked import log_data, tracked
-from pipelines.tracking import deliver
+from pipelines.tracking import Journal, deliver
+from pipelines.tracking.provenance import git_commit
 
 GATHERED = (("pretrain", "curves.csv"), ("ood", "roc.csv"), ("probe", "confusion.csv"))  # for the comparison
 SHARED = ("prepare", "validate", "floor")
@@ -34,12 +36,15 @@ def run(params: Params, variant: str) -> None:
         total = score(values, params.gate.score)
         with stage.folder() as out:
             out.metrics = {name: value for name, value in values.items() if value is not None} | {"score": total}
+            out.rounded = {name: round(value, 4) for name, value in out.metrics.items()}
             out.constants = {"score": list(params.gate.score), "cached_stages": cached, "seed": params.seed}
             for name, file in GATHERED:
                 shutil.copyfile(stage_folder(name, variant) / file, out.path / file)
         # the few numbers that matter first are in the journal by now, under plain names; here follow all of them
+        _log_curves(journal, variant)
         for name, numbers in (metrics | shared).items():
-            journal.metrics({f"{name}/{key}": value for key, value in numbers.items()})
+            named = {f"{name}/{key}": value for key, value in numbers.items()}
+            journal.metrics({key: value for key, value in named.items() if key not in journal.curves})
         for name in STAGES:
             for figure in sorted(stage_folder(name, variant).glob("*.png")):
                 journal.artifact(figure, folder=f"figures/{name}")
@@ -48,15 +53,26 @@ def run(params: Params, variant: str) -> None:
         export = stage_folder("export", variant)
         journal.model(
             export / "model.onnx",
-            name="model",
+            name=variant,
             registered_name=params.tracking.registered_model,
             tags={
                 "variant": variant,
                 "data_fingerprint": prepared.fingerprint(),
+                **{name.removeprefix("mlflow.source."): value for name, value in git_commit().items()},
                 "score": f"{total:.6f}",
                 **{name: f"{value:.6g}" for name, value in values.items() if value is not None},
             },
             description=(export / "card.md").read_text(),
             input_example=export / "example.npy",
+            extra_files=[export / "reference.npz"],
         )
     deliver()
+
+
+def _log_curves(journal: Journal, variant: str) -> None:
+    """The losses step by step, so that the charts of the models lie over each other, whichever stages were cached."""
+    with (stage_folder("pretrain", variant) / "curves.csv").open(newline="") as file:
+        for point in csv.DictReader(file):
+            values = {f"pretrain/{name}": float(point[name]) for name in CURVES if point.get(name)}
+            if values:
+                journal.metrics(values, step=int(point["step"]))

@@ -46,8 +46,9 @@ class Run:
             "seconds": seconds,
         }
         write_json(outputs.path / RECORD, record)
-        self.journal.metrics(outputs.metrics)
-        self.journal.metrics({"seconds": seconds})
+        # A curve ends with its result; a second point at step 0 would only spoil its chart.
+        single = {k: v for k, v in (outputs.metrics | outputs.rounded).items() if k not in self.journal.curves}
+        self.journal.metrics({**single, "stage_seconds": seconds})
         self.journal.artifact(outputs.path / RESULTS)
         for figure in sorted(outputs.path.glob("*.png")):
             self.journal.artifact(figure, folder="figures")
@@ -59,6 +60,7 @@ class Outputs:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.metrics: dict[str, float] = {}
+        self.rounded: dict[str, float] = {}  # as MLflow's tables show them, which do not round
         self.constants: dict[str, Any] = {}
 
 

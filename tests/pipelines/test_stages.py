@@ -47,12 +47,13 @@ def test_every_stage_has_a_module_with_run(name):
     assert callable(importlib.import_module(f"pipelines.stages.{name}").run)
 
 
-def test_mistakes_are_told_without_waiting_for_torch(tmp_path):
-    """`check`, with which `make run` begins, imports nothing heavy."""
+@pytest.mark.parametrize("command", ["check", "sources"])
+def test_what_runs_every_time_imports_nothing_heavy(tmp_path, command):
+    """`make run` begins with both; a mistake in params.yaml is told without waiting for torch."""
     (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
     code = (
         f"import sys; sys.path.insert(0, {str(ROOT)!r}); from pipelines.stages.__main__ import main; "
-        "code = main(['check']); heavy = {'torch', 'mlflow', 'sklearn', 'pandas'} & set(sys.modules); "
+        f"code = main([{command!r}]); heavy = {{'torch', 'mlflow', 'numpy', 'sklearn', 'pandas'}} & set(sys.modules); "
         "print(code, sorted(heavy))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
@@ -105,7 +106,7 @@ def test_a_stage_leaves_results_a_record_and_a_journal(params):
     assert start["params"]["seed"] == "0"
     assert start["params"]["probe.draws"] == "5"
     assert finish["status"] == "FINISHED"
-    assert {"accuracy": 0.5} in [event.get("values") for event in events]
+    assert {"accuracy": 0.5, "stage_seconds": record["seconds"]} in [event.get("values") for event in events]
     assert [Path(event["path"]).name for event in events if event["event"] == "artifact"] == [
         "results.json",
         "figure.png",

@@ -1,0 +1,52 @@
+"""The files of a folder that another process fills, and which of them were there already."""
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from components.data.places import visible_files
+from components.errors import UserError
+from components.files import read_json, write_json
+
+
+class IncomingFile(NamedTuple):
+    """A file as it was found. Another size or time of writing makes it another file."""
+
+    name: str  # its place in the folder, as it may be printed
+    path: str
+    size: int  # bytes
+    mtime_ns: int
+
+
+def list_incoming(folder: Path) -> list[IncomingFile]:
+    """Every file below a folder by name, hidden ones aside. Raises UserError where the folder is missing."""
+    if not folder.is_dir():
+        raise UserError(f"incoming: {folder} is not a folder. Give the path of the folder that images arrive in.")
+    files = []
+    for entry in visible_files(folder):
+        try:
+            status = entry.stat()
+        except FileNotFoundError:  # taken away again
+            continue
+        name = os.fsencode(os.path.relpath(entry.path, folder)).decode(errors="replace")
+        files.append(IncomingFile(name, entry.path, status.st_size, status.st_mtime_ns))
+    return sorted(files)
+
+
+def not_seen(files: Sequence[IncomingFile], folder: Path, seen: Path, key: str) -> list[IncomingFile]:
+    """Those of the folder's files that `remember` did not write under this key, or that have changed since.
+
+    Raises UserError where none has ever been: someone waits for images in a place where none arrive. A folder that was
+    emptied since is just quiet.
+    """
+    known = read_json(seen).get(key) if seen.exists() else None
+    if not files and known is None:
+        raise UserError(f"incoming: {folder} is empty. Put images into it.")
+    return [file for file in files if (known or {}).get(file.name) != [file.size, file.mtime_ns]]
+
+
+def remember(files: Iterable[IncomingFile], seen: Path, key: str) -> None:
+    """Write down these files, instead of what was there under this key."""
+    known = read_json(seen) if seen.exists() else {}
+    write_json(seen, known | {key: {file.name: [file.size, file.mtime_ns] for file in files}})

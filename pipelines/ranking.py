@@ -1,0 +1,76 @@
+"""A sweep's results in one table: mean ± standard deviation over seeds of each variant at each point, best first."""
+
+import csv
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from components.files import atomic_file
+from pipelines.comparison import COLUMNS
+
+
+@dataclass(frozen=True)
+class Result:
+    """One trained variant of one member of a sweep."""
+
+    variant: str
+    seed: int
+    point: dict[str, Any]  # dotted key of params.yaml → value
+    run_key: str  # the tag gcrl.run_key of its MLflow run
+    numbers: dict[str, float]  # `score` and the comparison's columns, as far as the variant has them
+
+
+def rank(results: Sequence[Result]) -> list[list[Result]]:
+    """The results of each variant and point (one a seed), the highest mean score first."""
+    groups: dict[str, list[Result]] = {}
+    for result in results:
+        groups.setdefault(f"{result.variant} {result.point}", []).append(result)
+    return sorted(groups.values(), key=lambda group: mean(group, "score"), reverse=True)
+
+
+def mean(group: Sequence[Result], name: str) -> float:
+    """The mean of a number over seeds; −inf where one lacks it."""
+    return statistics.fmean(result.numbers.get(name, -math.inf) for result in group)
+
+
+def markdown(results: Sequence[Result], failures: Mapping[str, str]) -> str:
+    """The table, one row a variant and point; below it the members that failed: {member: why}."""
+    keys = list(results[0].point) if results else []
+    titles = ["variant", *keys, "score", *(column.title for column in COLUMNS), "seeds"]
+    lines = [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
+    for group in rank(results):
+        cells = [group[0].variant, *(_text(group[0].point[key]) for key in keys), _spread(group, "score", ".4f")]
+        cells += [_spread(group, column.name, column.form) for column in COLUMNS]
+        lines.append(f"| {' | '.join([*cells, str(len(group))])} |")
+    lines += ["", "Mean ± sample standard deviation over seeds."]
+    if failures:
+        lines += ["", "Failed:", *(f"- {member}: {message}" for member, message in failures.items())]
+    return "\n".join(lines) + "\n"
+
+
+def write_results(folder: Path, results: Sequence[Result], table: str) -> None:
+    """Write `results.csv`, a line a result, and `ranking.md`."""
+    keys = list(results[0].point) if results else []
+    names = ["score", *(column.name for column in COLUMNS)]
+    with atomic_file(folder / "results.csv") as temporary, temporary.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["variant", "seed", *keys, *names, "run_key"])
+        for result in results:
+            numbers = [result.numbers.get(name, "") for name in names]
+            writer.writerow([result.variant, result.seed, *result.point.values(), *numbers, result.run_key])
+    with atomic_file(folder / "ranking.md") as temporary:
+        temporary.write_text(table)
+
+
+def _spread(group: Sequence[Result], name: str, form: str) -> str:
+    if not math.isfinite(mean(group, name)):
+        return "–"
+    shown = f"{mean(group, name):{form}}"
+    return f"{shown} ± {statistics.stdev(r.numbers[name] for r in group):{form}}" if len(group) > 1 else shown
+
+
+def _text(value: Any) -> str:
+    return str(value).replace("|", "\\|")

@@ -1,0 +1,13 @@
+"""sources: what the configured sources hold, so that new images are noticed; runs every time, and in no time."""
+
+from components.data.places import list_sources
+from components.files import atomic_directory, write_json
+from pipelines.config import Params
+from pipelines.paths import stage_folder
+
+
+def run(params: Params) -> None:
+    """Write outputs/sources: the same bytes as long as no file comes, goes or changes. Nothing is told to MLflow."""
+    listing = list_sources(params.data)
+    with atomic_directory(stage_folder("sources")) as folder:
+        write_json(folder / "listing.json", listing)

@@ -1,0 +1,56 @@
+import csv
+import math
+
+from pipelines.ranking import Result, markdown, mean, rank, write_results
+
+
+def result(variant: str, seed: int, rate: float, score: float, **numbers: float) -> Result:
+    return Result(variant, seed, {"training.learning_rate": rate}, f"key-{seed}", {"score": score, **numbers})
+
+
+RESULTS = [
+    result("hybrid", 0, 0.01, 0.80, linear_accuracy=0.9, bits_per_dim=2.0),
+    result("hybrid", 1, 0.01, 0.90, linear_accuracy=0.8, bits_per_dim=4.0),
+    result("contrastive", 0, 0.01, 0.95, linear_accuracy=0.7),
+    result("contrastive", 1, 0.01, 0.95, linear_accuracy=0.7),
+    result("hybrid", 0, 0.02, 0.1),
+]
+
+
+def rows(table: str) -> list[list[str]]:
+    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines() if line.startswith("| ")]
+
+
+def test_mean_and_deviation_over_seeds_of_each_variant_and_point_best_first():
+    head, *body = rows(markdown(RESULTS, {}))
+    assert [(row[0], row[1], row[-1]) for row in body] == [
+        ("contrastive", "0.01", "2"),
+        ("hybrid", "0.01", "2"),
+        ("hybrid", "0.02", "1"),
+    ]
+    found = dict(zip(head, body[1], strict=True))
+    assert found["score"] == "0.8500 ± 0.0707"
+    assert found["linear probe"] == "85.0% ± 7.1%"
+    assert found["bits/dim"] == "3.000 ± 1.414"
+    assert dict(zip(head, body[0], strict=True))["bits/dim"] == "–"
+    assert dict(zip(head, body[2], strict=True))["score"] == "0.1000"  # one seed has no deviation
+    assert math.isclose(mean(rank(RESULTS)[1], "score"), 0.85)
+
+
+def test_failures_are_named_even_if_nothing_succeeded():
+    table = markdown([], {"seed=1": "1 failed. pretrain@hybrid: no memory"})
+    assert "- seed=1: 1 failed. pretrain@hybrid: no memory" in table
+    assert len(rows(table)) == 1
+
+
+def test_files(tmp_path):
+    write_results(tmp_path / "sweep", RESULTS, "the table")
+    assert (tmp_path / "sweep/ranking.md").read_text() == "the table"
+    with (tmp_path / "sweep/results.csv").open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert len(lines) == 5
+    assert lines[1]["seed"] == "1"
+    assert lines[1]["training.learning_rate"] == "0.01"
+    assert float(lines[1]["bits_per_dim"]) == 4.0
+    assert lines[2]["bits_per_dim"] == ""
+    assert lines[2]["run_key"] == "key-0"
