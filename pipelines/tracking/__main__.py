@@ -1,20 +1,51 @@
-"""`python -m pipelines.tracking sync` sends what waits on disk; `status` lists it."""
+"""`python -m pipelines.tracking COMMAND`: what waits on disk for MLflow, the comparison page, and who is champion."""
 
 import argparse
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from pipelines.tracking import outbox, store
+from components.errors import ConfigError, UserError
+from pipelines.tracking import outbox, promotion, store, views
 from pipelines.tracking.journal import tracking_folder
 from pipelines.tracking.sender import deliver
 
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
 
 def main(arguments: list[str] | None = None) -> int:
+    """Returns the exit code: 0, 1 where something is left to be sent or was refused, 2 for a mistake in params.yaml."""
     parser = argparse.ArgumentParser(prog="python -m pipelines.tracking", description=__doc__)
-    parser.add_argument("command", choices=["sync", "status"])
-    command = parser.parse_args(arguments).command
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("sync", help="send what waits on disk")
+    commands.add_parser("status", help="list what waits on disk, without asking any server")
+    links = commands.add_parser("links", help="save the comparison's views in MLflow and print their addresses")
+    links.add_argument("address", help="of MLflow's UI: http://127.0.0.1:5000")
+    promote = commands.add_parser("promote", help="make a version champion by hand")
+    promote.add_argument("version", help="its number, or an alias: challenger")
+    promote.add_argument("--force", action="store_true", help="even if it has not passed the gate")
+    commands.add_parser("rollback", help="make the champion before the present one champion again")
+    options = parser.parse_args(arguments)
     root = tracking_folder()
-    return sync(root) if command == "sync" else status(root)
+    try:
+        match options.command:
+            case "sync":
+                return sync(root)
+            case "status":
+                return status(root)
+            case "links":
+                print(_asked(root, lambda client: links_to(client, root, options.address)))
+            case "promote":
+                print(_moved(root, partial(promotion.promote, wanted=options.version, force=options.force)))
+            case "rollback":
+                print(_moved(root, promotion.roll_back))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2 if isinstance(error, ConfigError) else 1
+    return 0
 
 
 def sync(root: Path) -> int:
@@ -38,6 +69,34 @@ def status(root: Path) -> int:
         print(f"{'running' if outbox.is_written(root / 'journals' / key) else 'waiting'}  {key}")
     print(f"{len(keys)} journals in {root / 'journals'}")
     return 0
+
+
+def links_to(client: "MlflowClient", root: Path, address: str) -> str:
+    """The addresses of the experiment's saved views, a line each."""
+    from pipelines.config import load_params
+
+    experiment = store.experiment_id(client, store.default_uri(root), load_params().tracking.experiment)
+    return "\n".join(f"{view.name}: {view.address(address, experiment)}" for view in views.VIEWS)
+
+
+def _moved(root: Path, move: "Callable[[MlflowClient, str], str]") -> str:
+    """Move the champion of params.yaml's registered model, one process at a time."""
+    from pipelines.config import load_params
+
+    name = load_params().tracking.registered_model
+    with store.turn(root / promotion.LOCK):
+        return _asked(root, lambda client: move(client, name))
+
+
+def _asked(root: Path, ask: "Callable[[MlflowClient], str]") -> str:
+    """Ask MLflow; whatever it answers with instead is a UserError."""
+    uri = store.default_uri(root)
+    try:
+        return ask(store.connect(uri, root, timeout=60.0))
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"MLflow: {store.explain(error, uri)}.") from error
 
 
 if __name__ == "__main__":

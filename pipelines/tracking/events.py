@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.tracking import registry, store
+from pipelines.tracking import promotion, registry, store
 from pipelines.tracking.outbox import Event
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
 
 BATCHED = {"start", "metrics", "params", "tags"}
 METRICS_A_CALL, TEXTS_A_CALL = 1000, 100  # MLflow's limits
@@ -74,14 +75,24 @@ def apply(target: Target, event: Event) -> None:
         case "nest":
             for child in fields["children"]:
                 _nest(target, child)
+        case "version_tags":
+            if version := _version(target, fields):
+                promotion.tag_version(target.client, version.name, str(version.version), fields["tags"])
         case "promote":
-            if not registry.find_version(target.client, fields["registered_name"], fields["model_run_key"]):
-                _must_not_wait(target, fields["model_run_key"])
+            _version(target, fields)
             registry.promote(target.client, target.run_id, target.run_key, target.root, fields)
         case "finish":
             target.client.set_terminated(target.run_id, fields["status"], event.time)
         case unknown:
             raise ValueError(f"unknown event `{unknown}`: the journal was written by a newer version of this project")
+
+
+def _version(target: Target, fields: dict[str, Any]) -> "ModelVersion | None":
+    """The version that a run registered; None where it went to another server."""
+    version = registry.find_version(target.client, fields["registered_name"], fields["model_run_key"])
+    if version is None:
+        _must_not_wait(target, fields["model_run_key"])
+    return version
 
 
 def _log_dataset(target: Target, fields: dict[str, Any]) -> None:

@@ -32,8 +32,17 @@ EVENTS = "events.jsonl"
 MAX_KEY, MAX_PARAM, MAX_TAG = 250, 6000, 8000  # characters that MLflow accepts
 
 
+FOLDER_VARIABLE = "PIPELINE_TRACKING"  # set where stages run in a copy of the project, but report to the project
+TAGS_VARIABLE = "PIPELINE_TAGS"  # JSON: tags for every run, such as the flow run that the stages belong to
+
+
 def tracking_folder() -> Path:
-    """`.tracking` of the project. DVC_ROOT names the project even where DVC runs a stage in a throw-away copy of it."""
+    """`.tracking` of the project; MLflow's default store lies beside it.
+
+    PIPELINE_TRACKING names it where a flow runs stages in a copy of the project; DVC_ROOT where `dvc exp` does.
+    """
+    if FOLDER_VARIABLE in os.environ:
+        return Path(os.environ[FOLDER_VARIABLE]).resolve()
     return Path(os.environ.get("DVC_ROOT", ".")).resolve() / ".tracking"
 
 
@@ -49,6 +58,7 @@ class Journal:
         self._descriptor = descriptor
         self._lock = threading.Lock()
         self._artifacts = 0
+        self.curves: set[str] = set()  # metrics that were logged step by step
         self._finished = False
 
     @classmethod
@@ -81,7 +91,13 @@ class Journal:
                 experiment=experiment,
                 params=dict(_flat(params or {})),
                 tags=_texts(
-                    {"stage": stage, **({"variant": variant} if variant else {}), **provenance(), **(tags or {})}
+                    {
+                        "stage": stage,
+                        **({"variant": variant} if variant else {}),
+                        **provenance(),
+                        **json.loads(os.environ.get(TAGS_VARIABLE, "{}")),
+                        **(tags or {}),
+                    }
                 ),
             )
         except BaseException:
@@ -94,6 +110,8 @@ class Journal:
 
     def metrics(self, values: Mapping[str, SupportsFloat], step: int | None = None) -> None:
         """Numbers at a training step, or without one."""
+        if step is not None:
+            self.curves.update(values)
         self._write("metrics", values={_name(k): float(v) for k, v in values.items()}, step=step or 0)
 
     def params(self, values: Mapping[str, Any]) -> None:
@@ -129,8 +147,12 @@ class Journal:
         tags: Mapping[str, Any] | None = None,
         description: str = "",
         input_example: Path | str | None = None,
+        extra_files: Sequence[Path | str] = (),
     ) -> None:
-        """An ONNX model (with a `.npy` input example); with `registered_name`, also a version in the model registry."""
+        """An ONNX model (with a `.npy` input example); with `registered_name`, also a version in the model registry.
+
+        `extra_files` travel with it, in the folder `extra_files` beside the ONNX file.
+        """
         self._write(
             "model",
             path=self._keep(onnx_path),
@@ -139,11 +161,16 @@ class Journal:
             tags=_texts(tags or {}),
             description=description,
             input_example=self._keep(input_example) if input_example is not None else None,
+            extra_files=[self._keep(file) for file in extra_files],
         )
 
     def nest(self, child_run_keys: Sequence[str]) -> None:
         """Show these runs under this one. A run already under another stays there and is linked by a tag."""
         self._write("nest", children=list(child_run_keys))
+
+    def version_tags(self, registered_name: str, model_run_key: str, tags: Mapping[str, Any]) -> None:
+        """Tag the version registered by the run `model_run_key`."""
+        self._write("version_tags", registered_name=registered_name, model_run_key=model_run_key, tags=_texts(tags))
 
     def promote(
         self,

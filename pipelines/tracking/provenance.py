@@ -27,18 +27,27 @@ PACKAGES = (
 
 def provenance() -> dict[str, str]:
     """Tags that tell where this process's results come from; what cannot be found out is left out."""
-    return {**source(), **git_commit(), **dvc_stage(), **versions(), **hardware()}
+    return {**source(), **project_run(), **git_commit(), **dvc_stage(), **versions(), **hardware()}
 
 
 def source() -> dict[str, str]:
     """What MLflow's run table shows as source and user."""
     main = sys.modules["__main__"].__spec__
     name = main.name.removesuffix(".__main__") if main else Path(sys.argv[0]).name
+    return {"mlflow.source.name": name, "mlflow.source.type": "LOCAL", "mlflow.user": user()}
+
+
+def user() -> str:
+    """The login name of whoever runs this."""
     try:
-        user = getpass.getuser()
+        return getpass.getuser()
     except (KeyError, OSError):  # a container's user id without a name
-        user = str(os.getuid())
-    return {"mlflow.source.name": name, "mlflow.source.type": "LOCAL", "mlflow.user": user}
+        return str(os.getuid())
+
+
+def project_run() -> dict[str, str]:
+    """The run of `mlflow run` that this process is part of, if it is."""
+    return {"project_run": os.environ["MLFLOW_RUN_ID"]} if "MLFLOW_RUN_ID" in os.environ else {}
 
 
 def git_commit() -> dict[str, str]:

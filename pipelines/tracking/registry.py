@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.files import write_json
-from pipelines.tracking.store import RUN_KEY
+from pipelines.tracking import promotion
+from pipelines.tracking.store import RUN_KEY, turn
 
 if TYPE_CHECKING:
     import onnx
@@ -50,6 +51,7 @@ def log_model(
             pip_requirements=[f"{package}=={version(package)}" for package in ("onnx", "onnxruntime", "numpy")],
             onnx_execution_providers=["CPUExecutionProvider"],
             save_as_external_data=False,
+            extra_files=[str(journal / file) for file in model["extra_files"]],
         )
         client.log_model_artifacts(logged.model_id, str(folder))
     client.finalize_logged_model(logged.model_id, "READY")
@@ -138,7 +140,8 @@ def promote(client: "MlflowClient", run_id: str, run_key: str, root: Path, propo
         result = {"version": None, "champion": None, "previous_champion": None, "moved": False}
         result["reason"] = f"no version of {name} was registered here by {proposal['model_run_key']}"
     else:
-        result = _point_aliases(client, run_key, candidate, proposal)
+        with turn(root / promotion.LOCK):
+            result = _point_aliases(client, run_key, candidate, proposal)
     client.set_tag(run_id, "promotion", result["reason"])
     write_json(root / "promotions" / f"{run_key}.json", {"registered_name": name, **result})
 
@@ -148,36 +151,25 @@ def _point_aliases(
 ) -> dict[str, Any]:
     name, version = candidate.name, str(candidate.version)
     tags = {key: str(proposal[key]) for key in ("score", "score_name", "gate", "gate_passed", "data_fingerprint")}
-    _tag(client, name, version, tags)
+    promotion.tag_version(client, name, version, tags)
     client.set_registered_model_alias(name, "challenger", version)
-    before = _champion(client, name)
+    before = promotion.champion(client, name)
     previous = str(before.version) if before else None
     if before is not None and previous == version:
         # Proposed again, or an interrupted promotion repeated: then the tags tell what it did.
         moved = before.tags.get("promoted_by") == run_key
         reason = before.tags["promotion"] if moved else "it is the champion already"
         previous = before.tags["previous_champion"] or None if moved else previous
+    elif promotion.ROLLED_BACK in candidate.tags:
+        moved, reason = False, f"it was {candidate.tags[promotion.ROLLED_BACK]}"
     else:
         moved, reason = decide(tags, before.tags if before else None, proposal["gate_passed"])
         if moved:
-            notes = {"promoted_by": run_key, "previous_champion": previous or "", "promotion": reason}
-            _tag(client, name, version, notes)
-            client.set_registered_model_alias(name, "champion", version)
-    champion = version if moved else previous
+            promotion.hand_over(client, name, version, {"promoted_by": run_key, "promotion": reason})
     return {
         "version": version,
-        "champion": champion,
+        "champion": version if moved else previous,
         "previous_champion": previous,
         "moved": moved,
         "reason": reason,
     }
-
-
-def _tag(client: "MlflowClient", name: str, version: str, tags: Mapping[str, str]) -> None:
-    for key, value in tags.items():
-        client.set_model_version_tag(name, version, key, value)
-
-
-def _champion(client: "MlflowClient", name: str) -> "ModelVersion | None":
-    aliases = client.get_registered_model(name).aliases
-    return client.get_model_version(name, aliases["champion"]) if "champion" in aliases else None

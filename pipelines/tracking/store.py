@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
+from pipelines.tracking import views
+
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
@@ -19,6 +21,8 @@ REACH_SECONDS = 5  # a server that does not answer its first request in this tim
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 # A request that timed out may have been executed: repeating it blindly could create a run twice. We look first.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
 
@@ -28,6 +32,12 @@ USER_TIMEOUT = float(os.environ.get("MLFLOW_HTTP_REQUEST_TIMEOUT", 0))
 def default_uri(root: Path) -> str:
     """MLFLOW_TRACKING_URI, or a SQLite file in `mlruns/` beside the tracking folder `root`."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root.resolve().parent / 'mlruns' / 'mlflow.db'}"
+
+
+def is_missing(uri: str) -> bool:
+    """Whether the store is a SQLite file that nobody has made yet; `connect` would make it."""
+    database = _sqlite_file(uri)
+    return database is not None and not database.exists()
 
 
 def connect(uri: str, root: Path, timeout: float) -> "MlflowClient":
@@ -44,7 +54,11 @@ def connect(uri: str, root: Path, timeout: float) -> "MlflowClient":
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     database = _sqlite_file(uri)
     lock = database.with_name(f"{database.name}.lock") if database else root / "store.lock"
-    with _turn(lock):
+    if not uri.startswith("http"):
+        import mlflow.store.db.utils
+
+        mlflow.store.db.utils.MAX_RETRY_COUNT = 1  # it would knock at an absent database for a hundred seconds
+    with turn(lock):
         client = MlflowClient(tracking_uri=uri, registry_uri=uri)
         client.search_experiments(max_results=1)
     os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = str(round(max(1, timeout, USER_TIMEOUT)))
@@ -52,7 +66,7 @@ def connect(uri: str, root: Path, timeout: float) -> "MlflowClient":
 
 
 def experiment_id(client: "MlflowClient", uri: str, name: str) -> str:
-    """The experiment of that name: found, created, or restored if someone deleted it (its name stays taken)."""
+    """The experiment of that name, with its views: found, created, or restored if deleted (its name stays taken)."""
     from mlflow.exceptions import MlflowException
 
     database = _sqlite_file(uri)
@@ -61,7 +75,7 @@ def experiment_id(client: "MlflowClient", uri: str, name: str) -> str:
     if experiment is None:
         try:
             kind = {"mlflow.experimentKind": "custom_model_development"}  # the UI's pages for training, not for chats
-            return str(client.create_experiment(name, artifact_location=location, tags=kind))
+            return str(client.create_experiment(name, artifact_location=location, tags=kind | views.tags()))
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another process was faster
                 raise
@@ -70,6 +84,9 @@ def experiment_id(client: "MlflowClient", uri: str, name: str) -> str:
                 raise
     if experiment.lifecycle_stage == "deleted":
         client.restore_experiment(experiment.experiment_id)
+    for tag, value in views.tags().items():
+        if experiment.tags.get(tag) != value:
+            client.set_experiment_tag(experiment.experiment_id, tag, value)
     return str(experiment.experiment_id)
 
 
@@ -105,6 +122,10 @@ def explain(error: Exception, uri: str) -> str:
     shown = without_password(uri)
     code = re.search(r"error code (\d{3})", text)
     status = int(code[1]) if code else getattr(error, "get_http_status_code", lambda: 0)()
+    if "password authentication failed" in text:
+        return f"{shown} refused the credentials"
+    if "OperationalError" in text and "connection to server" in text:
+        return f"{shown} cannot be reached"
     if uri.startswith("http"):
         if status == 401:
             return f"{shown} refused the credentials: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
@@ -128,7 +149,8 @@ def _sqlite_file(uri: str) -> Path | None:
 
 
 @contextmanager
-def _turn(lock: Path) -> Iterator[None]:
+def turn(lock: Path) -> Iterator[None]:
+    """Hold a lock file; other processes on this machine wait for it."""
     lock.parent.mkdir(parents=True, exist_ok=True)
     with lock.open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

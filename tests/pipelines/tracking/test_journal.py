@@ -56,6 +56,16 @@ def test_keys_sort_by_time(root: Path) -> None:
     assert waiting(root) == keys
 
 
+def test_a_flow_names_the_place_and_gives_tags(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIPELINE_TRACKING", str(tmp_path / "project" / ".tracking"))
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path / "copy"))
+    monkeypatch.setenv("PIPELINE_TAGS", json.dumps({"sweep": "rates", "kind": "flow's"}))
+    journal = Journal.start("report", tags={"kind": "model"})
+    assert journal.folder.parent == tmp_path / "project" / ".tracking" / "journals"
+    tags = read_events(journal.folder)[0].fields["tags"]
+    assert (tags["sweep"], tags["kind"], tags["stage"]) == ("rates", "model", "report")
+
+
 def test_artifacts_are_copies(journal: Journal, tmp_path: Path) -> None:
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "index.html").write_text("page")

@@ -1,0 +1,92 @@
+"""Fetching a registered model's files."""
+
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from components.errors import UserError
+from pipelines.tracking import store
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
+
+REFERENCE = "reference.npz"
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """A version's files on this machine."""
+
+    name: str
+    version: str
+    run_id: str  # "" where none made it
+    model: Path  # the ONNX file
+    reference: Path
+
+    def __str__(self) -> str:
+        return f"{self.name} version {self.version}"
+
+
+def fetch_model(name: str, alias: str, to: Path, root: Path) -> Fetched:
+    """Download the version that an alias of a registered model points at into the folder `to`.
+
+    `root` is the project's tracking folder. Raises UserError where MLflow can't be reached, the model or the alias is
+    unknown, the files are gone, or it is no ONNX model with a reference, as the export stage makes them.
+    """
+    uri = store.default_uri(root)
+    if store.is_missing(uri):
+        raise UserError(f"MLflow: there is no store at {uri} yet. Run `dvc repro` first, or set MLFLOW_TRACKING_URI.")
+    try:
+        client = store.connect(uri, root, timeout=60.0)
+        version = _version(client, name, alias, store.without_password(uri))
+        return _download(version, to, uri)
+    except UserError:
+        raise
+    except Exception as error:  # of MLflow, which has no common type for what a network can do
+        raise UserError(f"MLflow: {store.explain(error, uri)}.") from error
+
+
+def _version(client: "MlflowClient", name: str, alias: str, shown: str) -> "ModelVersion":
+    from mlflow.exceptions import MlflowException
+
+    try:
+        aliases = client.get_registered_model(name).aliases
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        known = [model.name for model in client.search_registered_models()]
+        nearest = get_close_matches(name, known, n=1)
+        hint = f", did you mean {nearest[0]!r}" if nearest else ""
+        there = f"Registered are: {', '.join(known)}." if known else "None is registered yet: run `dvc repro` first."
+        raise UserError(f"model: no registered model {name!r} in {shown}{hint}. {there}") from error
+    if alias not in aliases:
+        has = f"Its aliases: {', '.join(aliases)}." if aliases else "It has no alias at all."
+        raise UserError(
+            f"alias: no version of {name} in {shown} is {alias!r}. {has} "
+            "A champion comes with `dvc repro` where the gate passes, or by hand with `make promote`."
+        )
+    return client.get_model_version(name, aliases[alias])
+
+
+def _download(version: "ModelVersion", to: Path, uri: str) -> Fetched:
+    from mlflow.artifacts import download_artifacts
+    from mlflow.exceptions import MlflowException
+    from mlflow.models import Model
+
+    shown = f"{version.name} version {version.version}"
+    try:
+        folder = Path(download_artifacts(version.source, dst_path=str(to), tracking_uri=uri, registry_uri=uri))
+        flavors = Model.load(folder).flavors
+    except (MlflowException, OSError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(f"{shown}: its files can't be fetched from {version.source} ({reason}).") from error
+    if "onnx" not in flavors:
+        raise UserError(f"{shown} is no ONNX model ({', '.join(flavors)}). The export stage makes one: `dvc repro`.")
+    extra = [folder / file["path"] for file in flavors["onnx"].get("extra_files") or ()]
+    reference = next((path for path in extra if path.name == REFERENCE), None)
+    if reference is None:
+        raise UserError(f"{shown} has no {REFERENCE} to compare images with. Let `dvc repro` register one that has.")
+    model = folder / flavors["onnx"]["data"]
+    return Fetched(version.name, str(version.version), version.run_id or "", model, reference)

@@ -1,0 +1,77 @@
+"""Saved views of an experiment: MLflow's UI lists them under "Views", and shows the comparison without any clicking.
+
+MLflow keeps a saved view in a tag of the experiment: what its own "Save view" writes, as JSON.
+"""
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from pipelines.comparison import COLUMNS, CURVES
+
+TAG = "mlflow.sharedViewState."
+METRICS = ("score", *(column.name for column in COLUMNS))
+# A model that lacks one of these (as bits_per_dim) would not be in the chart at all.
+PARALLEL = ("linear_accuracy", "few_label_accuracy", "calibration_error", "near_ood_auroc", "far_ood_auroc", "score")
+SECTION = "comparison"
+MODELS = "tags.kind = 'model'"
+
+
+@dataclass(frozen=True)
+class View:
+    """Which runs the run table and the charts show, and in which order; the columns and charts are the same in all."""
+
+    key: str
+    name: str
+    runs: str  # a filter in MLflow's search syntax
+    order: str
+    charts: bool = False
+
+    def address(self, server: str, experiment_id: str) -> str:
+        """Where the view opens."""
+        mode = "&compareRunsMode=CHART" if self.charts else ""
+        return f"{server.rstrip('/')}/#/experiments/{experiment_id}/runs?viewStateShareKey={self.key}{mode}"
+
+    @cached_property
+    def value(self) -> str:
+        """The tag's value. Its date stays the same: a view changes with this code alone."""
+        state = {
+            **{"searchFilter": self.runs, "orderByKey": self.order, "orderByAsc": False, "startTime": "ALL"},
+            "selectedColumns": ["attributes.`Models`", *(f"metrics.`{name}`" for name in METRICS)],
+            "columnOrder": ["attributes.`Run Name`", *(f"metrics.`{name}`" for name in METRICS), "attributes.`Models`"],
+            "columnWidths": {"attributes.`Run Name`": 240}
+            | {f"metrics.`{n}`": max(65, 24 + 6 * len(n)) for n in METRICS},
+            "runsHiddenMode": "FIRST_20_RUNS",
+            "isAccordionReordered": True,  # else MLflow sorts this section in among those it adds, a metric a chart
+            "compareRunSections": [{"uuid": SECTION, "name": SECTION, "display": True, "isReordered": True}],
+            "compareRunCharts": _charts(),
+        }
+        return json.dumps({"name": self.name, "createdAt": 0, "state": json.dumps(state)})
+
+
+VIEWS = (
+    View("models", "Models, their stages folded", "", "attributes.start_time"),
+    View("ranking", "Models by score", MODELS, "metrics.`score`"),
+    View("charts", "Charts of the models", MODELS, "attributes.start_time", charts=True),
+)
+
+
+def tags() -> dict[str, str]:
+    """The views as tags of an experiment."""
+    return {TAG + view.key: view.value for view in VIEWS}
+
+
+def _charts() -> list[dict[str, Any]]:
+    charts: list[dict[str, Any]] = [
+        *(
+            {"type": "LINE", "metricKey": name, "selectedMetricKeys": [name], "lineSmoothness": 0}
+            for name in (f"pretrain/{curve}" for curve in CURVES)
+        ),
+        {"type": "PARALLEL", "selectedParams": ["variant.w_gen"], "selectedMetrics": PARALLEL},
+        *({"type": "BAR", "metricKey": name} for name in METRICS),
+    ]
+    return [
+        {"uuid": f"{SECTION}-{i}", "metricSectionId": SECTION, "runsCountToCompare": 20, "isGenerated": False} | chart
+        for i, chart in enumerate(charts)
+    ]

@@ -1,0 +1,113 @@
+"""Servers for the session: a throw-away PostgreSQL from Debian's package, and MLflow's."""
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+PASSWORD = "throw-away"
+
+
+@dataclass(frozen=True)
+class Postgres:
+    """A running cluster on 127.0.0.1, its superuser being `postgres`."""
+
+    binaries: Path
+    port: int
+
+    def database(self, name: str) -> str:
+        """Create a database; returns its URL, `postgresql://user:password@host:port/name`."""
+        where = {"PGHOST": "127.0.0.1", "PGPORT": str(self.port), "PGUSER": "postgres", "PGPASSWORD": PASSWORD}
+        subprocess.run([self.binaries / "createdb", name], env=os.environ | where, check=True)
+        return f"postgresql://postgres:{PASSWORD}@127.0.0.1:{self.port}/{name}"
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    found = list(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    if not found:
+        pytest.skip("no PostgreSQL under /usr/lib/postgresql (Debian's package postgresql)")
+    binaries = max(found, key=lambda path: int(re.sub(r"\D", "", path.parts[4]))).parent
+    folder = Path(tempfile.mkdtemp(prefix="postgres-"))  # not below pytest's own, which only this user may enter
+    user = None
+    if os.getuid() == 0:  # PostgreSQL refuses to run as root
+        user = "postgres"
+        shutil.chown(folder, user)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+
+    def run(*command: str | Path) -> None:
+        done = subprocess.run(command, user=user, cwd=folder, stdout=log, stderr=log, timeout=60)
+        assert done.returncode == 0, (folder / "log").read_text()
+
+    control = [binaries / "pg_ctl", f"--pgdata={folder / 'data'}", "--wait"]
+    try:
+        with (folder / "log").open("wb") as log:
+            (folder / "password").write_text(PASSWORD)
+            (folder / "password").chmod(0o644)
+            run(
+                *(binaries / "initdb", f"--pgdata={folder / 'data'}", "--username=postgres", "--no-sync"),
+                *("--auth=scram-sha-256", f"--pwfile={folder / 'password'}"),
+            )
+            options = f"-c listen_addresses=127.0.0.1 -c port={port} -c unix_socket_directories= -c fsync=off"
+            run(*control, "start", f"--options={options} -c max_connections=200")
+            yield Postgres(binaries, port)
+    finally:
+        with suppress(subprocess.CalledProcessError):
+            subprocess.run([*control, "stop", "--mode=immediate"], user=user, cwd=folder, capture_output=True)
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def listening() -> Iterator[Callable[..., str]]:
+    """`listening(folder, "server", …, VARIABLE=…)` starts `mlflow server …` there; returns its address once it answers.
+
+    The servers end with the session; what they print is in folder/server.log.
+    """
+    running: list[subprocess.Popen[bytes]] = []
+
+    def start(folder: Path, *command: str, **variables: str) -> str:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
+        own = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+        log = folder / "server.log"
+        with log.open("ab") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "mlflow", *command, "--host", "127.0.0.1", "--port", str(port)],
+                **{"stdout": output, "stderr": output, "start_new_session": True, "cwd": folder},
+                env=kept | own | variables,
+            )
+        running.append(process)
+        deadline = time.monotonic() + 180
+        while time.monotonic() < deadline:
+            with suppress(OSError):
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5)
+                return f"http://127.0.0.1:{port}"
+            assert process.poll() is None, log.read_text()
+            time.sleep(0.2)
+        raise TimeoutError(log.read_text())
+
+    yield start
+    for process in running:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+    for process in running:
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
