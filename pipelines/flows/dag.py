@@ -31,6 +31,7 @@ class Stage:
     upstreams: tuple[str, ...]
     meta: Meta
     changed: bool  # by `dvc status`; False: up to date unless an upstream gives something new
+    always_changed: bool  # it runs every time, as dvc.yaml says
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def read_dag(project: Path | str = ".", targets: Iterable[str] | None = None) ->
             upstreams = {n: tuple(sorted(_name(u, root) for u in graph.successors(s))) for n, s in found.items()}
             wanted = _with_upstreams(upstreams, targets)
             stages = {
-                name: Stage(name, upstreams[name], _meta(name, found[name]), _changed(found[name]))
+                name: _stage(name, upstreams[name], found[name])
                 for name in TopologicalSorter(upstreams).static_order()
                 if name in wanted
             }
@@ -63,6 +64,10 @@ def read_dag(project: Path | str = ".", targets: Iterable[str] | None = None) ->
         # DVC keeps what exactly is wrong with a file in the cause
         raise UserError(f"{error}. {error.__cause__}" if error.__cause__ else str(error)) from error
     return Dag(root, stages)
+
+
+def _stage(name: str, upstreams: tuple[str, ...], stage: DvcStage) -> Stage:
+    return Stage(name, upstreams, _meta(name, stage), _changed(stage), stage.always_changed)
 
 
 def _name(stage: DvcStage, root: Path) -> str:

@@ -1,5 +1,7 @@
 """A Prefect server for the session, and small DVC projects whose stages are shell commands."""
 
+import shutil
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -8,6 +10,8 @@ from typing import Any
 import psutil
 import pytest
 from ruamel.yaml import YAML
+
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="session")
@@ -31,9 +35,41 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[s
         root = tmp_path / "project"
         (root / ".dvc").mkdir(parents=True)
         (root / ".dvc" / "config").write_text("[core]\n    no_scm = true\n    analytics = false\n")
-        YAML().dump(
-            {"stages": {name: {"outs": [f"{name}.out"]} | stage for name, stage in stages.items()}}, root / "dvc.yaml"
-        )
+        whole = {
+            name: stage if "foreach" in stage else {"outs": [f"{name}.out"]} | stage for name, stage in stages.items()
+        }
+        YAML().dump({"stages": whole}, root / "dvc.yaml")
+        return root
+
+    return make
+
+
+@pytest.fixture
+def commit() -> Callable[[Path], None]:
+    """`commit(root)` puts all that is in a folder into its git repository."""
+
+    def run(root: Path) -> None:
+        author = ["-c", "user.name=Test", "-c", "user.email=test@localhost"]
+        subprocess.run(["git", "add", "--all"], cwd=root, check=True)
+        subprocess.run(["git", *author, "commit", "--quiet", "--message", "state"], cwd=root, check=True)
+
+    return run
+
+
+@pytest.fixture
+def committed(
+    project: Callable[[dict[str, Any]], Path], commit: Callable[[Path], None]
+) -> Callable[[dict[str, Any]], Path]:
+    """`committed({stage: …})` is such a repository with the default params.yaml and the presets, all of it in git."""
+
+    def make(stages: dict[str, Any]) -> Path:
+        root = project(stages)
+        (root / ".dvc" / ".gitignore").write_text("/config.local\n/tmp\n/cache\n")
+        (root / ".gitignore").write_text("*.out\n/data/\n/.tracking/\n")
+        shutil.copytree(ROOT / "presets", root / "presets")
+        shutil.copyfile(ROOT / "presets" / "digits-cpu.yaml", root / "params.yaml")
+        subprocess.run(["git", "init", "--quiet"], cwd=root, check=True)
+        commit(root)
         return root
 
     return make

@@ -1,5 +1,7 @@
 import itertools
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.flows.reproduce import Outcome, main, reproduce
+from pipelines.flows.reproduce import reproduce
+from pipelines.flows.stages import Outcome
 
 ROOT = Path(__file__).parents[3]
 pytestmark = pytest.mark.usefixtures("prefect_server")
@@ -50,12 +53,37 @@ def test_only_what_changed_runs_again(project):
     assert (root / "third.out").read_text().strip() == "1"
 
 
+def test_a_stage_that_always_runs_is_cached_as_long_as_it_finds_the_same(project):
+    root = project(CHAIN | {"first": {"cmd": "echo run >> runs; cat source > first.out", "always_changed": True}})
+    (root / "source").write_text("1\n")
+    reproduce(project=str(root))
+    assert results(reproduce(project=str(root))) == {"first": "cached", "second": "cached", "third": "cached"}
+    assert (root / "runs").read_text() == "run\nrun\n"
+    (root / "source").write_text("2\n")
+    assert results(reproduce(project=str(root))) == {"first": "run", "second": "run", "third": "cached"}
+    assert results(reproduce(["first"], force=True, project=str(root))) == {"first": "cached"}
+
+
 def test_independent_stages_run_side_by_side(project):
     """Each waits for a file that the other writes."""
     wait = "for i in $(seq 400); do [ -e {1}.here ] && touch {0}.out && exit; sleep 0.05; done"
     meet = f"touch {{0}}.here; {wait}; exit 1"
     root = project({"left": {"cmd": meet.format("left", "right")}, "right": {"cmd": meet.format("right", "left")}})
     assert results(reproduce(project=str(root))) == {"left": "run", "right": "run"}
+
+
+def test_two_flow_runs_in_one_folder_take_turns(project):
+    """DVC itself refuses the second: "is busy, it is being blocked by"."""
+    from prefect.settings import get_current_settings
+
+    root = project({"slow": {"cmd": "echo run >> runs; sleep 2; touch slow.out", "always_changed": True}})
+    environment = os.environ | get_current_settings().to_environment_variables(exclude_unset=True)
+    command = [sys.executable, "-m", "pipelines.flows", "reproduce", f"project={root}"]
+    started = [subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE) for _ in range(3)]
+    told = [process.communicate(timeout=120)[1] for process in started]
+    assert [process.returncode for process in started] == [0, 0, 0], told
+    assert (root / "runs").read_text().split() == ["run"] * 3
+    assert b"Waiting for another flow run" in b"".join(told)
 
 
 @pytest.mark.parametrize(("gpu", "parallel"), [(True, 3), (False, 1)])
@@ -168,7 +196,7 @@ def test_killing_the_flow_leaves_no_process_and_the_next_run_goes_on(project, pr
         }
     )
     environment = os.environ | get_current_settings().to_environment_variables(exclude_unset=True)
-    command = [sys.executable, "-m", "pipelines.flows.reproduce", "--project", str(root)]
+    command = [sys.executable, "-m", "pipelines.flows", "reproduce", f"project={root}"]
     with subprocess.Popen(
         command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as run:
@@ -181,9 +209,69 @@ def test_killing_the_flow_leaves_no_process_and_the_next_run_goes_on(project, pr
     assert (root / "runs").read_text() == "once\n"
 
 
-def test_the_command_exits_with_the_message(project, capsys):
-    root = project({"broken": {"cmd": "echo 'error: no images'; exit 1"}, "fine": {"cmd": "touch fine.out"}})
-    assert main(["fine", "--project", str(root)]) == 0
-    capsys.readouterr()
-    assert main(["--project", str(root)]) == 1
-    assert capsys.readouterr().err.splitlines()[-1] == "error: 1 failed, 1 cached. broken: no images"
+def test_with_overrides_or_a_preset_it_runs_in_isolation(committed, commit, tmp_path):
+    """What is committed runs, in a workspace; the cache is shared both ways; the project's files stay as they are."""
+    told = f"echo $PIPELINE_TRACKING > {tmp_path / 'where'}; echo $PIPELINE_TAGS > {tmp_path / 'tags'}"
+    root = committed(
+        {
+            "first": {"cmd": f"cat source > first.out; echo once >> {tmp_path / 'firsts'}", "deps": ["source"]},
+            "steps": {
+                "cmd": f"grep ' steps:' params.yaml > steps.out; {told}",
+                "deps": ["first.out"],
+                "params": ["training.steps"],
+            },
+        }
+    )
+    (root / "source").write_text("1\n")
+    commit(root)
+    assert results(reproduce(project=str(root))) == {"first": "run", "steps": "run"}
+    (root / "source").write_text("2\n")  # not committed
+    before = {path: path.read_bytes() for path in root.rglob("*") if path.is_file() and ".dvc" not in path.parts}
+
+    state = reproduce(project=str(root), overrides={"training.steps": 70}, return_state=True)
+    assert results(state.result()) == {"first": "cached", "steps": "run"}
+    workspaces = root / ".dvc/tmp/workspaces"
+    (folder,) = (path for path in workspaces.iterdir() if path.is_dir())
+    assert (folder / "steps.out").read_text() == "  steps: 70\n"
+    assert (folder / "first.out").read_text() == "1\n"
+    assert (tmp_path / "where").read_text().strip() == str(root / ".tracking")
+    tags = json.loads((tmp_path / "tags").read_text())
+    assert tags["prefect.flow"] == "reproduce"
+    assert tags["overrides"] == '{"training.steps": 70}'
+    assert tags["prefect.flow_run_id"] == str(state.state_details.flow_run_id)
+    assert tags["prefect.url"].endswith(f"/runs/flow-run/{tags['prefect.flow_run_id']}")
+
+    again = reproduce(project=str(root), overrides={"training.steps": 70})
+    assert results(again) == {"first": "cached", "steps": "cached"}
+    assert results(reproduce(["steps"], project=str(root), preset="cifar10-gpu")) == {"first": "cached", "steps": "run"}
+    assert (tmp_path / "firsts").read_text() == "once\n"
+    after = {path: path.read_bytes() for path in root.rglob("*") if path.is_file() and ".dvc" not in path.parts}
+    assert after == before
+
+
+def test_a_removed_workspace_comes_back_from_the_cache(committed, tmp_path):
+    command = f"grep ' steps:' params.yaml > steps.out; echo once >> {tmp_path / 'runs'}"
+    root = committed({"steps": {"cmd": command, "params": ["training.steps"]}})
+    for _ in range(2):
+        state = reproduce(project=str(root), overrides={"training.steps": 70}, return_state=True)
+        assert state.is_completed()
+        shutil.rmtree(root / ".dvc/tmp/workspaces")
+    assert state.message == "1 cached"
+    assert (tmp_path / "runs").read_text() == "once\n"
+
+
+def test_the_comparison_is_shown_and_failures_are_told_of_isolated_runs(committed):
+    page = "mkdir -p outputs/compare; echo '| hybrid | best |' > outputs/compare/comparison.md"
+    root = committed(
+        {
+            "compare": {"cmd": f"{page}; touch compare.out"},
+            "broken": {"cmd": "echo 'error: no images'; exit 1", "params": ["seed"]},
+        }
+    )
+    state = reproduce(project=str(root), overrides={"seed": 1}, return_state=True)
+    assert state.is_failed()
+    assert state.message == "1 failed, 1 run. broken: no images"
+    assert artifact("comparison") == "| hybrid | best |\n"
+    state = reproduce(project=str(root), overrides={"sede": 1}, return_state=True)
+    assert state.is_failed()
+    assert state.message.startswith("params.yaml with overrides: sede: unknown key, did you mean 'seed'")

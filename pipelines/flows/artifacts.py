@@ -1,0 +1,50 @@
+"""What a flow run shows in Prefect of the stages it ran: a table, and the comparison of the variants."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from prefect import get_run_logger
+from prefect.artifacts import create_markdown_artifact
+
+from pipelines.flows.stages import Outcome, summary
+from pipelines.paths import stage_folder
+from pipelines.tracking import store
+from pipelines.tracking.links import run_links
+
+
+def show_outcomes(key: str, outcomes: Mapping[str, Outcome], folder: Path) -> None:
+    """Artifact `key` is a table of the stages; artifact `comparison` what the stage compare wrote, if it got there."""
+    create_markdown_artifact(markdown(outcomes, folder), key=key, description="What became of each stage")
+    comparison = folder / stage_folder("compare") / "comparison.md"
+    if "compare" in outcomes and outcomes["compare"].result in ("run", "cached") and comparison.exists():
+        create_markdown_artifact(comparison.read_text(), key="comparison", description="The variants compared")
+
+
+def markdown(outcomes: Mapping[str, Outcome], folder: Path) -> str:
+    """The table; a model's report links to its MLflow run where MLflow is a server."""
+    links = _links(outcomes, folder)
+    rows = [
+        f"| {f'[{name}]({links[name]})' if name in links else name} | {outcome.result} | {outcome.seconds:.1f} "
+        f"| {outcome.message.replace('|', chr(92) + '|')} |"
+        for name, outcome in outcomes.items()
+    ]
+    return "\n".join([f"{summary(outcomes)}.", "", "| stage | result | seconds | why |", "|---|---|---:|---|", *rows])
+
+
+def _links(outcomes: Mapping[str, Outcome], folder: Path) -> dict[str, str]:
+    """report@V → the address of its MLflow run."""
+    uri = os.environ.get("MLFLOW_TRACKING_URI", "")
+    keys = {}
+    for name, outcome in outcomes.items():
+        stage, _, variant = name.partition("@")
+        record = folder / stage_folder(stage, variant) / "record.json"
+        if stage == "report" and outcome.result in ("run", "cached") and record.exists():
+            keys[name] = json.loads(record.read_text())["run_key"]
+    try:
+        addresses = run_links(keys.values(), uri, folder / ".tracking")
+    except Exception as error:  # what a network can do has no common type
+        get_run_logger().warning("No links to MLflow runs: %s", store.explain(error, uri))
+        return {}
+    return {name: addresses[key] for name, key in keys.items() if key in addresses}

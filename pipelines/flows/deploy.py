@@ -1,0 +1,132 @@
+"""`python -m pipelines.flows.deploy` brings prefect.yaml to a Prefect server, `worker` runs what is due there.
+
+Without PREFECT_API_URL it is this project's own server, which `deploy` starts in the background and `stop` ends.
+"""
+
+import argparse
+import os
+import sys
+import zoneinfo
+from collections.abc import Sequence
+from pathlib import Path
+
+from components.errors import UserError
+from pipelines.flows import server
+
+URL = "PREFECT_API_URL"
+AUTH = "PREFECT_API_AUTH_STRING"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Returns the exit code: 0, or 1 for a mistake."""
+    parser = argparse.ArgumentParser(prog="python -m pipelines.flows.deploy", description=__doc__)
+    commands = parser.add_subparsers(dest="command")
+    commands.add_parser("stop", help="stop this project's own server")
+    work = commands.add_parser("worker", help="run what is due: further options are those of `prefect worker start`")
+    work.add_argument("--pool", help="the work pool (default: this project's own)")
+    options, further = parser.parse_known_args(arguments)
+    if further and options.command != "worker":
+        parser.error(f"unrecognized arguments: {' '.join(further)}")
+    try:
+        if options.command == "stop":
+            print("the Prefect server is stopped" if server.stop() else "no Prefect server was running here")
+        elif options.command == "worker":
+            worker(options.pool, further)
+        else:
+            deploy()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def deploy() -> None:
+    """Deploy to PREFECT_API_URL, or to a server started here; one that was started for it does not survive a failure.
+
+    Environment: PORT and DATABASE of the own server; ACTIVE (true or false) and TIMEZONE of the schedules.
+
+    Raises:
+        UserError: one of these, or prefect.yaml, is wrong, or the server is not to be had.
+    """
+    os.environ["ACTIVE"] = _active(os.environ.get("ACTIVE") or "true")
+    os.environ["TIMEZONE"] = _timezone(os.environ.get("TIMEZONE") or "UTC")
+    started = False
+    if own := not os.environ.get(URL):
+        port, started = server.start(_port(), os.environ.get("DATABASE"))
+        _use_own(port)
+    try:
+        from prefect.client.orchestration import get_client
+
+        from pipelines.flows import deployments
+
+        with get_client(sync_client=True) as client:
+            deployments.check_server(client)
+            deployments.deploy(client)
+            print(f"Prefect: {os.environ[URL].removesuffix('/api')}")
+            for line in deployments.overview(client):
+                print(f"  {line}")
+    except BaseException:
+        if started:
+            server.stop()
+        raise
+    print("`make worker` runs what is due.")
+    if own:
+        print(f"`make undeploy` stops the server; it writes to {server.LOG}.")
+
+
+def worker(pool: str | None, options: Sequence[str]) -> None:
+    """Become a Prefect worker of type process for this folder.
+
+    Raises:
+        UserError: there is no such work pool, or no server.
+    """
+    if not os.environ.get(URL):
+        port = server.running_port()
+        if port is None:
+            raise UserError(f"no Prefect server is running here. Start it with `make deploy`, or set {URL}.")
+        _use_own(port)
+    from prefect.client.orchestration import get_client
+
+    from pipelines.flows import deployments
+
+    pool = pool or deployments.POOL
+    with get_client(sync_client=True) as client:
+        deployments.check_server(client)
+        deployments.check_pool(client, pool)
+    os.environ["PIPELINE_PROJECT"] = str(Path.cwd())
+    os.environ.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", str(deployments.HEARTBEAT_SECONDS))
+    command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", pool, "--type", "process"]
+    os.execv(sys.executable, [*command, "--no-create-pool-if-not-found", *options])
+
+
+def _use_own(port: int) -> None:
+    """Settings for Prefect's client, which reads them when it is imported."""
+    os.environ["PREFECT_HOME"] = str(server.HOME)
+    os.environ[URL] = server.api_url(port)
+    if server_auth := os.environ.get("PREFECT_SERVER_API_AUTH_STRING"):
+        os.environ.setdefault(AUTH, server_auth)
+
+
+def _port() -> int | None:
+    given = os.environ.get("PORT")
+    if not given:
+        return None
+    if not given.isdecimal() or not 0 < int(given) < 2**16:
+        raise UserError(f"PORT: expected a number from 1 to 65535, found {given!r}.")
+    return int(given)
+
+
+def _active(given: str) -> str:
+    if given not in ("true", "false"):
+        raise UserError(f"ACTIVE: expected true or false, found {given!r}.")
+    return given
+
+
+def _timezone(given: str) -> str:
+    if given not in zoneinfo.available_timezones():
+        raise UserError(f"TIMEZONE: no time zone {given!r}; expected a name such as UTC or Europe/Berlin.")
+    return given
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,44 @@
+"""`python -m pipelines.flows`"""
+
+import pytest
+
+from pipelines.flows.__main__ import FLOWS, find, main
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_it_runs_a_flow_and_exits_with_its_message(project, capsys):
+    root = project({"broken": {"cmd": "echo 'error: no images'; exit 1"}, "fine": {"cmd": "touch fine.out"}})
+    assert main(["reproduce", "targets=[fine]", f"project={root}"]) == 0
+    assert (root / "fine.out").exists()
+    capsys.readouterr()
+    assert main(["reproduce", f"project={root}"]) == 1
+    assert capsys.readouterr().err.splitlines()[-1] == "error: 1 failed, 1 cached. broken: no images"
+    assert main(["reproduce", "parallel=none", f"project={root}"]) == 1
+    assert "parallel" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["reproduc"], "unknown flow 'reproduc', did you mean 'reproduce'. Flows: reproduce, sweep"),
+        (["sweep", "seed=[1]"], "unknown parameter 'seed', did you mean 'seeds'. Parameters of sweep: variants, seeds"),
+        (["sweep", "seeds"], "'seeds': expected key=value. Parameters of sweep: variants, seeds"),
+        (["sweep", "seeds=[1"], "seeds: not valid YAML"),
+        (["monitor"], "monitor needs incoming=…."),
+    ],
+)
+def test_a_mistake_in_the_command_exits_with_2(capsys, arguments, told):
+    assert main(arguments) == 2
+    assert capsys.readouterr().err.startswith(f"error: {told}")
+
+
+def test_help_lists_every_flow_with_its_parameters_and_what_they_mean(capsys):
+    assert main(["--help"]) == 0
+    page = capsys.readouterr().out
+    for flow in FLOWS:
+        assert f"\n{flow}: " in page
+        for parameter in find(flow).parameters.properties:
+            meaning = next(line for line in page.splitlines() if line.startswith(f"  {parameter}: "))
+            assert len(meaning.split()) > 3, meaning
+    assert "\n  seeds: random seeds; that of params.yaml if none are named.\n" in page
+    assert "\n  project: the folder with dvc.yaml. (default: '.')\n" in page
