@@ -16,8 +16,12 @@ from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parents[2]
 COPIED = (
-    *("components", "pipelines", "presets", "dvc.yaml", "Makefile", ".gitignore", ".dvcignore"),
+    *("components", "pipelines", "presets", "dvc.yaml", "prefect.yaml", "Makefile", ".gitignore", ".dvcignore"),
     *(".dvc/config", ".dvc/.gitignore", ".dvc/plots"),
+)
+PLACES = (  # where MLflow's database holds absolute paths
+    *(("experiments", "artifact_location"), ("runs", "artifact_uri"), ("logged_models", "artifact_location")),
+    *(("model_versions", "source"), ("model_versions", "storage_location")),
 )
 STEPS = 30
 PARAMS: dict[str, Any] = {
@@ -126,8 +130,9 @@ class Project:
         shutil.copytree(self.root, to, ignore=shutil.ignore_patterns("site", "__pycache__"))
         if (to / "mlruns").exists():  # the store knows its artifacts by their absolute place
             with sqlite3.connect(to / "mlruns" / "mlflow.db") as database:
-                moved = (str(self.root), str(to))
-                database.execute("UPDATE experiments SET artifact_location = replace(artifact_location, ?, ?)", moved)
+                for table, column in PLACES:
+                    moved = (str(self.root), str(to))
+                    database.execute(f"UPDATE {table} SET {column} = replace({column}, ?, ?)", moved)
             database.close()
         return Project(to)
 
@@ -212,3 +217,11 @@ def stage(
     torch.set_num_threads(1)  # as OMP_NUM_THREADS does for a process of its own
     yield call
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def mlflow_ui(finished: Project, listening: Callable[..., str]) -> str:
+    """The address of an MLflow server over the finished project's store, with the settings of `make ui`."""
+    lines = (ROOT / "mlflow" / "server.env").read_text().splitlines()
+    settings = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+    return listening(finished.root, "server", **settings)

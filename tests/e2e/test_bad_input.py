@@ -116,6 +116,16 @@ def test_data_that_cannot_be_prepared(stage, scratch, changes, parts):
     assert state(scratch) == before
 
 
+def test_sources_that_are_not_there(stage, fresh, tmp_path):
+    """Stage `sources` comes first, and says what `prepare` would say."""
+    project = fresh.copy(tmp_path / "project")
+    project.edit({"data.labelled": {"folder": "nowhere"}})
+    told = stage(project, "sources")
+    assert_refused(told, 1, "data.labelled.folder: nowhere is not a folder")
+    assert stage(project, "prepare").err.endswith(told.err)
+    assert not (project.root / "outputs").exists()
+
+
 def test_a_full_disk(scratch):
     """Files may not grow beyond 32 KiB: train.npy, among others, does not fit."""
 
