@@ -48,7 +48,7 @@ def run_one(params: Params, prepared: Prepared, variant_name: str, folder: Path)
     labelled = {s: (prepared.images(s), prepared.labels(s)) for s in ("train", "val")}
     data = PretrainData(prepared.images(prepared.pretrain_split), bank=labelled["train"], val=labelled["val"])
     started = time.monotonic()
-    history = pretrain(
+    trained = pretrain(
         model,
         data,
         variant,
@@ -60,7 +60,7 @@ def run_one(params: Params, prepared: Prepared, variant_name: str, folder: Path)
         lambda step, row: print(f"\r  step {step}/{params.training.steps}", end="", flush=True),
     )
     print(f"  {time.monotonic() - started:.0f} s")
-    metrics = {**history[-1], "training_seconds": sum(row["seconds"] for row in history)}
+    metrics = {**trained.metrics, "training_seconds": sum(row["seconds"] for row in trained.history)}
     metrics |= embed(model.eval(), prepared, folder, device)
     embedded = Embedded.open(folder)
     train, val, test = (Labelled(embedded.features(s), prepared.labels(s)) for s in ("train", "val", "test"))

@@ -1,10 +1,10 @@
 """Random views of a batch of images, drawn and applied as tensors on the device that holds them.
 
 The geometric transforms of an image fold into one affine grid, its colour transforms into one affine map of the
-colour space, so that a view costs one resampling and one small matrix product. The parameters come back with the view:
-the decoder is told them (`Augmentation.condition`), the encoder never is. Strengths follow SimCLR (Chen et al. 2020,
-appendix A) as torchvision's ColorJitter implements them, but for hue, which is a rotation of the chroma plane instead
-of HSV's.
+colour space, so that a view costs one resampling and one small matrix product; a blur is two more. The parameters come
+back with the view: the decoder is told them (`Augmentation.condition`), the encoder never is. Strengths follow SimCLR
+(Chen et al. 2020, appendix A) as torchvision's ColorJitter and GaussianBlur implement them, but for hue, which is a
+rotation of the chroma plane instead of HSV's.
 """
 
 import math
@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from components.data.config import AugmentationConfig
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
+BLUR_SIGMA = (0.1, 2.0)  # pixels; SimCLR's
 
 
 @dataclass(frozen=True)
@@ -26,16 +27,23 @@ class Augmentation:
     geometry: Tensor  # (n, 2, 3): output → input coordinates in [-1, 1], minus the identity
     colour: Tensor  # (n, C, C): matrix on the colours, minus the identity
     contrast: Tensor  # (n,): factor on the distance from the image's mean luma, minus 1
+    blur: Tensor | None = None  # (n,): standard deviation in pixels; None where no image is blurred
 
     @property
     def condition(self) -> Tensor:
         """The parameters as one vector an image (n, A)."""
-        return torch.cat([self.geometry.flatten(1), self.colour.flatten(1), self.contrast[:, None]], 1)
+        blur = torch.zeros_like(self.contrast) if self.blur is None else self.blur
+        return torch.cat([self.geometry.flatten(1), self.colour.flatten(1), self.contrast[:, None], blur[:, None]], 1)
+
+    def of(self, chosen: Tensor) -> "Augmentation":
+        """What was drawn for some of the images, by their indices (m,)."""
+        blur = None if self.blur is None else self.blur[chosen]
+        return Augmentation(self.geometry[chosen], self.colour[chosen], self.contrast[chosen], blur)
 
 
 def condition_size(channels: int) -> int:
     """Length A of an image's parameter vector."""
-    return 6 + channels**2 + 1
+    return 6 + channels**2 + 2
 
 
 def draw(config: AugmentationConfig, n: int, channels: int, generator: torch.Generator) -> Augmentation:
@@ -52,14 +60,17 @@ def draw(config: AugmentationConfig, n: int, channels: int, generator: torch.Gen
     angle = uniform(-1, 1) * math.radians(config.rotate_degrees)
     shear = torch.tan(uniform(-1, 1) * math.radians(config.shear_degrees))
     mirror = 1.0 - 2.0 * (share(0.5) & torch.tensor(config.flip, device=device)).float()
-    scale = uniform(config.crop_scale, 1.0)
+    scale = uniform(config.crop_scale, 1.0)[:, None].expand(n, 2)  # of width and height
+    if config.crop_aspect > 1:
+        stretch = torch.exp(uniform(-0.5, 0.5) * math.log(config.crop_aspect))
+        scale = (scale * torch.stack([stretch, 1 / stretch], 1)).clamp(max=1)
     rotation = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], 1).view(n, 2, 2)
     slant = identity2.repeat(n, 1, 1)
     slant[:, 0, 1] = shear
-    linear = rotation @ slant * scale[:, None, None]
+    linear = rotation @ slant * scale[:, None]
     linear[:, :, 0] *= mirror[:, None]
-    # a crop of side `scale` may lie anywhere inside; `translate` moves it further, in shares of the side (2 units)
-    shift = uniform(-1, 1, 2) * (1 - scale)[:, None] + uniform(-1, 1, 2) * 2 * config.translate
+    # a crop of sides `scale` may lie anywhere inside; `translate` moves it further, in shares of the side (2 units)
+    shift = uniform(-1, 1, 2) * (1 - scale) + uniform(-1, 1, 2) * 2 * config.translate
     geometry = torch.cat([linear - identity2, shift[:, :, None]], 2)
 
     jitter = share(config.jitter_probability).float()
@@ -76,7 +87,9 @@ def draw(config: AugmentationConfig, n: int, channels: int, generator: torch.Gen
     colour = colour * brightness[:, None, None]
 
     kept = (~share(config.identity)).float()
-    return Augmentation(geometry * kept[:, None, None], (colour - identity) * kept[:, None, None], contrast * kept)
+    blur = share(config.blur).float() * uniform(*BLUR_SIGMA) * kept if config.blur else None
+    colour = (colour - identity) * kept[:, None, None]
+    return Augmentation(geometry * kept[:, None, None], colour, contrast * kept, blur)
 
 
 def apply(images: Tensor, drawn: Augmentation, padding: str) -> Tensor:
@@ -86,11 +99,26 @@ def apply(images: Tensor, drawn: Augmentation, padding: str) -> Tensor:
     grid = F.affine_grid(drawn.geometry + identity, list(images.shape), align_corners=False)
     views = F.grid_sample(images, grid, mode="bilinear", padding_mode=padding, align_corners=False)
     matrix = drawn.colour + torch.eye(channels, device=images.device)
-    views = torch.einsum("ncd,ndhw->nchw", matrix, views)
     luma = torch.tensor(LUMA if channels == 3 else (1.0,), device=images.device)
-    mean = torch.einsum("c,nchw->n", luma, views) / (views.shape[2] * views.shape[3])
-    views = views + drawn.contrast[:, None, None, None] * (views - mean[:, None, None, None])
-    return views.clamp(0, 1)
+    mean = torch.einsum("c,ncd,nd->n", luma, matrix, views.mean((2, 3)))  # luma of the coloured image
+    matrix = (1 + drawn.contrast)[:, None, None] * matrix
+    views = torch.einsum("ncd,ndhw->nchw", matrix, views)
+    views = views.sub_((drawn.contrast * mean)[:, None, None, None]).clamp_(0, 1)
+    if drawn.blur is not None:
+        rows, columns = (_blur_matrix(drawn.blur, size)[:, None] for size in views.shape[2:])
+        views = rows @ views @ columns.transpose(2, 3)
+    return views
+
+
+def _blur_matrix(sigma: Tensor, size: int) -> Tensor:
+    """Gaussian blurs along a side of `size` pixels as matrices (n, size, size). The kernel reaches a twentieth of the
+    side each way (SimCLR's), at least a pixel; the image is reflected at its edges."""
+    reach = max(1, round(size / 20))
+    offset = torch.arange(-reach, reach + 1, device=sigma.device)
+    kernel = torch.softmax(-0.5 * (offset / sigma.clamp_min(1e-3)[:, None]) ** 2, 1)  # (n, 2·reach + 1)
+    place = (torch.arange(size, device=sigma.device)[:, None] + offset).abs()  # (size, 2·reach + 1)
+    place = torch.minimum(place, 2 * (size - 1) - place)
+    return torch.einsum("nk,ikj->nij", kernel, F.one_hot(place, size).float())
 
 
 def _hue_rotation(angle: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from components.errors import ConfigError, UserError
 from components.files import atomic_file
 from components.model.config import ModelConfig
 from components.model.gcrl import GCRL
+from components.model.tokens import LEVELS
 from components.objectives.config import VariantConfig
 
 
@@ -39,6 +40,8 @@ class Architecture:
                 "Choose a patch size that does."
             )
         colours, channels = palette.shape
+        if model.likelihood != "palette":
+            colours = LEVELS  # of a sub-pixel
         generative = variant.w_gen > 0
         told = generative and variant.generative.tell_decoder
         return cls(model, image_size, channels, colours, generative, variant.w_con > 0, told)
@@ -77,7 +80,6 @@ def load_weights(path: Path, expected: Architecture | None = None) -> tuple[GCRL
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
         found = json.loads(metadata["architecture"])
         architecture = Architecture(**{**found, "model": ModelConfig(**found["model"])})
-        palette = (weights["tokenizer.palette"] * 255).round().to(torch.uint8).numpy()
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: not a weights file of this project ({error}). {retrain}") from error
     if expected is not None and architecture != expected:
@@ -87,6 +89,7 @@ def load_weights(path: Path, expected: Architecture | None = None) -> tuple[GCRL
     broken = [name for name, value in weights.items() if not value.isfinite().all()]
     if broken:
         raise UserError(f"{path}: weights that are not finite numbers in {', '.join(broken[:3])}. {retrain}")
+    palette = np.zeros((architecture.colours, architecture.channels), np.uint8)  # the real one is among the weights
     model = build(architecture, palette, seed=0)
     try:
         model.load_state_dict(weights)

@@ -12,7 +12,7 @@ from components.model.tokens import to_unit
 def encode_images(
     model: GCRL, images: np.ndarray, device: torch.device, batch_size: int = 256
 ) -> tuple[Tensor, Tensor | None]:
-    """Features float32 (N, D) and mean NLL in nats a token float64 (N,), or None without a decoder.
+    """Features float32 (N, D) and mean NLL in nats a pixel float64 (N,), or None without a decoder.
 
     The model must be in evaluation mode, images are uint8 (N, H, W, C); results lie on the CPU.
     """

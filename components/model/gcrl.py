@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from components.model.config import ModelConfig
-from components.model.local_head import LocalHead
-from components.model.tokens import Tokenizer
+from components.model.local_head import CategoricalHead, LocalHead
+from components.model.logistic_mixture import LogisticMixtureHead
+from components.model.tokens import LEVELS, PaletteTokenizer, PixelTokenizer, Tokenizer, scaled
 from components.model.transformer import Cache, Stack
 
 
@@ -23,14 +24,14 @@ class Outputs:
 
     features: Tensor  # (n, D)
     projections: Tensor | None  # (n, P), L2-normalised
-    nll: Tensor | None  # (n, T, S), nats a token
+    nll: Tensor | None  # (n, T, S), nats a pixel; (n, m, S) where m patches of each view were scored
 
 
 class GCRL(nn.Module):
     """Encoder, and where the variant wants them a projection head (contrastive) and a decoder with its local head.
 
     Args:
-        palette: uint8 colours (K, C).
+        palette: uint8 colours (K, C); a likelihood of 8-bit pixels takes no more of it than C.
         condition_size: length of the augmentation parameters that the decoder is told; 0 tells it nothing.
     """
 
@@ -47,9 +48,15 @@ class GCRL(nn.Module):
         super().__init__()
         D, S = config.width, config.patch_size**2
         self.image_size, self.patches = image_size, (image_size // config.patch_size) ** 2
-        self.tokenizer = Tokenizer(palette, config.patch_size)
-        self.embedding = nn.Embedding(len(palette), config.local_width)
-        self.patch = nn.Linear(S * config.local_width, D)
+        self.tokenizer: Tokenizer
+        self.embedding: nn.Embedding | None
+        if config.likelihood == "palette":
+            self.tokenizer = PaletteTokenizer(palette, config.patch_size)
+            self.embedding = nn.Embedding(len(palette), config.local_width)
+            self.patch = nn.Linear(S * config.local_width, D)
+        else:
+            self.tokenizer, self.embedding = PixelTokenizer(config.patch_size), None
+            self.patch = nn.Linear(S * palette.shape[1], D)
         self.start = nn.Parameter(torch.randn(D) * 0.02)
         self.position = nn.Parameter(torch.randn(self.patches + 1, D) * 0.02)
         self.encoder = Stack(D, config.heads, config.encoder_layers)
@@ -64,12 +71,13 @@ class GCRL(nn.Module):
                 self.condition = nn.Linear(condition_size, D, bias=False)  # zero parameters: nothing is added
             self.decoder = Stack(D, config.heads, config.decoder_layers)
             self.decoder_norm = nn.LayerNorm(D)
-            self.head = LocalHead(D, S, len(palette), config.local_width)
+            self.head = _local_head(config, palette)
 
     def embed(self, tokens: Tensor, first: int = 0) -> Tensor:
-        """The input sequence (B, t + 1, D): a learned start, then each patch of tokens (B, t, S), whose positions are
-        first … first + t − 1."""
-        patches = self.patch(self.embedding(tokens).flatten(2))  # (B, t, D)
+        """The input sequence (B, t + 1, D): a learned start, then each patch of tokens (B, t, S, ...), whose positions
+        are first … first + t − 1."""
+        values = self.embedding(tokens) if self.embedding is not None else scaled(tokens)
+        patches = self.patch(values.flatten(2))  # (B, t, D)
         start = self.start.to(patches.dtype).expand(tokens.shape[0], 1, -1)
         # under autocast the residual stream stays in bfloat16: casting back and forth costs a quarter of a step on CPU
         position = self.position[first : first + tokens.shape[1] + 1].to(patches.dtype)
@@ -91,15 +99,50 @@ class GCRL(nn.Module):
             encoded = encoded + self.condition(condition)[:, None]
         return self.decoder_norm(self.decoder(encoded, cache))
 
-    def forward(self, tokens: Tensor, condition: Tensor | None = None) -> Outputs:
-        """One causal pass over tokens (n, T, S) that serves both losses. No condition: the image was not augmented."""
+    def represent(
+        self,
+        tokens: Tensor,
+        condition: Tensor | None = None,
+        scored: Tensor | None = None,
+        likelihoods: int | None = None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """One causal pass over tokens (n, T, S, ...) that serves both losses: features (n, D) and, where there is a
+        decoder, the NLL (likelihoods, T, S) of the first `likelihoods` views (default: of all).
+
+        No condition: the image was not augmented. `scored`: indices (likelihoods, m) of the patches that the local head
+        scores, by default all; whatever is scored, its likelihood is the same.
+        """
         encoded = self.encode(tokens)
         features = self.pool(encoded)
-        projections = F.normalize(self.projection(features).float(), dim=-1) if self.projection else None
-        nll = None
-        if self.head:  # the last position has seen every patch: nothing is left for it to predict
-            nll = self.head.nll(self.contexts(encoded[:, :-1], condition), tokens)
-        return Outputs(features, projections, nll)
+        if self.head is None:
+            return features, None
+        encoded, tokens = encoded[:likelihoods], tokens[:likelihoods]
+        # the last position has seen every patch: nothing is left for it to predict
+        contexts = self.contexts(encoded[:, :-1], condition)
+        if scored is not None:
+            image = torch.arange(len(tokens), device=tokens.device)[:, None]
+            contexts, tokens = contexts[image, scored], tokens[image, scored]
+        return features, self.head.nll(contexts, tokens)
+
+    def project(self, features: Tensor) -> Tensor:
+        """L2-normalised projections (n, P) of features (n, D). In training mode the batch statistics are theirs: all
+        views of a step go in together."""
+        assert self.projection is not None
+        return F.normalize(self.projection(features).float(), dim=-1)
+
+    def forward(self, tokens: Tensor, condition: Tensor | None = None, scored: Tensor | None = None) -> Outputs:
+        """Features, projections and NLL of tokens (n, T, S, ...), as far as the variant has them; see `represent`."""
+        features, nll = self.represent(tokens, condition, scored)
+        return Outputs(features, self.project(features) if self.projection else None, nll)
+
+
+def _local_head(config: ModelConfig, palette: Tensor) -> LocalHead:
+    D, S, C, width = config.width, config.patch_size**2, palette.shape[1], config.local_width
+    if config.likelihood == "palette":
+        return CategoricalHead(D, (S,), len(palette), width)
+    if config.likelihood == "categorical":
+        return CategoricalHead(D, (S, C), LEVELS, width)
+    return LogisticMixtureHead(D, (S, C), width, config.mixtures)
 
 
 def _projection(config: ModelConfig) -> nn.Sequential:

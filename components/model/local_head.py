@@ -1,44 +1,94 @@
 """The exact likelihood of a patch's tokens given its context: a small masked network over the patch."""
 
+import math
+from abc import ABC, abstractmethod
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-class LocalHead(nn.Module):
+class LocalHead(nn.Module, ABC):
     """p(patch | context) = Π_i p(token_i | tokens < i in the patch, context), all factors in one pass.
 
-    A MADE (Germain et al. 2015, arXiv 1502.03509, section 4) whose units are blocks, one a token: block-triangular
-    weights let position i see the embeddings of tokens j < i, never its own. With one token a patch (S = 1) nothing is
-    left but a conditional softmax, iGPT's.
+    `shape` is a patch's: (S,) where a token is a pixel, (S, C) where it is a sub-pixel; order is that of the raster.
     """
+
+    shape: tuple[int, ...]
+
+    @abstractmethod
+    def nll(self, context: Tensor, tokens: Tensor) -> Tensor:
+        """Negative log-likelihood in nats a pixel, float32 (..., S), for contexts (..., D) and tokens (..., *shape)."""
+
+    @abstractmethod
+    def log_probabilities(self, context: Tensor, tokens: Tensor, index: tuple[int, ...]) -> Tensor:
+        """Logarithms of the distribution (..., V) of the token at an index of `shape`, given the tokens before it;
+        those at the index and after it do not matter."""
+
+
+class MaskedNetwork(nn.Module):
+    """A MADE (Germain et al. 2015, arXiv 1502.03509, section 4) whose units are blocks, one for each of the patch's
+    elements: block-triangular weights let element i see what is known of elements j < i, never of its own."""
 
     below: Tensor
     upto: Tensor
 
-    def __init__(self, context_width: int, tokens: int, colours: int, width: int) -> None:
+    def __init__(self, context_width: int, elements: int, inputs: int, width: int) -> None:
         super().__init__()
-        self.tokens, self.width = tokens, width
-        self.embedding = nn.Embedding(colours, width)
-        self.context = nn.Linear(context_width, tokens * width)
-        self.first = nn.Linear(tokens * width, tokens * width, bias=False)
-        self.second = nn.Linear(tokens * width, tokens * width)
+        self.width = width
+        self.context = nn.Linear(context_width, elements * width)
+        self.first = nn.Linear(elements * inputs, elements * width, bias=False)
+        self.second = nn.Linear(elements * width, elements * width)
         self.norm = nn.LayerNorm(width)
-        self.logits = nn.Linear(width, colours)
-        order = torch.arange(tokens).repeat_interleave(width)
-        self.register_buffer("below", order[:, None] > order[None, :], persistent=False)  # rows: outputs
-        self.register_buffer("upto", order[:, None] >= order[None, :], persistent=False)
-        nn.init.zeros_(self.logits.weight)  # with the bias: the first prediction is uniform, log K nats a token
+        self.register_buffer("below", below(elements, width, inputs), persistent=False)
+        self.register_buffer("upto", below(elements, width, width, itself=True), persistent=False)
+
+    def forward(self, context: Tensor, known: Tensor, element: int | None = None) -> Tensor:
+        """Hidden units (..., S, E) for contexts (..., D) and what is known of each element (..., S, I); of one element
+        alone, (..., 1, E), for a fraction of the work."""
+        E = self.width
+        rows = slice(None) if element is None else slice(element * E, (element + 1) * E)
+        hidden = self.context(context) + F.linear(known.flatten(-2), self.first.weight * self.below)
+        second = self.second.weight[rows] * self.upto[rows]
+        hidden = hidden[..., rows] + F.linear(F.gelu(hidden), second, self.second.bias[rows])
+        return F.gelu(self.norm(hidden.unflatten(-1, (-1, E))))
+
+
+def below(elements: int, outputs: int, inputs: int, itself: bool = False) -> Tensor:
+    """A mask (elements · outputs, elements · inputs) that lets each element see those before it (and itself)."""
+    order = torch.arange(elements)
+    seen = order[:, None] >= order if itself else order[:, None] > order
+    return seen.repeat_interleave(outputs, 0).repeat_interleave(inputs, 1)
+
+
+class CategoricalHead(LocalHead):
+    """A softmax over all values of each token: palette indices, or 256 levels of each sub-pixel in the order R, G, B.
+
+    With one token a patch nothing is left but a conditional softmax, iGPT's.
+    """
+
+    def __init__(self, context_width: int, shape: tuple[int, ...], values: int, width: int) -> None:
+        super().__init__()
+        self.shape = shape
+        self.embedding = nn.Embedding(values, width)
+        self.network = MaskedNetwork(context_width, math.prod(shape), width, width)
+        self.logits = nn.Linear(width, values)
+        nn.init.zeros_(self.logits.weight)  # with the bias: the first prediction is uniform, log V nats a token
         nn.init.zeros_(self.logits.bias)
 
     def forward(self, context: Tensor, tokens: Tensor) -> Tensor:
-        """Logits (..., S, K) for contexts (..., D) and tokens (..., S)."""
-        embedded = self.embedding(tokens).flatten(-2)  # (..., S·E)
-        hidden = self.context(context) + F.linear(embedded, self.first.weight * self.below)
-        hidden = hidden + F.linear(F.gelu(hidden), self.second.weight * self.upto, self.second.bias)
-        return self.logits(F.gelu(self.norm(hidden.unflatten(-1, (self.tokens, self.width)))))
+        """Logits (..., *shape, V) for contexts (..., D) and tokens (..., *shape)."""
+        return self.logits(self.network(context, self._embed(tokens))).unflatten(-2, self.shape)
 
     def nll(self, context: Tensor, tokens: Tensor) -> Tensor:
-        """Negative log-likelihood in nats of each token, float32 (..., S)."""
-        likelihood = self(context, tokens).float().log_softmax(-1)  # (..., S, K)
-        return -likelihood.gather(-1, tokens[..., None]).squeeze(-1)
+        likelihood = self(context, tokens).float().log_softmax(-1)  # (..., *shape, V)
+        nll = -likelihood.gather(-1, tokens[..., None]).squeeze(-1)
+        return nll.flatten(context.ndim).sum(-1) if len(self.shape) > 1 else nll
+
+    def log_probabilities(self, context: Tensor, tokens: Tensor, index: tuple[int, ...]) -> Tensor:
+        element = index[0] if len(index) == 1 else index[0] * self.shape[1] + index[1]
+        logits = self.logits(self.network(context, self._embed(tokens), element))  # (..., 1, V)
+        return logits.squeeze(-2).float().log_softmax(-1)
+
+    def _embed(self, tokens: Tensor) -> Tensor:
+        return self.embedding(tokens.flatten(-len(self.shape)))  # (..., S·C, E)

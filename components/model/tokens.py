@@ -1,26 +1,66 @@
-"""Images as discrete tokens: each pixel becomes the index of its nearest palette colour, pixels group into patches."""
+"""Images as discrete tokens, grouped into patches: palette indices, or the 8-bit pixel values themselves."""
+
+from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor, nn
 
+LEVELS = 256  # values of an 8-bit sub-pixel
 
-class Tokenizer(nn.Module):
-    """Nearest colour of a palette, as in iGPT (Chen et al. 2020, "Generative pretraining from pixels", section 3.2).
+
+class Tokenizer(nn.Module, ABC):
+    """From images to tokens and back.
+
+    Args:
+        patch_size: side of a patch in pixels; a patch holds S = patch_size² pixels in raster order.
+    """
+
+    def __init__(self, patch_size: int) -> None:
+        super().__init__()
+        self.patch_size = patch_size
+
+    @abstractmethod
+    def quantise(self, images: Tensor) -> Tensor:
+        """Tokens (B, H, W, ...) of images (B, C, H, W) whose values lie in [0, 1]."""
+
+    @abstractmethod
+    def dequantise(self, tokens: Tensor) -> Tensor:
+        """Pixels (..., C) in [0, 1] of tokens: the way back from `quantise`, channels last."""
+
+    def patches(self, tokens: Tensor) -> Tensor:
+        """Group tokens (B, H, W, ...) into patches (B, T, S, ...), both in raster order."""
+        p = self.patch_size
+        grid = tokens.unflatten(2, (-1, p)).unflatten(1, (-1, p))  # (B, H/p, p, W/p, p, ...)
+        return grid.transpose(2, 3).flatten(3, 4).flatten(1, 2)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Tokens (B, T, S, ...) of images (B, C, H, W) whose values lie in [0, 1]."""
+        return self.patches(self.quantise(images))
+
+    def colours(self, tokens: Tensor) -> Tensor:
+        """Square images (B, C, H, W) in [0, 1] of tokens (B, T, S, ...): the way back from `forward`."""
+        p, side = self.patch_size, round(tokens.shape[1] ** 0.5)
+        grid = tokens.unflatten(1, (side, side)).unflatten(3, (p, p))  # (B, H/p, W/p, p, p, ...)
+        grid = grid.transpose(2, 3).flatten(3, 4).flatten(1, 2)  # (B, H, W, ...)
+        return self.dequantise(grid).permute(0, 3, 1, 2)
+
+
+class PaletteTokenizer(Tokenizer):
+    """The index of a palette's nearest colour, one a pixel, as in iGPT (Chen et al. 2020, "Generative pretraining from
+    pixels", section 3.2).
 
     Args:
         palette: uint8 colours (K, C).
-        patch_size: side of a patch in pixels; a patch holds S = patch_size² tokens in raster order.
     """
 
     palette: Tensor
 
     def __init__(self, palette: Tensor, patch_size: int) -> None:
-        super().__init__()
-        self.patch_size = patch_size
+        super().__init__(patch_size)
         self.register_buffer("palette", palette.float() / 255)  # (K, C)
 
     def quantise(self, images: Tensor) -> Tensor:
-        """Palette indices (B, H, W) of images (B, C, H, W) whose values lie in [0, 1]."""
+        """Palette indices (B, H, W)."""
         pixels = images.float().permute(0, 2, 3, 1)  # (B, H, W, C)
         if self.palette.shape[1] == 1:
             # sorted grey levels: the nearest one is found by bisecting the midpoints between neighbours
@@ -32,24 +72,28 @@ class Tokenizer(nn.Module):
         distances = (palette**2).sum(1) - 2 * pixels @ palette.T  # (B, H, W, K)
         return distances.argmin(-1)
 
-    def patches(self, indices: Tensor) -> Tensor:
-        """Group indices (B, H, W) into patches (B, T, S), both in raster order."""
-        p = self.patch_size
-        grid = indices.unflatten(2, (-1, p)).unflatten(1, (-1, p))  # (B, H/p, p, W/p, p)
-        return grid.transpose(2, 3).flatten(3).flatten(1, 2)  # (B, T, S)
+    def dequantise(self, tokens: Tensor) -> Tensor:
+        """Colours (..., C) of palette indices (...)."""
+        return self.palette[tokens]
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Tokens (B, T, S) of images (B, C, H, W) whose values lie in [0, 1]."""
-        return self.patches(self.quantise(images))
 
-    def colours(self, tokens: Tensor) -> Tensor:
-        """Square images (B, C, H, W) in [0, 1] of tokens (B, T, S): the way back from `forward`."""
-        p, side = self.patch_size, round(tokens.shape[1] ** 0.5)
-        grid = tokens.unflatten(1, (side, side)).unflatten(3, (p, p))  # (B, H/p, W/p, p, p)
-        indices = grid.transpose(2, 3).flatten(3).flatten(1, 2)  # (B, H, W)
-        return self.palette[indices].permute(0, 3, 1, 2)
+class PixelTokenizer(Tokenizer):
+    """The 8-bit values themselves, 0 … 255: C sub-pixels a pixel."""
+
+    def quantise(self, images: Tensor) -> Tensor:
+        """Values (B, H, W, C)."""
+        return (images.float() * (LEVELS - 1)).round().long().permute(0, 2, 3, 1)
+
+    def dequantise(self, tokens: Tensor) -> Tensor:
+        """Pixels (..., C) of values (..., C)."""
+        return tokens.float() / (LEVELS - 1)
 
 
 def to_unit(images: Tensor) -> Tensor:
     """Pixels uint8 (B, H, W, C) as floats (B, C, H, W) in [0, 1]."""
     return images.permute(0, 3, 1, 2).float() / 255
+
+
+def scaled(values: Tensor) -> Tensor:
+    """8-bit values as float32 between −1 and 1."""
+    return values.float() * (2 / (LEVELS - 1)) - 1

@@ -22,6 +22,11 @@ class GenerativeConfig:
 
     name: Literal["autoregressive"] = "autoregressive"
     tell_decoder: bool = True  # give the decoder (never the encoder) the view's augmentation parameters
+    scored_share: float = 1.0  # a training step scores this share of each view's patches, drawn at random: unbiased
+
+    def __post_init__(self) -> None:
+        if not 0 < self.scored_share <= 1:
+            raise ValueError("scored_share must lie in (0, 1]")
 
 
 @dataclass(frozen=True)

@@ -5,16 +5,21 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def nt_xent(projections: Tensor, temperature: float) -> Tensor:
-    """Mean over all 2B views of −log exp(z·z⁺/τ) / Σ_{a≠i} exp(z·z_a/τ), both directions; float32 scalar.
+def nt_xent(projections: Tensor, temperature: float, views: int = 2) -> Tensor:
+    """Mean over all ordered pairs of views z, z⁺ of an image of −log exp(z·z⁺/τ) / Σ_a exp(z·z_a/τ); float32 scalar.
+
+    a runs over every view but z itself. With two views this is SimCLR's loss; with more it is SupCon's L_out (Khosla
+    et al. 2020, arXiv 2004.11362, eq. 2) where each image is a class of its own.
 
     Args:
-        projections: L2-normalised (2B, P); rows i and B + i are the two views of image i.
+        projections: L2-normalised (V·B, P); rows i, B + i, 2B + i … are the views of image i.
         temperature: τ > 0.
+        views: V ≥ 2.
     """
     z = projections.float()
     n = len(z)
-    similarity = z @ z.T / temperature  # (2B, 2B)
     itself = torch.eye(n, dtype=torch.bool, device=z.device)
-    positive = torch.arange(n, device=z.device).roll(n // 2)
-    return F.cross_entropy(similarity.masked_fill(itself, float("-inf")), positive)
+    similarity = (z @ z.T / temperature).masked_fill(itself, float("-inf"))  # (V·B, V·B)
+    row = torch.arange(n, device=z.device)
+    losses = [F.cross_entropy(similarity, row.roll(v * n // views)) for v in range(1, views)]
+    return torch.stack(losses).mean()

@@ -1,53 +1,79 @@
-"""The resume file: everything the next step depends on."""
+"""The state of a run, and the resume file: everything the next step depends on."""
 
 import io
 import pickle
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor
 from torch.optim import Optimizer
 
 from components.errors import UserError
 from components.files import atomic_file
+from components.model.gcrl import GCRL
 
 History = list[dict[str, float]]
 # what torch.load and load_state_dict raise for a file that is cut short, altered or not theirs
 UNUSABLE = (RuntimeError, LookupError, TypeError, AttributeError, ValueError, EOFError, pickle.UnpicklingError)
 
 
-def save_resume(
-    path: Path, key: str, step: int, model: nn.Module, optimizers: list[Optimizer], history: History
-) -> None:
-    """Write the state after `step` finished steps. Data order and augmentation are functions of (seed, step): no
-    sampler or generator state is needed, and the schedule is a function of the step."""
-    state = {
-        "key": key,
-        "step": step,
-        "model": model.state_dict(),
-        "optimizers": [o.state_dict() for o in optimizers],
-        "history": history,
-    }
+@dataclass(frozen=True)
+class Kept:
+    """The model that the run would end with if it ended now, where that is not simply the last."""
+
+    step: int
+    score: float  # higher is better
+    weights: dict[str, Tensor]
+
+
+@dataclass
+class State:
+    """What training changes. Data order and augmentation are functions of (seed, step): no sampler or generator state
+    is needed, and the schedule is a function of the step."""
+
+    model: GCRL
+    optimizers: list[Optimizer]
+    average: GCRL | None = None  # the moving average of the weights
+    step: int = 0  # finished ones
+    history: History = field(default_factory=list)
+    kept: Kept | None = None
+
+
+def save_resume(path: Path, key: str, state: State) -> None:
+    """Write a run's state."""
     content = io.BytesIO()  # torch would hide a full disk's error
-    torch.save(state, content)
+    saved = {
+        "key": key,
+        "step": state.step,
+        "model": state.model.state_dict(),
+        "optimizers": [o.state_dict() for o in state.optimizers],
+        "average": state.average.state_dict() if state.average else None,
+        "history": state.history,
+        "kept": vars(state.kept) if state.kept else None,
+    }
+    torch.save(saved, content)
     with atomic_file(path) as temporary:
         temporary.write_bytes(content.getbuffer())
 
 
-def load_resume(path: Path, key: str, model: nn.Module, optimizers: list[Optimizer]) -> tuple[int, History]:
-    """Restore the state in place; returns the steps done and the history so far, (0, []) where there is no file."""
+def load_resume(path: Path, key: str, state: State) -> None:
+    """Restore a run's state in place; where there is no file it stays as it is."""
     if not path.exists():
-        return 0, []
+        return
     start_over = f"Delete {path.parent} to start over."
     try:
         content = io.BytesIO(path.read_bytes())  # given a path, a damaged file would raise the OSError of a bad disk
-        state: dict[str, Any] = torch.load(content, map_location="cpu", weights_only=True)
-        if state["key"] != key:
-            raise UserError(f"{path}: resume file of another run (key {state['key']}, expected {key}). {start_over}")
-        model.load_state_dict(state["model"])
-        for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
+        saved: dict[str, Any] = torch.load(content, map_location="cpu", weights_only=True)
+        if saved["key"] != key:
+            raise UserError(f"{path}: resume file of another run (key {saved['key']}, expected {key}). {start_over}")
+        state.model.load_state_dict(saved["model"])
+        for optimizer, its in zip(state.optimizers, saved["optimizers"], strict=True):
+            optimizer.load_state_dict(its)
+        if state.average:
+            state.average.load_state_dict(saved["average"])
+        state.kept = Kept(**saved["kept"]) if saved["kept"] else None
+        state.step, state.history = saved["step"], saved["history"]
     except UNUSABLE as error:
         raise UserError(f"{path}: not a usable resume file ({type(error).__name__}). {start_over}") from error
-    return state["step"], state["history"]

@@ -3,34 +3,62 @@
 from dataclasses import dataclass
 from typing import Literal
 
+# How a run is computed, not what: up to rounding its result is the same, and it may go on under others of these.
+EXECUTION = ("device", "processes", "micro_batch", "compile", "checkpoint_seconds")
+
 
 @dataclass(frozen=True)
 class TrainingConfig:
     """One pretraining run; every schedule counts optimizer steps."""
 
     steps: int
-    batch_size: int  # images a step; each gives two views
+    batch_size: int  # images a step, over all processes; each gives `views` views
     learning_rate: float  # at a batch of 256 images; the effective rate is scaled linearly
+    views: int = 2  # contrasted views of an image; the likelihood is that of the first two
     optimizer: Literal["muon", "adamw"] = "muon"
     weight_decay: float = 0.05
     warmup_steps: int = 50
     gradient_clip: float = 1.0
+    ema_decay: float | None = None  # the model is an exponential moving average of the weights; null: the weights
+    # which step's model a run ends with, by validation: the last, or the best evaluated one. A variant without a
+    # likelihood ends with its last under best_nll.
+    keep: Literal["final", "best_nll", "best_knn"] = "final"
+    processes: int = 1  # on CUDA one GPU each; they share a batch
+    micro_batch: int | None = None  # images a forward pass on each process; null: its whole share of the batch
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    tf32: bool = False  # CUDA multiplies float32 matrices faster, with 10 bits of mantissa
+    compile: Literal["auto", True, False] = "auto"  # torch.compile; auto: on CUDA
+    deterministic: bool = False  # only deterministic kernels on CUDA (a CPU's are), slower
     log_every: int = 10
-    evaluate_every: int = 100  # k-NN on validation, feature std, effective rank
+    evaluate_every: int = 100  # k-NN and likelihood on validation, feature std, effective rank
     diagnose_every: int = 50  # gradient norm of each term and their cosine
     checkpoint_seconds: float = 15.0  # how much work a kill may cost
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "log_every", "evaluate_every", "diagnose_every"):
+        for name in ("steps", "batch_size", "processes", "log_every", "evaluate_every", "diagnose_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1")
         if self.batch_size < 2:
             raise ValueError("batch_size must be at least 2: a contrastive loss needs another image to contrast with")
+        if self.views < 2:
+            raise ValueError("views must be at least 2: a view needs another of its image to agree with")
+        if self.batch_size % self.processes:
+            raise ValueError(f"batch_size ({self.batch_size}) must be a multiple of processes ({self.processes})")
+        share = self.batch_size // self.processes
+        if self.micro_batch is not None and (self.micro_batch < 1 or share % self.micro_batch):
+            raise ValueError(f"micro_batch ({self.micro_batch}) must divide a process's share of the batch ({share})")
         if not 0 <= self.warmup_steps < self.steps:
             raise ValueError(f"warmup_steps ({self.warmup_steps}) must be below steps ({self.steps})")
         if self.learning_rate <= 0 or self.gradient_clip <= 0:
             raise ValueError("learning_rate and gradient_clip must be positive")
         if self.weight_decay < 0:
             raise ValueError("weight_decay must not be negative")
+        if self.ema_decay is not None and not 0 < self.ema_decay < 1:
+            raise ValueError("ema_decay must lie between 0 and 1, both exclusive")
+
+    @property
+    def passes(self) -> int:
+        """Forward and backward passes of a step on each process."""
+        share = self.batch_size // self.processes
+        return share // (self.micro_batch or share)

@@ -1,12 +1,16 @@
 """Batches: which images a step sees is a function of seed and step alone."""
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Generator
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from components.errors import ConfigError
+
+AHEAD = 3  # batches that are read before they are needed
 
 
 def batch_order(images: int, batch_size: int, seed: int) -> Callable[[int], np.ndarray]:
@@ -28,21 +32,37 @@ def batch_order(images: int, batch_size: int, seed: int) -> Callable[[int], np.n
         epoch, position = divmod(step, per_epoch)
         if epoch != shuffled_epoch:
             shuffle, shuffled_epoch = np.random.default_rng([seed, epoch]).permutation(images), epoch
-        return shuffle[position * batch_size : (position + 1) * batch_size]
+        # sorted, a read walks a memory-mapped file forward; the order inside a batch carries no meaning to keep
+        return np.sort(shuffle[position * batch_size : (position + 1) * batch_size])
 
     return indices
 
 
-def gather(images: np.ndarray, device: torch.device) -> Callable[[np.ndarray], Tensor]:
-    """A function from indices (B,) to pixels uint8 (B, H, W, C) on the device.
+def batches(
+    images: np.ndarray, order: Callable[[int], np.ndarray], steps: range, share: slice, device: torch.device
+) -> Generator[Tensor]:
+    """The pixels uint8 (b, H, W, C) of each step on the device: the images `share` of its batch.
 
-    The whole set lives on a GPU that has room for it four times over; else rows come from the (memory-mapped) array.
+    The whole set lives on a GPU that has room for it four times over. Elsewhere a thread reads the next few batches
+    from the array, which may be a memory-mapped file of any size; what they hold and their order are the same.
     """
     if device.type == "cuda" and images.nbytes * 4 < torch.cuda.mem_get_info(device)[0]:
         resident = torch.from_numpy(np.array(images)).to(device)
-        return lambda indices: resident[torch.from_numpy(indices).to(device)]
-    # a sorted read walks a memory-mapped file forward; the order inside a batch carries no meaning to keep
-    return lambda indices: torch.from_numpy(images[np.sort(indices)]).to(device, non_blocking=True)
+        for step in steps:
+            yield resident[torch.from_numpy(order(step)[share]).to(device)]
+        return
+
+    def read(step: int) -> Tensor:
+        rows = torch.from_numpy(images.take(order(step)[share], axis=0))
+        return rows.pin_memory() if device.type == "cuda" else rows
+
+    with ThreadPoolExecutor(1, "batches") as reader:
+        ahead: deque[Future[Tensor]] = deque(reader.submit(read, step) for step in steps[:AHEAD])
+        for step in range(steps.start + AHEAD, steps.stop + AHEAD):
+            pixels = ahead.popleft().result()
+            if step < steps.stop:
+                ahead.append(reader.submit(read, step))
+            yield pixels.to(device, non_blocking=True)
 
 
 def step_generator(seed: int, step: int, device: torch.device) -> torch.Generator:

@@ -1,4 +1,8 @@
-"""Where and in which precision to compute."""
+"""Where, in which precision and by which kernels to compute."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -24,6 +28,42 @@ def choose_dtype(config: TrainingConfig, device: torch.device) -> torch.dtype:
     else:
         native = torch.cpu._is_avx512_bf16_supported()
     return torch.bfloat16 if native else torch.float32
+
+
+def compiles(config: TrainingConfig, device: torch.device) -> bool:
+    """Whether passes are compiled; `auto`: on CUDA (on a CPU the gain is less than what compilation takes)."""
+    return device.type == "cuda" if config.compile == "auto" else config.compile
+
+
+@contextmanager
+def compilation_is_explained(compiled: bool) -> Iterator[None]:
+    """Turn a failed compilation, mostly one without a compiler, into a UserError."""
+    if not compiled:
+        yield
+        return
+    from torch._dynamo.exc import TorchDynamoException
+
+    try:
+        yield
+    except TorchDynamoException as error:
+        reason = str(error).partition("\n")[0]
+        raise UserError(f"training.compile: compilation failed here ({reason}). Set it to false.") from error
+
+
+@contextmanager
+def numerics(config: TrainingConfig, device: torch.device) -> Iterator[None]:
+    """Choose the process's kernels for the time of a run: deterministic ones, TF32."""
+    deterministic, precision = torch.are_deterministic_algorithms_enabled(), torch.get_float32_matmul_precision()
+    if config.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it starts
+        torch.use_deterministic_algorithms(True)
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high" if config.tf32 else "highest")
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(deterministic)
+        torch.set_float32_matmul_precision(precision)
 
 
 def describe_hardware(device: torch.device) -> str:

@@ -7,21 +7,24 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def gradient_conflict(losses: dict[str, Tensor], shared: Sequence[Tensor]) -> dict[str, float]:
+def flat_gradient(loss: Tensor, parameters: Sequence[Tensor]) -> Tensor:
+    """The gradient of a loss on parameters as one float32 vector; zeros where the loss does not touch one.
+
+    The graph is kept for the training step's own backward pass.
+    """
+    gradients = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
+    pairs = zip(gradients, parameters, strict=True)
+    return torch.cat([(torch.zeros_like(p) if g is None else g).float().flatten() for g, p in pairs])
+
+
+def gradient_conflict(gradients: dict[str, Tensor]) -> dict[str, float]:
     """Norm of each term's gradient on the shared parameters, and the cosine between the two where there are two.
 
     A negative cosine means that a step down one loss is a step up the other (Layer Grafting, Jiang et al. 2023).
-    The graph is kept for the training step's own backward pass.
     """
-    flat = {}
-    for name, loss in losses.items():
-        gradients = torch.autograd.grad(loss, shared, retain_graph=True, allow_unused=True)
-        # a parameter that a term does not touch counts as zeros, so that the terms' vectors stay aligned
-        pairs = zip(gradients, shared, strict=True)
-        flat[name] = torch.cat([(torch.zeros_like(p) if g is None else g).float().flatten() for g, p in pairs])
-    metrics = {f"gradient_norm/{name}": float(g.norm()) for name, g in flat.items()}
-    if len(flat) == 2:
-        a, b = flat.values()
+    metrics = {f"gradient_norm/{name}": float(g.norm()) for name, g in gradients.items()}
+    if len(gradients) == 2:
+        a, b = gradients.values()
         metrics["gradient_cosine"] = float(F.cosine_similarity(a, b, dim=0))
     return metrics
 

@@ -7,18 +7,23 @@ from components.model.gcrl import GCRL
 from components.model.sampling import sample
 from components.model.tokens import to_unit
 
-SAMPLES = 64
+SAMPLES = 32
 COMPLETED = 16
+TEMPERATURE, TOP_K = 0.8, 40  # fewer stray values, less variety
+SHARPENED = f"temperature {TEMPERATURE}, top-k {TOP_K}"
 
 
-def samples(model: GCRL, seed: int) -> np.ndarray:
-    """Images drawn from the model, uint8 (64, H, W, C)."""
-    tokens = sample(model, SAMPLES, torch.Generator().manual_seed(seed))
-    return _to_pixels(model, tokens)
+def samples(model: GCRL, seed: int) -> dict[str, np.ndarray]:
+    """Images drawn from the model's distribution and from a sharpened one, uint8 (32, H, W, C) each."""
+    generator = torch.Generator().manual_seed(seed)
+    drawn = sample(model, SAMPLES, generator)
+    sharp = sample(model, SAMPLES, generator, TEMPERATURE, TOP_K)
+    return {"sampled": _to_pixels(model, drawn), f"sampled, {SHARPENED}": _to_pixels(model, sharp)}
 
 
 def completions(model: GCRL, images: np.ndarray, seed: int) -> dict[str, np.ndarray]:
-    """Validation images (N, H, W, C), their upper halves, and two completions of each; uint8 (16, H, W, C) each."""
+    """Validation images (N, H, W, C), their upper halves, and three completions of each, the last one sharpened; uint8
+    (16, H, W, C) each."""
     originals = np.array(images[:COMPLETED])
     tokens = model.tokenizer(to_unit(torch.from_numpy(originals)).to(model.start.device))
     patch, rows = model.tokenizer.patch_size, model.image_size // model.tokenizer.patch_size
@@ -26,8 +31,12 @@ def completions(model: GCRL, images: np.ndarray, seed: int) -> dict[str, np.ndar
     generator = torch.Generator().manual_seed(seed)
     halves = originals.copy()
     halves[:, rows // 2 * patch :] = 128
-    drawn = [_to_pixels(model, sample(model, len(originals), generator, given=given)) for _ in range(2)]
-    return {"original": originals, "given": halves, "completed": drawn[0], "again": drawn[1]}
+
+    def complete(temperature: float = 1.0, top_k: int | None = None) -> np.ndarray:
+        return _to_pixels(model, sample(model, len(originals), generator, temperature, top_k, given))
+
+    drawn = {"completed": complete(), "again": complete(), SHARPENED: complete(TEMPERATURE, TOP_K)}
+    return {"original": originals, "given": halves, **drawn}
 
 
 def _to_pixels(model: GCRL, tokens: torch.Tensor) -> np.ndarray:

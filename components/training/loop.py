@@ -1,39 +1,64 @@
-"""The pretraining loop: two augmented views an image, one causal pass, both losses."""
+"""The pretraining loop."""
 
+import copy
+import math
+import pickle
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from components.data.augment import apply, draw
 from components.data.config import AugmentationConfig
 from components.errors import UserError
-from components.model.encode import encode_images
 from components.model.gcrl import GCRL
-from components.model.tokens import to_unit
 from components.objectives.config import VariantConfig
-from components.objectives.terms import losses
-from components.training.checkpoint import History, load_resume, save_resume
+from components.training.average import update_average
+from components.training.checkpoint import History, Kept, State, load_resume, save_resume
 from components.training.config import TrainingConfig
-from components.training.data import batch_order, gather, step_generator
-from components.training.device import choose_device, choose_dtype
-from components.training.diagnostics import feature_health, gradient_conflict, knn_accuracy
+from components.training.data import batch_order, batches, step_generator
+from components.training.device import choose_device, choose_dtype, compilation_is_explained, compiles, numerics
+from components.training.diagnostics import gradient_conflict
+from components.training.launch import launch
+from components.training.memory import memory_is_explained
 from components.training.optimizer import build_optimizers, effective_learning_rate, schedule, set_learning_rate
+from components.training.quick_look import PretrainData, evaluate
+from components.training.ranks import Ranks
+from components.training.step import Execution, Found, backward
+from components.training.views import draw_views
 
-QUICK_LOOK = 2000  # images of a split that the evaluation during training reads
+OnMetrics = Callable[[int, dict[str, float]], None]
+# by rule: the metric that decides which step's model is kept, and whether more of it is better (1) or less (-1)
+KEPT_BY = {"best_nll": ("val/nll_nats_per_token", -1), "best_knn": ("val/knn_accuracy", 1)}
 
 
 @dataclass(frozen=True)
-class PretrainData:
-    """uint8 images (N, H, W, C); labels (M,) serve the k-NN that watches the training and nothing else."""
+class Run:
+    """All that decides a run, besides the images and the first weights, and where its resume file is."""
 
-    images: np.ndarray
-    bank: tuple[np.ndarray, np.ndarray]  # labelled training images and labels
-    val: tuple[np.ndarray, np.ndarray]
+    variant: VariantConfig
+    config: TrainingConfig
+    augmentation: AugmentationConfig
+    seed: int
+    resume: Path
+    resume_key: str
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a run logged, and the step after which its model was as it is now."""
+
+    history: History
+    step: int
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """What was logged at that step."""
+        row = next(row for row in self.history if row["step"] == self.step)
+        return {name: value for name, value in row.items() if name != "step"}
 
 
 def pretrain(
@@ -45,112 +70,153 @@ def pretrain(
     seed: int,
     resume: Path,
     resume_key: str,
-    on_metrics: Callable[[int, dict[str, float]], None],
-) -> History:
-    """Train in place up to `config.steps`, from the resume file where there is one; returns the logged history.
+    on_metrics: OnMetrics,
+) -> Trained:
+    """Train in place up to `config.steps`, from the resume file where there is one.
 
     `on_metrics(step, metrics)` is called for each logged step, those before a resume included. On CPU a resumed run
-    ends bit for bit where the uninterrupted one ends.
+    ends bit for bit where the uninterrupted one ends; under another number of processes or passes, up to rounding.
 
     Raises:
-        UserError: a loss or the gradient is not finite (with step, learning rate and each term), or the resume file is
-            unusable.
+        UserError: a loss or the gradient is not finite (with step, learning rate and each term), the resume file is
+            unusable, memory ran out, or one of several processes was killed.
     """
-    device = choose_device(config)
-    dtype = choose_dtype(config, device)
-    model.to(device)
-    optimizers = build_optimizers(model, config)
-    first, history = load_resume(resume, resume_key, model, optimizers)
-    for old in history:
-        on_metrics(int(old["step"]), {k: v for k, v in old.items() if k != "step"})
-    order = batch_order(len(data.images), config.batch_size, seed)
-    fetch = gather(data.images, device)
+    run = Run(variant, config, augmentation, seed, resume, resume_key)
+    if config.processes > 1:
+        # the weights go over as bytes: torch would put the tensors of an argument into memory that all of them share
+        launch(_train_beside_others, (pickle.dumps(model.cpu()), data, run), config, on_metrics)
+        state = _first_state(model, run)
+        load_resume(resume, resume_key, state)
+    else:
+        state = _first_state(model, run)
+        _train(state, data, run, Ranks(), on_metrics)
+    if state.kept:
+        model.load_state_dict(state.kept.weights)
+    elif state.average:
+        model.load_state_dict(state.average.state_dict())
+    return Trained(state.history, state.kept.step if state.kept else state.step)
+
+
+def _first_state(model: GCRL, run: Run) -> State:
+    model.to(choose_device(run.config))
+    average = copy.deepcopy(model).eval() if run.config.ema_decay else None
+    return State(model, build_optimizers(model, run.config), average)
+
+
+def _train_beside_others(ranks: Ranks, on_metrics: OnMetrics, model: bytes, data: PretrainData, run: Run) -> None:
+    _train(_first_state(pickle.loads(model), run), data, run, ranks, on_metrics)
+
+
+def _train(state: State, data: PretrainData, run: Run, ranks: Ranks, on_metrics: OnMetrics) -> None:
+    device = choose_device(run.config)
+    load_resume(run.resume, run.resume_key, state)
+    if ranks.leads:
+        for old in state.history:
+            on_metrics(int(old["step"]), {k: v for k, v in old.items() if k != "step"})
+    model = state.model
+    execution = _execution(model, run.config, device, ranks)
+    with (
+        numerics(run.config, device),
+        compilation_is_explained(compiles(run.config, device)),
+        memory_is_explained(model, data.images, run.config, execution, device),
+    ):
+        _take_steps(state, data, run, execution, device, on_metrics)
+
+
+def _execution(model: GCRL, config: TrainingConfig, device: torch.device, ranks: Ranks) -> Execution:
+    represent: Callable[..., tuple[Tensor, Tensor | None]] = model.represent
+
+    def encode(tokens: Tensor) -> Tensor:
+        return model.pool(model.encode(tokens))
+
+    if compiles(config, device):  # functions, not the module: the names of its weights stay as they are
+        represent, encode = torch.compile(represent, dynamic=False), torch.compile(encode, dynamic=False)
+    return Execution(represent, encode, choose_dtype(config, device), config.passes, ranks)
+
+
+def _take_steps(
+    state: State, data: PretrainData, run: Run, execution: Execution, device: torch.device, on_metrics: OnMetrics
+) -> None:
+    config, ranks = run.config, execution.ranks
+    order = batch_order(len(data.images), config.batch_size, run.seed)
+    remaining = range(state.step, config.steps)
     unchecked: list[tuple[int, float, dict[str, Tensor]]] = []
     saved_at = window_at = time.monotonic()
-    window_from = first
+    window_from = state.step
 
-    for step in range(first, config.steps):
-        model.train()
-        rate = effective_learning_rate(config) * schedule(config, step)
-        set_learning_rate(optimizers, rate)
-        tokens, condition = two_views(model, fetch(order(step)), augmentation, step_generator(seed, step, device))
-        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-            outputs = model(tokens, condition)
-        terms, metrics = losses(outputs, variant)
-        done = step + 1
-        row: dict[str, float] = {}
-        if done % config.diagnose_every == 0:
-            shared = [p for p in model.encoder.parameters() if p.requires_grad]
-            row |= gradient_conflict(terms, shared)
-        for optimizer in optimizers:
-            optimizer.zero_grad(set_to_none=True)
-        torch.stack(list(terms.values())).sum().backward()
-        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.gradient_clip)
-        for optimizer in optimizers:
-            optimizer.step()
-        unchecked.append((done, rate, {k: v.detach() for k, v in terms.items()} | {"gradient norm": norm.detach()}))
-
-        last = done == config.steps
-        log = last or done % config.log_every == 0
-        look = last or done % config.evaluate_every == 0
-        save = last or time.monotonic() - saved_at > config.checkpoint_seconds
-        if log or look or save or row:  # nothing that is not finite is shown or kept
-            _refuse_non_finite(unchecked)
+    with closing(batches(data.images, order, remaining, ranks.share(config.batch_size), device)) as pixels_of_steps:
+        for step, pixels in zip(remaining, pixels_of_steps, strict=True):
+            done = step + 1
+            rate = effective_learning_rate(config) * schedule(config, step)
+            diagnose = done % config.diagnose_every == 0
+            found, norm = _take_step(state, pixels, run, execution, rate, diagnose)
+            if not ranks.leads:
+                continue
+            unchecked.append((done, rate, found.terms | {"gradient norm": norm}))
+            last = done == config.steps
+            log = last or done % config.log_every == 0
+            look = last or done % config.evaluate_every == 0
+            save = last or time.monotonic() - saved_at > config.checkpoint_seconds
+            if not (log or look or save or diagnose):
+                continue
+            _refuse_non_finite(unchecked)  # nothing that is not finite is shown or kept
             unchecked.clear()
-        if look:
-            row |= evaluate(model, data, device)
-        if log or row:
-            now = time.monotonic()
-            seconds = now - window_at
-            speed = (done - window_from) * config.batch_size / max(seconds, 1e-9)
-            window_from, window_at = done, now
-            row |= {k: float(v) for k, v in metrics.items()}
-            row |= {"learning_rate": rate, "gradient_norm/all": float(norm)}
-            row |= {"images_per_second": speed, "seconds": seconds}
-            history.append({"step": done, **row})
-            on_metrics(done, row)
-        if save:
-            save_resume(resume, resume_key, done, model, optimizers, history)
-            saved_at = time.monotonic()
-    return history
+            row = gradient_conflict(found.gradients)
+            if look:
+                row |= evaluate(state.average or state.model, data, device)
+                _keep(state, config, row)
+            if log or row:
+                now = time.monotonic()
+                seconds = now - window_at
+                speed = (done - window_from) * config.batch_size / max(seconds, 1e-9)
+                window_from, window_at = done, now
+                row |= {k: float(v) for k, v in found.metrics.items()}
+                row |= {"learning_rate": rate, "gradient_norm/all": float(norm)}
+                row |= {"images_per_second": speed, "seconds": seconds}
+                state.history.append({"step": done, **row})
+                on_metrics(done, row)
+            if save:
+                save_resume(run.resume, run.resume_key, state)
+                saved_at = time.monotonic()
 
 
-def two_views(
-    model: GCRL, pixels: Tensor, augmentation: AugmentationConfig, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
-    """Tokens (2B, T, S) of two independent views of pixels uint8 (B, H, W, C), first all first views, and their
-    augmentation parameters (2B, A). Views are quantised again, so that the likelihood scores whole tokens."""
-    images = to_unit(pixels).repeat(2, 1, 1, 1)  # (2B, C, H, W)
-    drawn = draw(augmentation, len(images), images.shape[1], generator)
-    with torch.no_grad():
-        return model.tokenizer(apply(images, drawn, augmentation.padding)), drawn.condition
+def _take_step(
+    state: State, pixels: Tensor, run: Run, execution: Execution, rate: float, diagnose: bool
+) -> tuple[Found, Tensor]:
+    """One optimizer step; what it found, and the gradient's norm before clipping."""
+    model, config = state.model, run.config
+    model.train()
+    generator = step_generator(run.seed, state.step, pixels.device)
+    share = run.variant.generative.scored_share
+    views = draw_views(model, pixels, config.views, run.augmentation, generator, execution.ranks, share)
+    shared = list(model.encoder.parameters()) if diagnose else []
+    found = backward(model, views, run.variant, execution, shared)
+    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.gradient_clip)
+    set_learning_rate(state.optimizers, rate)
+    for optimizer in state.optimizers:
+        optimizer.step()
+    state.step += 1
+    if state.average:
+        assert config.ema_decay is not None
+        update_average(state.average, model, config.ema_decay, state.step)
+    return found, norm
 
 
-def evaluate(model: GCRL, data: PretrainData, device: torch.device) -> dict[str, float]:
-    """A quick look at validation: k-NN accuracy, the clean likelihood in nats a token, and signs of collapse."""
-    model.eval()
-    bank, bank_labels = _some(*data.bank)
-    images, labels = _some(*data.val)
-    features, nll = encode_images(model, images, device)
-    bank_features, _ = encode_images(model, bank, device)
-    accuracy = knn_accuracy(bank_features, torch.from_numpy(bank_labels), features, torch.from_numpy(labels))
-    metrics = {"val/knn_accuracy": accuracy, **{f"val/{k}": v for k, v in feature_health(features).items()}}
-    if nll is not None:
-        metrics["val/nll_nats_per_token"] = float(nll.mean())
-    return metrics
-
-
-def _some(images: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """At most QUICK_LOOK images and their labels, the same ones each time. Chosen at random: a split may be sorted by
-    class."""
-    chosen = np.sort(np.random.default_rng(0).permutation(len(images))[:QUICK_LOOK])
-    return images[chosen], labels[chosen]
+def _keep(state: State, config: TrainingConfig, row: dict[str, float]) -> None:
+    """Remember the evaluated model where the rule prefers it to the one kept so far."""
+    metric, sign = KEPT_BY.get(config.keep, ("", 0))
+    if metric not in row:
+        return
+    score = sign * row[metric]
+    if state.kept is None or score > state.kept.score:
+        weights = (state.average or state.model).state_dict()
+        state.kept = Kept(state.step, score, {name: value.cpu().clone() for name, value in weights.items()})
 
 
 def _refuse_non_finite(steps: list[tuple[int, float, dict[str, Tensor]]]) -> None:
     for step, rate, terms in steps:
         values = {name: float(loss) for name, loss in terms.items()}
-        if not all(np.isfinite(v) for v in values.values()):
+        if not all(math.isfinite(v) for v in values.values()):
             told = ", ".join(f"{name} {value:.6g}" for name, value in values.items())
             raise UserError(
                 f"step {step}: loss or gradient is not finite ({told}; learning rate {rate:.3g}). "

@@ -31,7 +31,8 @@ def build_optimizers(model: nn.Module, config: TrainingConfig) -> list[Optimizer
         else:
             decayed.append(parameter)
     groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": free, "weight_decay": 0.0}]
-    optimizers: list[Optimizer] = [AdamW(groups, lr=lr, betas=BETAS)]
+    on_cuda = next(model.parameters()).is_cuda  # one kernel for all of AdamW's weights; on a CPU it gains nothing
+    optimizers: list[Optimizer] = [AdamW(groups, lr=lr, betas=BETAS, fused=on_cuda)]
     if hidden:
         muon = Muon(hidden, lr=lr, weight_decay=config.weight_decay, adjust_lr_fn="match_rms_adamw")
         optimizers.append(muon)

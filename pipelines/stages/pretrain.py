@@ -12,9 +12,10 @@ from pathlib import Path
 from components.data.prepared import Prepared
 from components.evaluation.figures_training import image_rows, training_curves
 from components.model.build import Architecture, build, save_weights
-from components.training.config import TrainingConfig
+from components.training.checkpoint import History
+from components.training.config import EXECUTION, TrainingConfig
 from components.training.draw import completions, samples
-from components.training.loop import History, PretrainData, pretrain
+from components.training.loop import PretrainData, pretrain
 from components.training.optimizer import effective_learning_rate
 from components.training.summary import describe
 from pipelines.config import Params
@@ -49,7 +50,7 @@ def run(params: Params, variant_name: str) -> None:
         key = _resume_key(params, variant_name, prepared)
         scratch = SCRATCH / f"pretrain-{variant_name}-{key}"
         log_data(stage, prepared, {prepared.pretrain_split: "pretraining", "val": "validation"})
-        facts = describe(model, architecture, params.training)
+        facts = describe(model, architecture, variant, params.training)
         stage.journal.params(facts)
         print("  ".join(f"{name} {value}" for name, value in facts.items()), flush=True)
         progress = Progress(params.training)
@@ -59,7 +60,7 @@ def run(params: Params, variant_name: str) -> None:
             progress(step, metrics)
 
         with LiveSender(stage.journal), SystemSampler(stage.journal), stage.folder() as out:
-            history = pretrain(
+            trained = pretrain(
                 model,
                 data,
                 variant,
@@ -71,16 +72,17 @@ def run(params: Params, variant_name: str) -> None:
                 on_metrics,
             )
             save_weights(out.path / "model.safetensors", model, architecture)
-            _write_curves(out.path / "curves.csv", history)
-            training_curves(history, out.path / "training.png")
+            _write_curves(out.path / "curves.csv", trained.history)
+            training_curves(trained.history, out.path / "training.png")
             if architecture.generative:
-                image_rows({"sampled": samples(model, params.seed)}, out.path / "samples.png")
+                image_rows(samples(model, params.seed), out.path / "samples.png")
                 image_rows(completions(model, data.val[0], params.seed), out.path / "completions.png")
-            out.metrics = {k: v for k, v in history[-1].items() if k != "step"}
-            out.metrics["training_seconds"] = sum(row["seconds"] for row in history)
+            out.metrics = trained.metrics
+            out.metrics["training_seconds"] = sum(row["seconds"] for row in trained.history)
             out.constants = {
                 **facts,
                 "seed": params.seed,
+                "kept_step": trained.step,
                 "effective_learning_rate": effective_learning_rate(params.training),
                 "data_fingerprint": prepared.fingerprint(prepared.pretrain_split),
             }
@@ -111,10 +113,11 @@ class Progress:
 
 
 def _resume_key(params: Params, variant: str, prepared: Prepared) -> str:
-    """A hash of all that determines the run: settings, images, code."""
+    """A hash of all that determines the run: settings, images, code. Not of how it is computed: a run may go on with
+    another number of processes."""
     digest = hashlib.sha256()
-    sections = [asdict(params.model), asdict(params.training), asdict(params.augmentation)]
-    sections.append(asdict(params.variant(variant)))
+    training = {name: value for name, value in asdict(params.training).items() if name not in EXECUTION}
+    sections = [asdict(params.model), training, asdict(params.augmentation), asdict(params.variant(variant))]
     digest.update(json.dumps([params.seed, sections], sort_keys=True).encode())
     digest.update(prepared.fingerprint(prepared.pretrain_split).encode() + prepared.palette.tobytes())
     for place in map(Path, TRAINING_CODE):

@@ -31,7 +31,18 @@ def test_a_preset_is_complete_and_says_what_it_costs_and_gives(path):
 
 
 def test_there_is_one_for_digits_and_one_for_cifar10():
-    assert {"digits-cpu", "cifar10-gpu"} <= {path.stem for path in PRESETS}
+    assert {"digits-cpu", "cifar10-cpu", "cifar10-gpu"} <= {path.stem for path in PRESETS}
+
+
+def test_each_data_set_has_a_preset_with_pixel_tokens_for_comparison():
+    for patches, pixels in (("digits-cpu", "digits-pixels-cpu"), ("cifar10-gpu", "cifar10-pixels-gpu")):
+        one, other = (load_params(ROOT / f"presets/{name}.yaml") for name in (patches, pixels))
+        assert (other.model.patch_size, other.model.likelihood) == (1, "palette")
+        assert (one.data.labelled, one.data.ood, one.augmentation) == (
+            other.data.labelled,
+            other.data.ood,
+            other.augmentation,
+        )
 
 
 def test_params_yaml_is_a_preset():
@@ -71,7 +82,7 @@ def test_an_unknown_preset_names_the_nearest(project, capsys):
     before = (project / "params.yaml").read_bytes()
     assert presets.main(["cifar-gpu"]) == 2
     told = capsys.readouterr().err
-    assert told.startswith("error: unknown preset 'cifar-gpu', did you mean 'cifar10-gpu'. presets/ has: cifar10-gpu, ")
+    assert told.startswith("error: unknown preset 'cifar-gpu', did you mean 'cifar10-gpu'. presets/ has: cifar10-cpu, ")
     assert (project / "params.yaml").read_bytes() == before
 
 

@@ -11,8 +11,8 @@ from components.data.augment import LUMA, Augmentation, apply, condition_size, d
 from components.data.config import AugmentationConfig
 
 EVERYTHING = AugmentationConfig(
-    crop_scale=0.7, flip=True, rotate_degrees=15, shear_degrees=8, translate=0.05, brightness=0.3, contrast=0.3,
-    saturation=0.3, hue=0.1, greyscale=0.2, identity=0.25,
+    crop_scale=0.7, crop_aspect=4 / 3, flip=True, rotate_degrees=15, shear_degrees=8, translate=0.05, brightness=0.3,
+    contrast=0.3, saturation=0.3, hue=0.1, greyscale=0.2, blur=0.5, identity=0.25,
 )  # fmt: skip
 CHANNELS = pytest.mark.parametrize("channels", [1, 3], ids=["grey", "RGB"])
 
@@ -37,8 +37,9 @@ def from_condition(condition: Tensor, channels: int) -> Augmentation:
     n = len(condition)
     return Augmentation(
         geometry=condition[:, :6].view(n, 2, 3),
-        colour=condition[:, 6:-1].view(n, channels, channels),
-        contrast=condition[:, -1],
+        colour=condition[:, 6:-2].view(n, channels, channels),
+        contrast=condition[:, -2],
+        blur=condition[:, -1],
     )
 
 
@@ -76,7 +77,7 @@ def test_the_share_of_identity_views():
 
 @CHANNELS
 def test_the_geometry_can_be_undone(channels):
-    config = replace(EVERYTHING, brightness=0, contrast=0, saturation=0, hue=0, greyscale=0, identity=0)
+    config = replace(EVERYTHING, brightness=0, contrast=0, saturation=0, hue=0, greyscale=0, blur=0, identity=0)
     images = smooth(40, channels)
     drawn = draw(config, 40, channels, seeded())
     square = F.pad(drawn.geometry + torch.eye(2, 3), (0, 0, 0, 1))
@@ -216,7 +217,7 @@ def test_greyscale_gives_the_luma_in_every_channel():
 
 
 def test_views_stay_between_0_and_1():
-    drawn = draw(replace(EVERYTHING, brightness=0.9, contrast=0.9, identity=0), 200, 3, seeded())
+    drawn = draw(replace(EVERYTHING, brightness=0.9, contrast=0.9, blur=0.0, identity=0), 200, 3, seeded())
     views = apply(noise(200, 3), drawn, "reflection")
     assert views.min() == 0
     assert views.max() == 1
@@ -230,3 +231,95 @@ def test_padding_decides_what_lies_beyond_the_edge():
     assert (beyond["zeros"] == 0).all()
     torch.testing.assert_close(beyond["border"], image[..., 7:].expand(1, 1, 8, 4))
     torch.testing.assert_close(beyond["reflection"], image[..., 4:].flip(3))
+
+
+def test_crops_have_sides_of_up_to_the_aspect():
+    drawn = only(crop_scale=0.5, crop_aspect=1.5)(1).geometry
+    width, height = drawn[:, 0, 0] + 1, drawn[:, 1, 1] + 1
+    assert ((drawn[:, :, 2].abs() + torch.stack([width, height], 1)) <= 1 + 1e-6).all()
+    inside = (width < 1) & (height < 1)  # a crop that would be wider than the image is as wide as it
+    ratio = (width / height)[inside].log() / math.log(1.5)
+    assert -1 <= ratio.min() < -0.99
+    assert 0.99 < ratio.max() <= 1 + 1e-5
+    assert ratio.mean().abs() < 0.05
+
+
+@CHANNELS
+@pytest.mark.parametrize("size", [8, 32, 60])
+def test_blur_does_what_torchvisions_does(channels, size):
+    from torchvision.transforms.v2 import functional as reference
+
+    images, sigma = noise(6, channels, size), [0.0, 0.1, 0.5, 1.0, 1.7, 2.0]
+    nothing = draw(AugmentationConfig(), 6, channels, seeded())
+    views = apply(images, replace(nothing, blur=torch.tensor(sigma)), "border")
+    kernel = 2 * max(1, round(size / 20)) + 1
+    torch.testing.assert_close(views[0], images[0], atol=1e-5, rtol=0)
+    for image, view, s in zip(images[1:], views[1:], sigma[1:], strict=True):
+        expected = reference.gaussian_blur(image, [kernel, kernel], [s, s])
+        torch.testing.assert_close(view, expected, atol=1e-5, rtol=0)
+
+
+def test_the_share_and_strength_of_blurred_views():
+    blur = draw(AugmentationConfig(blur=0.4, identity=0.5), 20_000, 1, seeded()).blur
+    assert blur is not None
+    assert (blur > 0).float().mean().item() == pytest.approx(0.4 * 0.5, abs=0.01)
+    assert 0.1 <= blur[blur > 0].min() < 0.11
+    assert 1.99 < blur.max() <= 2
+
+
+def test_what_is_switched_off_draws_nothing():
+    """So that a new transform changes no run that does not use it."""
+    generators = [seeded(), seeded()]
+    plain = replace(EVERYTHING, blur=0.0, crop_aspect=1.0)
+    draw(plain, 10, 3, generators[0])
+    for count in (10, 10, 10, 10, 20, 20, *[10] * 7):  # angle, shear, mirror, scale, two shifts, colours, identity
+        torch.rand(count, generator=generators[1])
+    assert torch.equal(torch.rand(3, generator=generators[0]), torch.rand(3, generator=generators[1]))
+
+
+@CHANNELS
+def test_a_view_is_what_a_reference_makes_of_its_image(channels):
+    """Every transform at once, image by image: the grid read point by point, colours in plain arithmetic."""
+    images = noise(6, channels)
+    drawn = draw(replace(EVERYTHING, identity=0.0, blur=0.0), 6, channels, seeded(3))
+    views = apply(images, drawn, "border")
+    luma = torch.tensor(LUMA if channels == 3 else (1.0,))
+    for i in range(6):
+        moved = torch.zeros(channels, 8, 8)
+        for row in range(8):
+            for column in range(8):
+                x, y = (2 * column + 1) / 8 - 1, (2 * row + 1) / 8 - 1
+                linear = drawn.geometry[i] + torch.eye(2, 3)
+                u, v = ((linear @ torch.tensor([x, y, 1.0]) + 1) * 8 - 1).div(2).clamp(0, 7).tolist()
+                left, top = int(u), int(v)
+                right, bottom = min(left + 1, 7), min(top + 1, 7)
+                a, b = u - left, v - top
+                upper = (1 - a) * images[i, :, top, left] + a * images[i, :, top, right]
+                lower = (1 - a) * images[i, :, bottom, left] + a * images[i, :, bottom, right]
+                moved[:, row, column] = (1 - b) * upper + b * lower
+        coloured = ((drawn.colour[i] + torch.eye(channels)) @ moved.flatten(1)).view_as(moved)
+        mean = (luma @ coloured.flatten(1)).mean()
+        expected = (coloured + drawn.contrast[i] * (coloured - mean)).clamp(0, 1)
+        torch.testing.assert_close(views[i], expected, atol=1e-4, rtol=0)
+
+
+def test_hue_is_a_rotation_of_the_chroma_plane():
+    """Colour by colour, in Python's own YIQ."""
+    import colorsys
+
+    images = smooth(5, 3, 4)
+    drawn = only(hue=0.4)(3)
+    drawn = drawn.of(torch.arange(5))
+    views = apply(images, drawn, "border")
+    for i in range(5):
+        matrix = drawn.colour[i] + torch.eye(3)
+        # the angle, from what becomes of a colour on the I axis
+        _, turned_i, turned_q = colorsys.rgb_to_yiq(
+            *(matrix @ torch.tensor(colorsys.yiq_to_rgb(0.5, 0.1, 0.0))).tolist()
+        )
+        angle = math.atan2(turned_q, turned_i)
+        for pixel, view in zip(images[i].flatten(1).T.tolist(), views[i].flatten(1).T.tolist(), strict=True):
+            y, in_phase, quadrature = colorsys.rgb_to_yiq(*pixel)
+            turned = complex(in_phase, quadrature) * complex(math.cos(angle), math.sin(angle))
+            expected = colorsys.yiq_to_rgb(y, turned.real, turned.imag)
+            assert view == pytest.approx(expected, abs=0.01)  # Python rounds the matrices to two digits

@@ -51,9 +51,11 @@ def make_shipped(make_model) -> Callable[..., Exported]:
     params=[
         {"patch_size": 2, "colours": 5},
         {"patch_size": 1, "colours": 40, "channels": 3},
+        {"patch_size": 2, "channels": 3, "likelihood": "logistic_mixture"},
+        {"patch_size": 2, "channels": 3, "likelihood": "categorical"},
         {"patch_size": 2, "colours": 5, "w_gen": 0},
     ],
-    ids=["hybrid on grey patches", "hybrid on RGB pixels", "contrastive"],
+    ids=["hybrid on grey patches", "hybrid on RGB pixels", "logistic mixture", "categorical", "contrastive"],
 )
 def exported(request, make_shipped, tmp_path_factory) -> Exported:
     """An exported model, once for all tests: exporting takes seconds."""

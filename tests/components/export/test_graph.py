@@ -12,14 +12,19 @@ def run(path, images: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def test_the_module_equals_the_numpy_probe_and_score(make_shipped, tmp_path):
-    for architecture in ({"colours": 5}, {"colours": 40, "channels": 3}, {"colours": 5, "w_gen": 0}):
+    for architecture in (
+        {"colours": 5},
+        {"colours": 40, "channels": 3},
+        {"channels": 3, "likelihood": "logistic_mixture"},
+        {"colours": 5, "w_gen": 0},
+    ):
         made = make_shipped(tmp_path / "model.onnx", patch_size=2, **architecture)
         with torch.no_grad():
             embedding, probabilities, score, is_ood = made.module(torch.from_numpy(made.images))
         assert embedding.numpy() == pytest.approx(made.batch.features, abs=1e-5)
         assert probabilities.numpy() == pytest.approx(made.probe.probabilities(made.batch.features), abs=1e-5)
         expected = made.fused.score(made.batch)
-        assert score.numpy() == pytest.approx(expected, rel=1e-3)
+        assert score.numpy() == pytest.approx(expected, rel=1e-3, abs=1e-5)
         clear = np.abs(expected / float(made.module.threshold) - 1) > 1e-3
         assert np.array_equal(is_ood.numpy()[clear], expected[clear] > float(made.module.threshold))
         assert clear.mean() > 0.9

@@ -62,6 +62,22 @@ def test_a_loaded_model_gives_identical_outputs(saved):
     assert torch.equal(model.tokenizer.palette, loaded.tokenizer.palette)
 
 
+@pytest.mark.parametrize("likelihood", ["logistic_mixture", "categorical"])
+def test_8_bit_models_are_saved_and_loaded_too(tmp_path, make_palette, likelihood):
+    config, palette = replace(MODEL, likelihood=likelihood), make_palette(5, 3)
+    architecture = Architecture.of(config, VariantConfig(1, 1), 4, palette)
+    assert architecture.colours == 256
+    assert architecture == Architecture.of(config, VariantConfig(1, 1), 4, make_palette(9, 3))  # no palette is used
+    model = build(architecture, palette, 0).eval()
+    save_weights(tmp_path / "model.safetensors", model, architecture)
+    loaded, _ = load_weights(tmp_path / "model.safetensors", architecture)
+    tokens = torch.randint(256, (3, 4, 4, 3), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert torch.equal(model(tokens).nll, loaded(tokens).nll)
+    with pytest.raises(UserError, match=rf"model\.likelihood is {likelihood}, expected palette"):
+        load_weights(tmp_path / "model.safetensors", Architecture.of(MODEL, VariantConfig(1, 1), 4, palette))
+
+
 def test_the_file_holds_the_modules_own_names(saved, tmp_path):
     path, model, _ = saved
     assert set(load_file(path)) == set(model.state_dict())
@@ -114,13 +130,13 @@ def test_files_that_are_no_weights_of_ours(saved):
         with pytest.raises(UserError, match=r"model\.safetensors: not a weights file of this project"):
             load_weights(path, architecture)
 
-    for tensors in ({}, {"tokenizer.palette": None}):
-        path.write_bytes(whole)
-        rewrite(path, architecture if tensors else None, **tensors)
-        with pytest.raises(UserError, match="not a weights file of this project"):
-            load_weights(path)
-
     path.write_bytes(whole)
-    rewrite(path, architecture, **{"patch.weight": torch.zeros(3, 3)})
-    with pytest.raises(UserError, match="weights do not fit their own description"):
-        load_weights(path, architecture)
+    rewrite(path, None)
+    with pytest.raises(UserError, match="not a weights file of this project"):
+        load_weights(path)
+
+    for name, value in (("tokenizer.palette", None), ("patch.weight", torch.zeros(3, 3))):
+        path.write_bytes(whole)
+        rewrite(path, architecture, **{name: value})
+        with pytest.raises(UserError, match="weights do not fit their own description"):
+            load_weights(path, architecture)

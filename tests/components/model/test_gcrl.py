@@ -1,7 +1,10 @@
 import itertools
+import math
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from components.data.augment import condition_size
@@ -58,6 +61,50 @@ def test_a_tokens_distribution_depends_on_the_tokens_before_it_alone(
         difference = (log_likelihoods(model, later.view_as(tokens)) - before).abs().amax((0, 2))  # (T·S,)
         assert (difference[: i + 1] < 1e-6).all()
         assert (difference[i + 1 :] > 1e-3).all()
+
+
+EIGHT_BIT = pytest.mark.parametrize("likelihood", ["logistic_mixture", "categorical"])
+
+
+@torch.no_grad()
+def distributions(model: GCRL, tokens: Tensor) -> Tensor:
+    """Logarithms of each sub-pixel's whole distribution, (n, T·S·C, 256) in the order of their factors."""
+    assert model.head is not None
+    contexts = model.contexts(model.encode(tokens)[:, :-1])
+    indices = itertools.product(*map(range, model.head.shape))
+    return torch.stack([model.head.log_probabilities(contexts, tokens, i) for i in indices], 2).flatten(1, 2)
+
+
+@EIGHT_BIT
+@FORMS
+@settings(max_examples=10)
+@given(position=st.integers(0, 47), seed=st.integers(0, 2**32 - 1))
+def test_a_sub_pixels_distribution_depends_on_the_sub_pixels_before_it_alone(
+    make_model, likelihood, patch_size, position, seed
+):
+    model = make_model(patch_size, image_size=4, channels=3, likelihood=likelihood)
+    generator = torch.Generator().manual_seed(seed)
+    tokens = torch.randint(256, (2, model.patches, patch_size**2, 3), generator=generator)
+    later = tokens.flatten(1).clone()
+    later[:, position:] = torch.randint(256, later[:, position:].shape, generator=generator)
+    difference = (distributions(model, later.view_as(tokens)) - distributions(model, tokens)).abs().amax((0, 2))
+    assert (difference[: position + 1] < 1e-4).all()
+    if position < 40:  # as far as one can see, all that come later are changed by it
+        assert difference[position + 1 :].amax() > 1e-3
+
+
+@EIGHT_BIT
+@FORMS
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_nll_of_8_bit_pixels_is_the_sum_over_their_channels(make_model, likelihood, patch_size, channels):
+    model = make_model(patch_size, image_size=4, channels=channels, likelihood=likelihood)
+    shape = (3, model.patches, patch_size**2, channels)
+    tokens = torch.randint(256, shape, generator=torch.Generator().manual_seed(0))
+    picked = distributions(model, tokens).gather(-1, tokens.flatten(1)[..., None])[..., 0]
+    with torch.no_grad():
+        nll = model(tokens).nll
+    assert nll.shape == shape[:3]
+    torch.testing.assert_close(nll, -picked.view(shape).sum(-1), atol=1e-3, rtol=1e-4)
 
 
 @FORMS
@@ -128,3 +175,18 @@ def test_projections_have_unit_length_in_float32(make_model):
             outputs = model(tokens)
         assert {outputs.projections.dtype, outputs.features.dtype, outputs.nll.dtype} == {torch.float32}
         torch.testing.assert_close(outputs.projections.norm(dim=1), torch.ones(6))
+
+
+@EIGHT_BIT
+def test_8_bit_losses_start_near_those_of_a_uniform_distribution_and_reach_every_parameter(make_model, likelihood):
+    model = make_model(2, image_size=4, channels=3, likelihood=likelihood, fresh=True)
+    tokens = torch.randint(256, (8, 4, 4, 3), generator=torch.Generator().manual_seed(0))
+    bits = model(tokens).nll.mean() / (3 * math.log(2))
+    assert 7.5 < bits < (8.001 if likelihood == "categorical" else 10)  # noise has more colours than nature
+    moved = make_model(2, image_size=4, channels=3, likelihood=likelihood).train()
+    outputs = moved(tokens, torch.ones(8, moved.condition.in_features))
+    (outputs.nll.mean() + outputs.projections.square()[:, 0].mean()).backward()
+    for name, parameter in moved.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+        assert parameter.grad.any(), name

@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -6,6 +8,7 @@ from torch import Tensor
 from components.model.gcrl import GCRL
 from components.model.sampling import sample
 
+EIGHT_BIT = pytest.mark.parametrize("likelihood", ["logistic_mixture", "categorical"])
 FORMS = pytest.mark.parametrize("patch_size", [1, 2], ids=["pixel tokens", "patch tokens"])
 
 
@@ -14,15 +17,16 @@ def naive_sample(model: GCRL, n: int, seed: int, given: Tensor | None = None) ->
     """Every token from a whole pass over the image, nothing kept from the pass before."""
     assert model.head is not None
     generator = torch.Generator().manual_seed(seed)
-    tokens = torch.zeros(n, model.patches, model.head.tokens, dtype=torch.long)
+    tokens = torch.zeros(n, model.patches, *model.head.shape, dtype=torch.long)
     first = 0
     if given is not None:
         first = given.shape[1]
         tokens[:, :first] = given
     for t in range(first, model.patches):
-        for s in range(model.head.tokens):
-            logits = model.head(model.contexts(model.encode(tokens)[:, :-1]), tokens)[:, t, s]
-            tokens[:, t, s] = torch.multinomial(logits.softmax(-1), 1, generator=generator)[:, 0]
+        for index in itertools.product(*map(range, model.head.shape)):
+            contexts = model.contexts(model.encode(tokens)[:, :-1])
+            logits = model.head.log_probabilities(contexts, tokens, index)[:, t]
+            tokens[(slice(None), t, *index)] = torch.multinomial(logits.softmax(-1), 1, generator=generator)[:, 0]
     return tokens
 
 
@@ -69,6 +73,54 @@ def test_a_low_temperature_draws_the_likeliest_token(make_model):
     with torch.no_grad():
         logits = model.head(model.contexts(model.encode(cold)[:, :-1]), cold)
     assert torch.equal(logits.argmax(-1), cold)
+    assert torch.equal(sample(model, 2, torch.Generator().manual_seed(1), top_k=1), cold)
+
+
+def test_top_k_draws_from_the_likeliest_values_as_often_as_they_are_likely(make_model):
+    from scipy.stats import chisquare
+
+    model = make_model(image_size=2, colours=6)
+    drawn = sample(model, 5000, torch.Generator().manual_seed(0), top_k=3)[:, 0, 0]  # the first token of each
+    with torch.no_grad():
+        context = model.contexts(model.encode(torch.zeros(1, 4, 1, dtype=torch.long))[:, :-1])[:, 0]
+        p = model.head.log_probabilities(context, torch.zeros(1, 1, dtype=torch.long), (0,))[0].double().exp().numpy()
+    likeliest = np.sort(np.argsort(p)[-3:])
+    assert set(drawn.tolist()) == set(likeliest.tolist())
+    expected = p[likeliest] / p[likeliest].sum() * 5000
+    assert chisquare(np.bincount(drawn, minlength=6)[likeliest], expected).pvalue > 0.001
+
+
+def test_a_top_k_beyond_all_values_changes_nothing(make_model):
+    model = make_model(image_size=2, colours=6)
+    plain, all_of_them = (sample(model, 50, torch.Generator().manual_seed(0), top_k=k) for k in (None, 6))
+    assert torch.equal(plain, all_of_them)
+
+
+@EIGHT_BIT
+def test_8_bit_pixels_are_drawn_as_by_naive_resampling(make_model, likelihood):
+    model = make_model(2, image_size=4, channels=3, likelihood=likelihood)
+    whole = sample(model, 5, torch.Generator().manual_seed(0))
+    assert whole.shape == (5, 4, 4, 3)
+    assert torch.equal(whole, naive_sample(model, 5, 0))
+    given = whole[:, :2].roll(1, 0)
+    drawn = sample(model, 5, torch.Generator().manual_seed(1), given=given)
+    assert torch.equal(drawn[:, :2], given)
+    assert torch.equal(drawn, naive_sample(model, 5, 1, given))
+
+
+@EIGHT_BIT
+def test_8_bit_values_are_as_frequent_as_they_are_likely(make_model, likelihood):
+    from scipy.stats import chisquare
+
+    model = make_model(1, image_size=1, channels=3, likelihood=likelihood)
+    reds = sample(model, 2000, torch.Generator().manual_seed(0))[:, 0, 0, 0]
+    blank = torch.zeros(1, 1, 1, 3, dtype=torch.long)
+    with torch.no_grad():
+        context = model.contexts(model.encode(blank)[:, :-1])[:, 0]
+        p = model.head.log_probabilities(context, blank[:, 0], (0, 0))[0].double().exp().numpy()
+    expected = p.reshape(8, 32).sum(1)
+    assert expected.max() > 1.5 * expected.min()
+    assert chisquare(np.bincount(reds // 32, minlength=8), expected / expected.sum() * 2000).pvalue > 0.001
 
 
 def test_a_variant_without_a_likelihood_cannot_draw(make_model):

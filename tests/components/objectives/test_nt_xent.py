@@ -14,25 +14,45 @@ batches = st.integers(2, 9)
 temperatures = st.floats(0.05, 5)
 
 
-def drawn(images: int, seed: int = 0, size: int = 6) -> Tensor:
-    """Projections (2B, P) of unit length."""
-    return F.normalize(torch.randn(2 * images, size, generator=torch.Generator().manual_seed(seed)), dim=1)
+def drawn(images: int, seed: int = 0, size: int = 6, views: int = 2) -> Tensor:
+    """Projections (V·B, P) of unit length."""
+    return F.normalize(torch.randn(views * images, size, generator=torch.Generator().manual_seed(seed)), dim=1)
 
 
-def naive(z: Tensor, temperature: float) -> float:
-    """Equation 1 of SimCLR, one view at a time."""
-    n, total = len(z), 0.0
+def naive(z: Tensor, temperature: float, views: int = 2) -> float:
+    """Equation 1 of SimCLR, one pair of views of an image at a time."""
+    n, images, pairs = len(z), len(z) // views, []
     for i in range(n):
-        positive = (i + n // 2) % n
         others = sum(math.exp(float(z[i] @ z[a]) / temperature) for a in range(n) if a != i)
-        total -= math.log(math.exp(float(z[i] @ z[positive]) / temperature) / others)
-    return total / n
+        for positive in (j for j in range(n) if j % images == i % images and j != i):
+            pairs.append(-math.log(math.exp(float(z[i] @ z[positive]) / temperature) / others))
+    assert len(pairs) == images * views * (views - 1)
+    return sum(pairs) / len(pairs)
 
 
-@given(batches, temperatures, seeds)
-def test_it_equals_a_naive_loop(images, temperature, seed):
-    z = drawn(images, seed).double()
-    assert nt_xent(z, temperature).item() == pytest.approx(naive(z, temperature), rel=1e-4, abs=1e-5)
+@given(batches, temperatures, seeds, st.integers(2, 4))
+def test_it_equals_a_naive_loop(images, temperature, seed, views):
+    z = drawn(images, seed, views=views).double()
+    assert nt_xent(z, temperature, views).item() == pytest.approx(naive(z, temperature, views), rel=1e-4, abs=1e-5)
+
+
+def test_two_views_are_scored_as_simclr_wrote_it():
+    """Bit for bit the one cross-entropy against the other view."""
+    z = drawn(16)
+    logits = (z @ z.T / 0.2).masked_fill(torch.eye(32, dtype=torch.bool), float("-inf"))
+    assert torch.equal(nt_xent(z, 0.2), F.cross_entropy(logits, torch.arange(32).roll(16)))
+
+
+def test_more_views_are_scored_as_supcon_does_where_each_image_is_a_class():
+    from pytorch_metric_learning.losses import SupConLoss
+
+    ours, theirs = ((3 * drawn(8, views=4)).requires_grad_() for _ in range(2))
+    loss = nt_xent(F.normalize(ours, dim=1), 0.3, views=4)
+    expected = SupConLoss(0.3)(theirs, torch.arange(8).repeat(4))
+    torch.testing.assert_close(loss, expected)
+    loss.backward()
+    expected.backward()
+    torch.testing.assert_close(ours.grad, theirs.grad, atol=1e-6, rtol=1e-4)
 
 
 @pytest.mark.parametrize("temperature", [0.07, 0.2, 1.0])

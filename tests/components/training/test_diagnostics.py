@@ -4,17 +4,21 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from components.training.diagnostics import feature_health, gradient_conflict, knn_accuracy
+from components.training.diagnostics import feature_health, flat_gradient, gradient_conflict, knn_accuracy
 
 
 def noise(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
+def conflict(losses: dict[str, torch.Tensor], shared: list[torch.Tensor]) -> dict[str, float]:
+    return gradient_conflict({name: flat_gradient(loss, shared) for name, loss in losses.items()})
+
+
 def test_norms_and_cosine_of_two_gradients_known_by_hand():
     x, y = torch.tensor([1.0, 2.0], requires_grad=True), torch.tensor(3.0, requires_grad=True)
     losses = {"generative": (x * torch.tensor([3.0, 0.0])).sum() + 4 * y, "contrastive": -2 * x[0] + 0 * x[1] + 0 * y}
-    found = gradient_conflict(losses, [x, y])  # gradients (3, 0, 4) and (−2, 0, 0)
+    found = conflict(losses, [x, y])  # gradients (3, 0, 4) and (−2, 0, 0)
     assert found["gradient_norm/generative"] == pytest.approx(5)
     assert found["gradient_norm/contrastive"] == pytest.approx(2)
     assert found["gradient_cosine"] == pytest.approx(-0.6)
@@ -35,7 +39,7 @@ def test_it_agrees_with_separate_backward_passes_and_leaves_no_gradient():
         flat[name] = torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None])
     network.zero_grad()
     both = losses()
-    found = gradient_conflict(both, list(network.parameters()))
+    found = conflict(both, list(network.parameters()))
     for name, gradient in flat.items():
         assert found[f"gradient_norm/{name}"] == pytest.approx(float(gradient.norm()), rel=1e-5)
     assert found["gradient_cosine"] == pytest.approx(float(F.cosine_similarity(*flat.values(), dim=0)), rel=1e-5)
@@ -45,13 +49,13 @@ def test_it_agrees_with_separate_backward_passes_and_leaves_no_gradient():
 
 def test_a_parameter_that_one_term_does_not_touch_counts_as_zeros():
     x, y = torch.ones(2, requires_grad=True), torch.ones(3, requires_grad=True)
-    found = gradient_conflict({"generative": y.sum() + x.sum(), "contrastive": y.sum()}, [x, y])
+    found = conflict({"generative": y.sum() + x.sum(), "contrastive": y.sum()}, [x, y])
     assert found["gradient_cosine"] == pytest.approx(3 / math.sqrt(5 * 3))
 
 
 def test_one_term_has_no_cosine():
     x = torch.ones(2, requires_grad=True)
-    assert set(gradient_conflict({"generative": x.sum()}, [x])) == {"gradient_norm/generative"}
+    assert set(conflict({"generative": x.sum()}, [x])) == {"gradient_norm/generative"}
 
 
 @pytest.mark.parametrize("rank", [1, 3, 8])

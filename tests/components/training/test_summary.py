@@ -1,20 +1,58 @@
+import pytest
 import torch
 
 from components.model.build import Architecture, build
 from components.model.config import ModelConfig
-from components.objectives.config import VariantConfig
+from components.model.flops import flops_per_view
+from components.objectives.config import GenerativeConfig, VariantConfig
 from components.training.config import TrainingConfig
 from components.training.summary import describe
 
+TRAINING = TrainingConfig(10, 4, 0.1, warmup_steps=0, device="cpu", precision="float32")
 
-def test_what_a_run_costs(make_palette):
+
+@pytest.fixture
+def facts(make_palette):
+    def of(training: TrainingConfig = TRAINING, share: float = 1.0, **shape) -> dict:
+        palette = make_palette(7, 1)
+        variant = VariantConfig(1, 1, generative=GenerativeConfig(scored_share=share))
+        architecture = Architecture.of(ModelConfig(2, **(shape or {"width": 64})), variant, 16, palette)
+        return describe(build(architecture, palette, 0), architecture, variant, training)
+
+    return of
+
+
+def test_what_a_run_costs(facts, make_palette):
     palette = make_palette(7, 1)
     architecture = Architecture.of(ModelConfig(2, width=64), VariantConfig(1, 1), 16, palette)
-    model = build(architecture, palette, 0)
-    training = TrainingConfig(10, 4, 0.1, warmup_steps=0, device="cpu", precision="float32")
-    facts = describe(model, architecture, training)
-    assert facts["parameters"] == sum(p.numel() for p in model.parameters())
-    matrices = sum(p.numel() for p in model.parameters() if p.ndim == 2)
-    assert facts["gflop_per_image"] == round(2 * 6 * matrices * 64 / 1e9, 3) > 0  # 64 patches, two views
-    assert facts["precision"] == "float32"
-    assert facts["hardware"].startswith(f"CPU, {torch.get_num_threads()} threads")
+    found = facts()
+    assert found["parameters"] == sum(p.numel() for p in build(architecture, palette, 0).parameters())
+    assert found["gflop_per_image"] == round(2 * sum(flops_per_view(architecture).training) / 1e9, 3) > 0  # two views
+    assert found["precision"] == "float32"
+    assert found["hardware"].startswith(f"CPU, {torch.get_num_threads()} threads")
+
+
+def test_more_views_cost_the_encoder_alone_and_fewer_scored_patches_less(facts, make_palette):
+    architecture = Architecture.of(ModelConfig(2, width=64), VariantConfig(1, 1), 16, make_palette(7, 1))
+    encoder, _ = flops_per_view(architecture).training
+    views = facts(TrainingConfig(10, 4, 0.1, warmup_steps=0, views=5, device="cpu", precision="float32"))
+    more = views["gflop_per_image"] - facts()["gflop_per_image"]
+    assert more == pytest.approx(3 * encoder / 1e9, abs=0.002)
+    assert facts(share=0.25)["gflop_per_image"] < facts()["gflop_per_image"]
+    assert facts(share=0.25)["estimated_memory_gb"] < facts()["estimated_memory_gb"]
+
+
+def test_memory_holds_what_an_optimizer_keeps_of_each_weight_and_what_a_pass_keeps_of_each_image(facts):
+    shape = {"width": 256, "encoder_layers": 2, "decoder_layers": 1, "projection_width": 2048}
+
+    def gigabytes(batch_size: int, **changes) -> float:
+        settings = {"warmup_steps": 0, "device": "cpu", "precision": "float32", "optimizer": "adamw", **changes}
+        return facts(TrainingConfig(10, batch_size, 0.1, **settings), **shape)["estimated_memory_gb"]
+
+    weights = 4 * facts(**shape)["parameters"] / 1e9
+    few, more, many = (gigabytes(n) for n in (2, 34, 66))
+    assert more - few == pytest.approx(many - more, abs=0.002)  # linear in the batch
+    assert more - few > 0.1
+    assert few > 4 * weights  # weight, gradient and AdamW's two moments
+    assert gigabytes(66, micro_batch=2) == few
+    assert gigabytes(2, ema_decay=0.9) == pytest.approx(few + weights, abs=0.002)

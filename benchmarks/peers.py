@@ -1,0 +1,207 @@
+"""The public libraries that we measure ourselves against, each used as its documentation says, from PyPI.
+
+All train a vision transformer of the same width, depth, heads and patch size as our encoder on the same images, in the
+same precision, with their own data pipeline (transforms a sample, in PyTorch's DataLoader with a worker a core). We
+call their modules from a plain loop, which is the leanest way to run them.
+"""
+
+import math
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+os.environ.setdefault("WANDB_MODE", "disabled")
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # what the libraries' own transforms normalise with
+LEARNING_RATE, WEIGHT_DECAY, WARM_UP = 1e-3, 0.05, 0.05  # AdamW, the usual recipe for small vision transformers
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is the same for everybody."""
+
+    images: np.ndarray  # uint8 (N, H, W, 3)
+    width: int
+    layers: int
+    heads: int
+    patch_size: int
+    projection_width: int
+    projection_size: int
+    temperature: float
+    batch_size: int
+    dtype: torch.dtype
+    seed: int = 0
+
+    @property
+    def image_size(self) -> int:
+        return int(self.images.shape[1])
+
+
+class Peer:
+    """A library's method in training: `train(steps)` goes on where it stopped, `features` is what a probe reads."""
+
+    def __init__(self, name: str, setting: Setting, total_steps: int) -> None:
+        torch.manual_seed(setting.seed)
+        self.name, self.setting, self.total_steps = name, setting, total_steps
+        transform, self.loss, self.encode, module = METHODS[name](setting)
+        self.module = module
+        self.dataset = _Views(setting.images, transform)
+        self.optimizer = torch.optim.AdamW(module.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+        self.done = 0
+        self.batches: Iterator[Any] = iter(())
+
+    def train(self, steps: int) -> None:
+        """Take so many optimizer steps."""
+        self.module.train()
+        for _ in range(steps):
+            rate = LEARNING_RATE * _schedule(self.done, self.total_steps)
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate
+            first, second = self._next()
+            with torch.autocast("cpu", self.setting.dtype, enabled=self.setting.dtype != torch.float32):
+                loss = self.loss(first, second)
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            self.optimizer.step()
+            self.done += 1
+
+    def pause(self) -> None:
+        """Stop the workers, so that they take no time from others."""
+        self.batches = iter(())
+
+    @torch.no_grad()
+    def features(self, images: np.ndarray) -> np.ndarray:
+        """Features float32 (N, D) of uint8 images (N, H, W, 3)."""
+        self.module.eval()
+        mean, std = torch.tensor(MEAN).view(3, 1, 1), torch.tensor(STD).view(3, 1, 1)
+        parts = []
+        for start in range(0, len(images), 256):
+            pixels = torch.from_numpy(np.array(images[start : start + 256])).permute(0, 3, 1, 2).float() / 255
+            parts.append(self.encode((pixels - mean) / std).float().numpy())
+        return np.concatenate(parts)
+
+    def _next(self) -> tuple[Tensor, Tensor]:
+        try:
+            return next(self.batches)
+        except StopIteration:
+            generator = torch.Generator().manual_seed(self.setting.seed + self.done)
+            self.batches = iter(
+                DataLoader(
+                    self.dataset,
+                    self.setting.batch_size,
+                    shuffle=True,
+                    drop_last=True,
+                    num_workers=os.cpu_count() or 1,
+                    generator=generator,
+                )
+            )
+            return next(self.batches)
+
+
+class _Views(Dataset[tuple[Tensor, Tensor]]):
+    """Images as the libraries want them, PIL, through their two-view transform."""
+
+    def __init__(self, images: np.ndarray, transform: Callable[[Image.Image], tuple[Tensor, Tensor]]) -> None:
+        self.images, self.transform = images, transform
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        return self.transform(Image.fromarray(self.images[index]))
+
+
+def _vit(setting: Setting, any_size: bool = False) -> nn.Module:
+    from timm.models.vision_transformer import VisionTransformer
+
+    return VisionTransformer(
+        img_size=setting.image_size,
+        patch_size=setting.patch_size,
+        embed_dim=setting.width,
+        depth=setting.layers,
+        num_heads=setting.heads,
+        num_classes=0,
+        global_pool="avg",
+        dynamic_img_size=any_size,
+    )
+
+
+def _lightly(setting: Setting) -> tuple[Any, Any, Any, nn.Module]:
+    """lightly's SimCLR, as in its examples for CIFAR-10: jitter at half strength, no blur."""
+    from lightly.loss import NTXentLoss
+    from lightly.models.modules import SimCLRProjectionHead
+    from lightly.transforms import SimCLRTransform
+
+    backbone = _vit(setting)
+    head = SimCLRProjectionHead(setting.width, setting.projection_width, setting.projection_size)
+    criterion = NTXentLoss(setting.temperature)
+    transform = SimCLRTransform(input_size=setting.image_size, cj_strength=0.5, gaussian_blur=0.0)
+
+    def loss(first: Tensor, second: Tensor) -> Tensor:
+        return criterion(head(backbone(first)), head(backbone(second)))
+
+    return transform, loss, backbone, nn.ModuleList([backbone, head])
+
+
+def _stable_pretraining(method: str) -> Callable[[Setting], tuple[Any, Any, Any, nn.Module]]:
+    def make(setting: Setting) -> tuple[Any, Any, Any, nn.Module]:
+        from stable_pretraining.methods import cmae, simclr
+
+        if method == "SimCLR":
+            dims = (setting.projection_width, setting.projection_size)
+            backbone = _vit(setting, any_size=True)  # it tries its backbone on an image of 224×224
+            module: Any = simclr.SimCLR(backbone, projector_dims=dims, temperature=setting.temperature)
+        else:
+            module = cmae.CMAE(_vit(setting), patch_size=setting.patch_size, image_size=setting.image_size)
+
+        def loss(first: Tensor, second: Tensor) -> Tensor:
+            loss = module(first, second).loss
+            if method == "CMAE":
+                module.backbone.update_teacher()
+                module.projector.update_teacher()
+            return loss
+
+        return _StableViews(setting.image_size), loss, lambda images: module(images).embedding, module
+
+    return make
+
+
+class _StableViews:
+    """stable-pretraining's own transforms, on its samples (dictionaries), at the strength of its CIFAR-10 examples."""
+
+    def __init__(self, image_size: int) -> None:
+        from stable_pretraining.data import transforms
+
+        self.view = transforms.Compose(
+            transforms.RGB(),
+            transforms.RandomResizedCrop((image_size, image_size), scale=(0.2, 1.0)),
+            transforms.RandomHorizontalFlip(p=0.5),
+            transforms.ColorJitter(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, p=0.8),
+            transforms.RandomGrayscale(p=0.2),
+            transforms.ToImage(mean=MEAN, std=STD),
+        )
+
+    def __call__(self, image: Image.Image) -> tuple[Tensor, Tensor]:
+        first, second = (self.view({"image": image})["image"] for _ in range(2))
+        return first, second
+
+
+METHODS: dict[str, Callable[[Setting], tuple[Any, Any, Any, nn.Module]]] = {
+    "lightly SimCLR": _lightly,
+    "stable-pretraining SimCLR": _stable_pretraining("SimCLR"),
+    "stable-pretraining CMAE": _stable_pretraining("CMAE"),
+}
+
+
+def _schedule(step: int, total: int) -> float:
+    warm_up = max(1, round(WARM_UP * total))
+    if step < warm_up:
+        return (step + 1) / warm_up
+    return 0.5 * (1 + math.cos(math.pi * min(1, (step - warm_up) / max(1, total - warm_up))))

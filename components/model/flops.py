@@ -1,0 +1,66 @@
+"""What a view costs, in floating-point operations of matrix products (two for a multiplication and addition)."""
+
+from dataclasses import dataclass
+
+from components.data.augment import condition_size
+from components.model.build import Architecture
+from components.model.tokens import LEVELS
+
+
+@dataclass(frozen=True)
+class Flops:
+    """Of one view: `encoder` with the projection head, `decoder` with the local head. `encoder_data` and `decoder_data`
+    are the shares of products whose input is data, which needs no gradient."""
+
+    encoder: int
+    decoder: int
+    encoder_data: int
+    decoder_data: int
+
+    @property
+    def training(self) -> tuple[int, int]:
+        """Forward and backward pass of encoder and decoder: two more products for each, one where its input is data."""
+        return 3 * self.encoder - self.encoder_data, 3 * self.decoder - self.decoder_data
+
+
+def flops_per_view(architecture: Architecture, scored: int | None = None) -> Flops:
+    """A forward pass in which the local head scores so many patches (default: all)."""
+    model, C = architecture.model, architecture.channels
+    D, S = model.width, model.patch_size**2
+    T = (architecture.image_size // model.patch_size) ** 2
+    palette = model.likelihood == "palette"
+    patch = 2 * T * S * (model.local_width if palette else C) * D
+    encoder = patch + model.encoder_layers * _block(T + 1, D)
+    encoder_data = 0 if palette else patch
+    if architecture.contrastive:
+        encoder += 2 * model.projection_width * (D + model.projection_size)
+    if not architecture.generative:
+        return Flops(encoder, 0, encoder_data, 0)
+    told = 2 * D * condition_size(C) if architecture.tell_decoder else 0
+    head, head_data = _local_head(architecture)
+    scored = T if scored is None else scored
+    decoder = told + model.decoder_layers * _block(T, D) + scored * head
+    return Flops(encoder, decoder, encoder_data, told + scored * head_data)
+
+
+def _block(positions: int, width: int) -> int:
+    """Projections and MLP (12 width² a position); scores and their products with the values."""
+    return 2 * positions * 12 * width**2 + 2 * 2 * positions**2 * width
+
+
+def _local_head(architecture: Architecture) -> tuple[int, int]:
+    """The local head on one patch, and the part of it that multiplies pixel values as they are."""
+    model, C, S = architecture.model, architecture.channels, architecture.model.patch_size**2
+    if model.likelihood == "logistic_mixture":
+        elements, inputs, outputs = S, C, model.mixtures * (1 + 2 * C + C * (C - 1) // 2)
+    else:
+        palette = model.likelihood == "palette"
+        elements, outputs = (S, architecture.colours) if palette else (S * C, LEVELS)
+        inputs = model.local_width
+    hidden = elements * model.local_width
+    first = 2 * elements * inputs * hidden
+    rest = 2 * hidden * (model.width + hidden + outputs)
+    if model.likelihood != "logistic_mixture":
+        return first + rest, 0
+    data = first + 2 * (S * C) ** 2
+    return data + rest, data

@@ -1,0 +1,42 @@
+"""What is seen of validation while training."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from components.model.encode import encode_images
+from components.model.gcrl import GCRL
+from components.training.diagnostics import feature_health, knn_accuracy
+
+QUICK_LOOK = 2000  # images of a split that are read
+
+
+@dataclass(frozen=True)
+class PretrainData:
+    """uint8 images (N, H, W, C); labels (M,) serve the k-NN that watches the training and nothing else."""
+
+    images: np.ndarray
+    bank: tuple[np.ndarray, np.ndarray]  # labelled training images and labels
+    val: tuple[np.ndarray, np.ndarray]
+
+
+def evaluate(model: GCRL, data: PretrainData, device: torch.device) -> dict[str, float]:
+    """A quick look at validation: k-NN accuracy, the clean likelihood in nats a token, and signs of collapse."""
+    model.eval()
+    bank, bank_labels = _some(*data.bank)
+    images, labels = _some(*data.val)
+    features, nll = encode_images(model, images, device)
+    bank_features, _ = encode_images(model, bank, device)
+    accuracy = knn_accuracy(bank_features, torch.from_numpy(bank_labels), features, torch.from_numpy(labels))
+    metrics = {"val/knn_accuracy": accuracy, **{f"val/{k}": v for k, v in feature_health(features).items()}}
+    if nll is not None:
+        metrics["val/nll_nats_per_token"] = float(nll.mean())
+    return metrics
+
+
+def _some(images: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """At most QUICK_LOOK images and their labels, the same ones each time. Chosen at random: a split may be sorted by
+    class."""
+    chosen = np.sort(np.random.default_rng(0).permutation(len(images))[:QUICK_LOOK])
+    return images[chosen], labels[chosen]

@@ -1,0 +1,45 @@
+import numpy as np
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from components.model.build import Architecture, build
+from components.model.config import ModelConfig
+from components.model.flops import flops_per_view
+from components.objectives.config import GenerativeConfig, VariantConfig
+
+
+@pytest.mark.parametrize("likelihood", ["palette", "logistic_mixture", "categorical"])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("told", [True, False])
+@pytest.mark.parametrize(("w_gen", "w_con"), [(1, 1), (1, 0), (0, 1)])
+@pytest.mark.parametrize("scored", [None, 3])
+def test_the_formula_equals_what_is_counted(likelihood, channels, told, w_gen, w_con, scored, make_palette):
+    config = ModelConfig(2, width=16, heads=2, encoder_layers=3, decoder_layers=1, local_width=5, likelihood=likelihood)
+    palette = make_palette(7, channels)
+    variant = VariantConfig(w_gen, w_con, generative=GenerativeConfig(tell_decoder=told))
+    architecture = Architecture.of(config, variant, 6, palette)
+    model, n = build(architecture, palette, 0), 4
+    tokens = model.tokenizer(torch.zeros(n, channels, 6, 6))
+    condition = torch.zeros(n, model.condition.in_features) if model.condition else None
+    chosen = None if scored is None else torch.arange(scored).expand(n, -1)
+    with FlopCounterMode(display=False) as forward:
+        outputs = model(tokens, condition, chosen)
+        loss = outputs.features.sum()
+        loss = loss + sum(x.sum() for x in (outputs.projections, outputs.nll) if x is not None)
+    with FlopCounterMode(display=False) as backward:
+        loss.backward()
+    found = flops_per_view(architecture, scored)
+    assert n * (found.encoder + found.decoder) == forward.get_total_flops()
+    assert n * sum(found.training) == forward.get_total_flops() + backward.get_total_flops()
+
+
+def test_patches_are_an_order_of_magnitude_cheaper_than_pixels():
+    def per_view(**shape) -> float:
+        config = ModelConfig(size="small", **shape)
+        architecture = Architecture.of(config, VariantConfig(1, 1), 32, np.zeros((512, 3), np.uint8))
+        return sum(flops_per_view(architecture).training)
+
+    pixels = per_view(patch_size=1)
+    assert pixels > 10 * per_view(patch_size=4)
+    assert pixels > 10 * per_view(patch_size=4, likelihood="logistic_mixture")

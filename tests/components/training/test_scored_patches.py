@@ -1,0 +1,79 @@
+"""Training on a random share of the patches: the same loss and gradient on average, and the same draws otherwise."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import chisquare
+
+from components.data.config import AugmentationConfig
+from components.model.gcrl import GCRL
+from components.objectives.config import VariantConfig
+from components.objectives.terms import generative_loss
+from components.training.data import step_generator
+from components.training.ranks import Ranks
+from components.training.views import Views, draw_views
+
+CPU = torch.device("cpu")
+ALONE = Ranks()
+
+
+@pytest.fixture
+def model(make_model) -> GCRL:
+    return make_model(2, 8, 8)
+
+
+def drawn(model: GCRL, pixels: torch.Tensor, share: float, step: int = 0, ranks: Ranks = ALONE) -> Views:
+    augmentation = AugmentationConfig(translate=0.2)
+    return draw_views(model, pixels, 2, augmentation, step_generator(0, step, CPU), ranks, share)
+
+
+@pytest.mark.parametrize("likelihood", ["palette", "logistic_mixture", "categorical"])
+def test_a_scored_patch_has_the_likelihood_that_it_has_among_all(make_model, likelihood):
+    model = make_model(2, 6, 8, channels=3, likelihood=likelihood)
+    tokens = model.tokenizer(torch.rand(4, 3, 6, 6, generator=torch.Generator().manual_seed(0)))
+    scored = torch.tensor([[3, 0], [8, 1], [2, 5], [7, 4]])
+    with torch.no_grad():
+        every, some = model(tokens), model(tokens, scored=scored)
+    torch.testing.assert_close(some.nll, every.nll[torch.arange(4)[:, None], scored])
+    assert torch.equal(some.features, every.features)
+
+
+def test_loss_and_gradient_are_those_of_all_patches_on_average(model, stripes):
+    views = drawn(model, torch.from_numpy(stripes[0][:4]), 1)
+    tokens, patches = views.tokens.flatten(0, 1), model.patches
+
+    def loss_and_gradient(scored: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+        nll = model(tokens, views.condition.flatten(0, 1), scored).nll
+        loss, _ = generative_loss(nll, VariantConfig(1, 0))
+        gradients = torch.autograd.grad(loss, list(model.decoder.parameters()))
+        return loss.detach(), torch.cat([g.flatten() for g in gradients])
+
+    whole = loss_and_gradient(None)
+    each = [loss_and_gradient(torch.full((8, 1), t)) for t in range(patches)]  # every patch is as likely as another
+    for found, expected in zip(zip(*each, strict=True), whole, strict=True):
+        torch.testing.assert_close(torch.stack(found).mean(0), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_every_patch_is_scored_equally_often(model, stripes):
+    pixels = torch.from_numpy(stripes[0][:32])
+    scored = torch.stack([drawn(model, pixels, 0.25, step).scored for step in range(20)])  # (20, 2, 32, 4)
+    assert scored.shape == (20, 2, 32, 4)
+    assert all(len(set(row)) == 4 for row in scored.flatten(0, 2).tolist())  # a patch is scored once
+    assert chisquare(np.bincount(scored.flatten(), minlength=16)).pvalue > 0.001
+    assert len({tuple(row) for row in scored.flatten(0, 2).tolist()}) > 1000  # other patches for each view and step
+
+
+def test_the_share_decides_nothing_else(model, stripes):
+    pixels = torch.from_numpy(stripes[0][:8])
+    whole, some = drawn(model, pixels, 1), drawn(model, pixels, 0.5)
+    assert whole.scored is None
+    assert torch.equal(whole.tokens, some.tokens)
+    assert torch.equal(whole.condition, some.condition)
+    assert drawn(model, pixels, 1e-6).scored.shape == (2, 8, 1)
+
+
+def test_processes_score_the_patches_that_one_alone_would_score(model, stripes):
+    pixels = torch.from_numpy(stripes[0][:8])
+    ranks = [Ranks(rank, 2) for rank in range(2)]
+    shares = [drawn(model, pixels[r.share(8)], 0.5, ranks=r).scored for r in ranks]
+    assert torch.equal(torch.cat(shares, 1), drawn(model, pixels, 0.5).scored)

@@ -1,0 +1,115 @@
+"""The gradient of a step is that of one pass over the whole batch, whatever it is spread over."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from components.data.config import AugmentationConfig
+from components.model.gcrl import GCRL, Outputs
+from components.objectives.config import ContrastiveConfig, VariantConfig
+from components.objectives.nt_xent import nt_xent
+from components.training.data import step_generator
+from components.training.ranks import Ranks
+from components.training.step import Execution, backward
+from components.training.views import Views, draw_views
+
+HYBRID = VariantConfig(0.7, 1.3, contrastive=ContrastiveConfig(temperature=0.3))
+
+
+@pytest.fixture
+def model(make_model) -> GCRL:
+    return make_model(2, 8, 8).train()
+
+
+def views_of(model: GCRL, pixels: Tensor, views: int = 2) -> Views:
+    augmentation = AugmentationConfig(translate=0.2, brightness=0.3)
+    return draw_views(model, pixels, views, augmentation, step_generator(0, 0, pixels.device), Ranks())
+
+
+def execution(model: GCRL, passes: int = 1) -> Execution:
+    return Execution(model.represent, lambda tokens: model.pool(model.encode(tokens)), passes=passes)
+
+
+def gradients(model: GCRL) -> dict[str, Tensor]:
+    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+def assert_close(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    assert set(found) == set(expected)
+    for name in found:
+        torch.testing.assert_close(found[name], expected[name], atol=1e-5, rtol=1e-4, msg=lambda m, n=name: f"{n}: {m}")
+
+
+@pytest.mark.parametrize("views", [2, 3])
+def test_one_pass_is_the_plain_gradient_of_both_losses(model, stripes, views):
+    drawn = views_of(model, torch.from_numpy(stripes[0][:12]), views)
+    outputs: Outputs = model(drawn.tokens.flatten(0, 1), drawn.condition.flatten(0, 1))
+    losses = {
+        "generative": 0.7 * outputs.nll[:24].mean(),  # of the first two views
+        "contrastive": 1.3 * nt_xent(outputs.projections, 0.3, views),
+    }
+    sum(losses.values()).backward()
+    expected = gradients(model)
+    found = backward(model, drawn, HYBRID, execution(model))
+    assert_close(gradients(model), expected)
+    assert found.terms.keys() == losses.keys()
+    for name, loss in losses.items():
+        torch.testing.assert_close(found.terms[name], loss.detach())
+    torch.testing.assert_close(found.metrics["nll_nats_per_token"], losses["generative"].detach() / 0.7)
+
+
+@pytest.mark.parametrize("variant", [HYBRID, VariantConfig(1, 0), VariantConfig(0, 1)], ids=["hybrid", "gen", "con"])
+@pytest.mark.parametrize(("views", "passes"), [(2, 2), (2, 12), (3, 4)])
+def test_many_passes_find_what_one_finds(make_model, stripes, variant, views, passes):
+    """Negatives and batch statistics of the whole batch included; image by image, too."""
+    model = make_model(2, 8, 8, w_gen=variant.w_gen, w_con=variant.w_con).train()
+    drawn = views_of(model, torch.from_numpy(stripes[0][:12]), views)
+    watched = list(model.encoder.parameters())
+    before = {name: value.clone() for name, value in model.named_buffers()}
+    one = backward(model, drawn, variant, execution(model), watched)
+    expected, statistics = gradients(model), {name: value.clone() for name, value in model.named_buffers()}
+    model.load_state_dict(before, strict=False)
+    many = backward(model, drawn, variant, execution(model, passes), watched)
+    assert_close(gradients(model), expected)
+    for field in ("terms", "metrics", "gradients"):
+        assert_close(getattr(many, field), getattr(one, field))
+    for name, value in model.named_buffers():
+        torch.testing.assert_close(value, statistics[name])
+
+
+def test_accumulated_gradients_without_the_cache_would_be_another_losss(model, stripes):
+    """That what is tested above is no matter of course: each part contrasted with itself alone is not the same."""
+    drawn = views_of(model, torch.from_numpy(stripes[0][:12]))
+    backward(model, drawn, HYBRID, execution(model))
+    expected = gradients(model)
+    parts = []
+    for part in drawn.split(2):
+        backward(model, part, HYBRID, execution(model))
+        parts.append(gradients(model))
+    mean = {name: (parts[0][name] + parts[1][name]) / 2 for name in expected}
+    with pytest.raises(AssertionError):
+        assert_close(mean, expected)
+
+
+def test_scored_patches_go_with_their_views(model, stripes):
+    """Whichever part of the batch an image is in, the patches that were drawn for it are scored."""
+    drawn = views_of(model, torch.from_numpy(stripes[0][:12]), views=3)
+    scored = torch.rand(2, 12, 16, generator=torch.Generator().manual_seed(0)).argsort(2)[:, :, :5]
+    drawn = replace(drawn, scored=scored)
+    nll = model(drawn.tokens[:2].flatten(0, 1), drawn.condition[:2].flatten(0, 1)).nll
+    expected = nll.unflatten(0, (2, 12)).gather(2, scored[..., None].expand(-1, -1, -1, 4)).mean()
+    for passes in (1, 3):
+        found = backward(model, drawn, HYBRID, execution(model, passes))
+        torch.testing.assert_close(found.metrics["nll_nats_per_token"], expected.detach())
+
+
+def test_watched_gradients_leave_the_step_as_it_is(model, stripes):
+    drawn = views_of(model, torch.from_numpy(stripes[0][:12]))
+    backward(model, drawn, HYBRID, execution(model))
+    expected = gradients(model)
+    found = backward(model, drawn, HYBRID, execution(model), list(model.encoder.parameters()))
+    assert all(torch.equal(gradient, expected[name]) for name, gradient in gradients(model).items())
+    whole = torch.cat([p.grad.flatten() for p in model.encoder.parameters() if p.grad is not None])
+    torch.testing.assert_close(found.gradients["generative"] + found.gradients["contrastive"], whole)
