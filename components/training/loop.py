@@ -85,10 +85,10 @@ def pretrain(
     if config.processes > 1:
         # the weights go over as bytes: torch would put the tensors of an argument into memory that all of them share
         launch(_train_beside_others, (pickle.dumps(model.cpu()), data, run), config, on_metrics)
-        state = _first_state(model, run)
+        state = first_state(model, run)
         load_resume(resume, resume_key, state)
     else:
-        state = _first_state(model, run)
+        state = first_state(model, run)
         _train(state, data, run, Ranks(), on_metrics)
     if state.kept:
         model.load_state_dict(state.kept.weights)
@@ -97,14 +97,14 @@ def pretrain(
     return Trained(state.history, state.kept.step if state.kept else state.step)
 
 
-def _first_state(model: GCRL, run: Run) -> State:
+def first_state(model: GCRL, run: Run) -> State:
     model.to(choose_device(run.config))
     average = copy.deepcopy(model).eval() if run.config.ema_decay else None
     return State(model, build_optimizers(model, run.config), average)
 
 
 def _train_beside_others(ranks: Ranks, on_metrics: OnMetrics, model: bytes, data: PretrainData, run: Run) -> None:
-    _train(_first_state(pickle.loads(model), run), data, run, ranks, on_metrics)
+    _train(first_state(pickle.loads(model), run), data, run, ranks, on_metrics)
 
 
 def _train(state: State, data: PretrainData, run: Run, ranks: Ranks, on_metrics: OnMetrics) -> None:
@@ -114,7 +114,7 @@ def _train(state: State, data: PretrainData, run: Run, ranks: Ranks, on_metrics:
         for old in state.history:
             on_metrics(int(old["step"]), {k: v for k, v in old.items() if k != "step"})
     model = state.model
-    execution = _execution(model, run.config, device, ranks)
+    execution = execution_of(model, run.config, device, ranks)
     with (
         numerics(run.config, device),
         compilation_is_explained(compiles(run.config, device)),
@@ -123,7 +123,7 @@ def _train(state: State, data: PretrainData, run: Run, ranks: Ranks, on_metrics:
         _take_steps(state, data, run, execution, device, on_metrics)
 
 
-def _execution(model: GCRL, config: TrainingConfig, device: torch.device, ranks: Ranks) -> Execution:
+def execution_of(model: GCRL, config: TrainingConfig, device: torch.device, ranks: Ranks) -> Execution:
     represent: Callable[..., tuple[Tensor, Tensor | None]] = model.represent
 
     def encode(tokens: Tensor) -> Tensor:
@@ -149,7 +149,7 @@ def _take_steps(
             done = step + 1
             rate = effective_learning_rate(config) * schedule(config, step)
             diagnose = done % config.diagnose_every == 0
-            found, norm = _take_step(state, pixels, run, execution, rate, diagnose)
+            found, norm = take_step(state, pixels, run, execution, rate, diagnose)
             if not ranks.leads:
                 continue
             unchecked.append((done, rate, found.terms | {"gradient norm": norm}))
@@ -180,7 +180,7 @@ def _take_steps(
                 saved_at = time.monotonic()
 
 
-def _take_step(
+def take_step(
     state: State, pixels: Tensor, run: Run, execution: Execution, rate: float, diagnose: bool
 ) -> tuple[Found, Tensor]:
     """One optimizer step; what it found, and the gradient's norm before clipping."""
