@@ -42,7 +42,7 @@ flow: $(VENV)/main.stamp ## a Prefect flow (docs/flows.md): make flow, or make f
 	@python -m pipelines.flows $(or $(FLOW),reproduce) $(ARGS)
 
 test: $(VENV)/dev.stamp ## all tests
-	@python -m pytest
+	@OMP_NUM_THREADS=1 python -m pytest --numprocesses 2 --dist loadfile
 
 lint: $(VENV)/dev.stamp ## ruff, mypy, and the linters of the Docker files
 	@ruff check .

@@ -188,7 +188,7 @@ def killed(site: Site) -> Row:
     try:
         again = wait_for(lambda: final_state(site, run), "end of the second run")
     finally:
-        worker.terminate()
+        worker.kill()
         worker.wait()
     return {
         "interrupted in mid-training": interrupted,

@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-os.environ.setdefault("WANDB_MODE", "disabled")
+os.environ |= {"WANDB_MODE": "disabled", "LOGURU_LEVEL": "ERROR"}  # nothing phones home; no chatter among the tables
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # what the libraries' own transforms normalise with
 LEARNING_RATE, WEIGHT_DECAY, WARM_UP = 1e-3, 0.05, 0.05  # AdamW, the usual recipe for small vision transformers
@@ -37,6 +37,7 @@ class Setting:
     temperature: float
     batch_size: int
     dtype: torch.dtype
+    device: torch.device
     seed: int = 0
 
     @property
@@ -49,32 +50,36 @@ class Peer:
 
     def __init__(self, name: str, setting: Setting, total_steps: int) -> None:
         torch.manual_seed(setting.seed)
-        self.name, self.setting, self.total_steps = name, setting, total_steps
+        self.setting, self.total_steps = setting, total_steps
         transform, self.loss, self.encode, module = METHODS[name](setting)
-        self.module = module
+        self.module = module.to(setting.device)
         self.dataset = _Views(setting.images, transform)
-        self.optimizer = torch.optim.AdamW(module.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+        self.optimizer = torch.optim.AdamW(self.module.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
         self.done = 0
+        self.loader: DataLoader[tuple[Tensor, Tensor]] | None = None
         self.batches: Iterator[Any] = iter(())
 
     def train(self, steps: int) -> None:
-        """Take so many optimizer steps."""
+        """Take so many optimizer steps; returns when the device has done them."""
+        device, dtype = self.setting.device, self.setting.dtype
         self.module.train()
         for _ in range(steps):
             rate = LEARNING_RATE * _schedule(self.done, self.total_steps)
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
-            first, second = self._next()
-            with torch.autocast("cpu", self.setting.dtype, enabled=self.setting.dtype != torch.float32):
+            first, second = (view.to(device, non_blocking=True) for view in self._next())
+            with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
                 loss = self.loss(first, second)
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
             self.optimizer.step()
             self.done += 1
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
 
     def pause(self) -> None:
         """Stop the workers, so that they take no time from others."""
-        self.batches = iter(())
+        self.batches, self.loader = iter(()), None
 
     @torch.no_grad()
     def features(self, images: np.ndarray) -> np.ndarray:
@@ -84,24 +89,26 @@ class Peer:
         parts = []
         for start in range(0, len(images), 256):
             pixels = torch.from_numpy(np.array(images[start : start + 256])).permute(0, 3, 1, 2).float() / 255
-            parts.append(self.encode((pixels - mean) / std).float().numpy())
+            parts.append(self.encode(((pixels - mean) / std).to(self.setting.device)).float().cpu().numpy())
         return np.concatenate(parts)
 
     def _next(self) -> tuple[Tensor, Tensor]:
+        if self.loader is None:
+            self.loader = DataLoader(
+                self.dataset,
+                self.setting.batch_size,
+                shuffle=True,
+                drop_last=True,
+                num_workers=os.cpu_count() or 1,
+                pin_memory=self.setting.device.type == "cuda",
+                persistent_workers=True,  # to their advantage: starting them anew costs every epoch of a small set
+                generator=torch.Generator().manual_seed(self.setting.seed + self.done),
+            )
+            self.batches = iter(self.loader)
         try:
             return next(self.batches)
         except StopIteration:
-            generator = torch.Generator().manual_seed(self.setting.seed + self.done)
-            self.batches = iter(
-                DataLoader(
-                    self.dataset,
-                    self.setting.batch_size,
-                    shuffle=True,
-                    drop_last=True,
-                    num_workers=os.cpu_count() or 1,
-                    generator=generator,
-                )
-            )
+            self.batches = iter(self.loader)
             return next(self.batches)
 
 

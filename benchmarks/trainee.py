@@ -10,14 +10,40 @@ from components.model.build import Architecture, build
 from components.model.config import ModelConfig
 from components.model.encode import encode_images
 from components.model.flops import flops_per_view
-from components.objectives.config import VariantConfig
+from components.objectives.config import GenerativeConfig, VariantConfig
 from components.training.config import TrainingConfig
-from components.training.data import batch_order, batches, step_generator
-from components.training.device import choose_device
+from components.training.data import batch_order, batches
+from components.training.device import choose_device, choose_dtype
 from components.training.loop import Run, execution_of, first_state, take_step
 from components.training.optimizer import effective_learning_rate, schedule
 from components.training.ranks import Ranks
-from components.training.views import SCORED, draw_views, scored_patches
+from components.training.views import SCORED, scored_patches
+
+# the recipe of presets/cifar10-cpu.yaml
+SHAPE = {"heads": 4, "encoder_layers": 5, "decoder_layers": 2, "projection_width": 512, "projection_size": 128}
+VARIANTS = {
+    "hybrid": VariantConfig(0.33, 1.0, generative=GenerativeConfig(scored_share=0.25)),
+    "generative": VariantConfig(1.0, 0.0, generative=GenerativeConfig(scored_share=0.25)),
+    "contrastive": VariantConfig(0.0, 1.0),
+}
+LIKELIHOOD = "logistic_mixture"
+LEARNING_RATE = 0.004
+SIMCLR = AugmentationConfig(
+    crop_scale=0.45, flip=True, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, greyscale=0.2, identity=0.2
+)
+ENDLESS = 1_000_000  # steps of a training whose speed alone is of interest
+
+
+def model_config(patch_size: int, size: str | None, likelihood: str = LIKELIHOOD) -> ModelConfig:
+    """A model of a named size, or without one the recipe's."""
+    shape = {"size": size} if size else SHAPE
+    return ModelConfig(patch_size, **shape, likelihood=likelihood)  # type: ignore[arg-type]
+
+
+def training_config(batch_size: int, steps: int = ENDLESS, **others: object) -> TrainingConfig:
+    """The recipe at this batch size, warm-up in a tenth of the steps; `others` as in TrainingConfig."""
+    recipe = {"learning_rate": LEARNING_RATE, "warmup_steps": steps // 10, **others}
+    return TrainingConfig(steps, batch_size, **recipe)  # type: ignore[arg-type]
 
 
 class Trainee:
@@ -25,48 +51,52 @@ class Trainee:
 
     def __init__(
         self,
-        name: str,
         images: np.ndarray,
         palette: np.ndarray,
         model: ModelConfig,
         variant: VariantConfig,
         training: TrainingConfig,
-        augmentation: AugmentationConfig,
+        augmentation: AugmentationConfig = SIMCLR,
         seed: int = 0,
     ) -> None:
-        self.name, self.images = name, images
         self.run = Run(variant, training, augmentation, seed, Path(), "")
         self.device = choose_device(training)
         self.architecture = Architecture.of(model, variant, images.shape[1], palette)
         self.state = first_state(build(self.architecture, palette, seed), self.run)
         self.execution = execution_of(self.state.model, training, self.device, Ranks())
-        self.order = batch_order(len(images), training.batch_size, seed)
+        order = batch_order(len(images), training.batch_size, seed)
+        # one reader for all calls of `train`: on a GPU a new one would copy the whole set again
+        self.pixels = batches(images, order, range(training.steps), slice(0, training.batch_size), self.device)
 
     def train(self, steps: int) -> None:
         """Take so many optimizer steps, data pipeline included; returns when the device has done them."""
         config = self.run.config
-        remaining = range(self.state.step, self.state.step + steps)
-        for step, pixels in zip(
-            remaining,
-            batches(self.images, self.order, remaining, slice(0, config.batch_size), self.device),
-            strict=True,
-        ):
-            rate = effective_learning_rate(config) * schedule(config, min(step, config.steps - 1))
-            take_step(self.state, pixels, self.run, self.execution, rate, diagnose=False)
+        for _ in range(steps):
+            rate = effective_learning_rate(config) * schedule(config, self.state.step)
+            take_step(self.state, next(self.pixels), self.run, self.execution, rate, diagnose=False)
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
 
     def pause(self) -> None:
         """Nothing of ours runs between two calls of `train`."""
 
-    def augment(self, pixels: torch.Tensor, step: int) -> None:
-        """The two views of a batch, and nothing else of a step."""
-        generator = step_generator(self.run.seed, step, self.device)
-        draw_views(self.state.model, pixels, 2, self.run.augmentation, generator, Ranks())
-
     def features(self, images: np.ndarray) -> np.ndarray:
         """Features float32 (N, D) of uint8 images (N, H, W, C)."""
         return encode_images(self.state.model.eval(), images, self.device)[0].numpy()
+
+    def nats_per_image(self, images: np.ndarray) -> float | None:
+        """Mean negative log-likelihood of uint8 images (N, H, W, C); None without a decoder. A palette's is that of the
+        quantised image, no other palette's nor that of 8-bit values."""
+        nll = encode_images(self.state.model.eval(), images, self.device)[1]
+        return None if nll is None else float(nll.mean()) * images.shape[1] * images.shape[2]
+
+    @property
+    def parameters(self) -> int:
+        return sum(p.numel() for p in self.state.model.parameters())
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return choose_dtype(self.run.config, self.device)
 
     @property
     def flops_per_image(self) -> float:

@@ -72,10 +72,10 @@ def postgres() -> Iterator[Postgres]:
 
 
 @pytest.fixture(scope="session")
-def listening() -> Iterator[Callable[..., str]]:
+def listening(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., str]]:
     """`listening(folder, "server", …, VARIABLE=…)` starts `mlflow server …` there; returns its address once it answers.
 
-    The servers end with the session; what they print is in folder/server.log.
+    The servers end with the session.
     """
     running: list[subprocess.Popen[bytes]] = []
 
@@ -85,7 +85,7 @@ def listening() -> Iterator[Callable[..., str]]:
             port = probe.getsockname()[1]
         kept = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
         own = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-        log = folder / "server.log"
+        log = tmp_path_factory.mktemp("server") / "log"
         with log.open("ab") as output:
             process = subprocess.Popen(
                 [sys.executable, "-m", "mlflow", *command, "--host", "127.0.0.1", "--port", str(port)],
