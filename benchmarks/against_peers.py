@@ -7,9 +7,10 @@ speed    images a second with everybody's own data pipeline, in turns; ratios co
 quality  (--seconds) each trains from scratch, alone, for so long; its cosine schedule ends then, by its measured speed.
          Linear probe and k-NN on its frozen features, and its likelihood where it has one
 
-Ours is the recipe of presets/cifar10-cpu.yaml, theirs what their examples say, with AdamW (benchmarks/peers.py).
-`ours, patch tokens` and `ours, pixel tokens` are the hybrid on one palette, so that their likelihoods can be compared
-(--contenders). What is finished lies in --out and isn't run again under the same settings.
+Ours is the recipe of presets/cifar10-cpu.yaml, theirs what their examples say, with AdamW (benchmarks/peers.py). A
+tenth of everybody's steps is warm-up. `ours, patch tokens` and `ours, pixel tokens` are the hybrid on one palette, so
+that their likelihoods can be compared (--contenders). What is finished lies in --out and isn't run again under the same
+settings.
 """
 
 import argparse
@@ -31,7 +32,6 @@ from components.evaluation.config import ProbeConfig
 from components.evaluation.probes import Labelled, run_probes
 from components.files import read_json, write_json
 from components.objectives.config import GenerativeConfig
-from components.training.device import choose_device, choose_dtype
 
 WHOLE = replace(VARIANTS["hybrid"], generative=GenerativeConfig())
 OURS = {
@@ -58,23 +58,9 @@ def make(name: str, options: argparse.Namespace, prepared: Prepared, steps: int)
         variant, likelihood = OURS[name]
         model = model_config(1 if name == "ours, pixel tokens" else options.patch_size, options.size, likelihood)
         return Trainee(images, prepared.palette, model, variant, training, seed=options.seed)
-    model, device = model_config(options.patch_size, options.size), choose_device(training)
-    setting = Setting(
-        images,
-        model.width,
-        model.encoder_layers,
-        model.heads,
-        model.patch_size,
-        model.projection_width,
-        model.projection_size,
-        VARIANTS["contrastive"].contrastive.temperature,
-        options.batch_size,
-        choose_dtype(training, device),
-        device,
-        options.seed,
-    )
+    model, temperature = model_config(options.patch_size, options.size), VARIANTS["contrastive"].contrastive.temperature
     try:
-        return Peer(name, setting, steps)
+        return Peer(name, Setting(images, model, training, temperature, options.seed))
     except ImportError as error:
         raise UserError(f"{name}: {error}. Install requirements/benchmarks.txt, or choose --contenders.") from error
 

@@ -17,8 +17,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     given.add_argument("--prepared", type=Path, help="a run's data/prepared; default: scikit-learn's digits, resized")
     given.add_argument("--parquet", nargs="+", help="files in the layout of Hugging Face's image sets")
     parser.add_argument("--test-parquet", nargs="+", help="a test set; default: a fifth of the images")
-    parser.add_argument("--image-size", type=int, default=32, help="other sizes are resized, but for --prepared")
-    parser.add_argument("--limit", type=int, help="take at most so many of the Parquet files' images")
+    parser.add_argument(
+        "--image-size", type=int, default=32, help="side in pixels; others are resized (not --prepared)"
+    )
+    parser.add_argument("--limit", type=int, help="take at most so many images (not of --prepared)")
 
 
 @contextmanager
@@ -33,7 +35,7 @@ def open_images(options: argparse.Namespace, rgb: bool = False) -> Iterator[Prep
             raise UserError(f"{options.prepared}: its images are grey, but the others' transforms want RGB.")
         yield prepared
         return
-    source = Source(builtin="digits")
+    source = Source(builtin="digits", limit=options.limit)
     if options.parquet:
         source = Source(parquet=tuple(options.parquet), limit=options.limit)
     test = Source(parquet=tuple(options.test_parquet)) if options.test_parquet else None

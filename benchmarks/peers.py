@@ -5,10 +5,11 @@ same precision, with their own data pipeline (transforms a sample, in PyTorch's 
 call their modules from a plain loop, which is the leanest way to run them.
 """
 
-import math
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import chain, repeat
 from typing import Any
 
 import numpy as np
@@ -17,56 +18,48 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from components.model.config import ModelConfig
+from components.training.config import TrainingConfig
+from components.training.device import choose_device, choose_dtype
+from components.training.optimizer import schedule, set_learning_rate
+
 os.environ |= {"WANDB_MODE": "disabled", "LOGURU_LEVEL": "ERROR"}  # nothing phones home; no chatter among the tables
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # what the libraries' own transforms normalise with
-LEARNING_RATE, WEIGHT_DECAY, WARM_UP = 1e-3, 0.05, 0.05  # AdamW, the usual recipe for small vision transformers
+LEARNING_RATE, WEIGHT_DECAY = 1e-3, 0.05  # AdamW, the usual recipe for small vision transformers
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What is the same for everybody."""
+    """What is the same for everybody. Of the training config: steps and warm-up, batch, device and precision."""
 
     images: np.ndarray  # uint8 (N, H, W, 3)
-    width: int
-    layers: int
-    heads: int
-    patch_size: int
-    projection_width: int
-    projection_size: int
+    model: ModelConfig
+    training: TrainingConfig
     temperature: float
-    batch_size: int
-    dtype: torch.dtype
-    device: torch.device
     seed: int = 0
-
-    @property
-    def image_size(self) -> int:
-        return int(self.images.shape[1])
 
 
 class Peer:
     """A library's method in training: `train(steps)` goes on where it stopped, `features` is what a probe reads."""
 
-    def __init__(self, name: str, setting: Setting, total_steps: int) -> None:
+    def __init__(self, name: str, setting: Setting) -> None:
         torch.manual_seed(setting.seed)
-        self.setting, self.total_steps = setting, total_steps
+        self.setting, self.device = setting, choose_device(setting.training)
         transform, self.loss, self.encode, module = METHODS[name](setting)
-        self.module = module.to(setting.device)
+        self.module = module.to(self.device)
         self.dataset = _Views(setting.images, transform)
         self.optimizer = torch.optim.AdamW(self.module.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
         self.done = 0
-        self.loader: DataLoader[tuple[Tensor, Tensor]] | None = None
-        self.batches: Iterator[Any] = iter(())
+        self.batches: Iterator[tuple[Tensor, Tensor]] | None = None
 
     def train(self, steps: int) -> None:
         """Take so many optimizer steps; returns when the device has done them."""
-        device, dtype = self.setting.device, self.setting.dtype
+        device, config = self.device, self.setting.training
+        dtype = choose_dtype(config, device)
         self.module.train()
         for _ in range(steps):
-            rate = LEARNING_RATE * _schedule(self.done, self.total_steps)
-            for group in self.optimizer.param_groups:
-                group["lr"] = rate
+            set_learning_rate([self.optimizer], LEARNING_RATE * schedule(config, self.done))
             first, second = (view.to(device, non_blocking=True) for view in self._next())
             with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
                 loss = self.loss(first, second)
@@ -79,7 +72,7 @@ class Peer:
 
     def pause(self) -> None:
         """Stop the workers, so that they take no time from others."""
-        self.batches, self.loader = iter(()), None
+        self.batches = None
 
     @torch.no_grad()
     def features(self, images: np.ndarray) -> np.ndarray:
@@ -89,27 +82,23 @@ class Peer:
         parts = []
         for start in range(0, len(images), 256):
             pixels = torch.from_numpy(np.array(images[start : start + 256])).permute(0, 3, 1, 2).float() / 255
-            parts.append(self.encode(((pixels - mean) / std).to(self.setting.device)).float().cpu().numpy())
+            parts.append(self.encode(((pixels - mean) / std).to(self.device)).float().cpu().numpy())
         return np.concatenate(parts)
 
     def _next(self) -> tuple[Tensor, Tensor]:
-        if self.loader is None:
-            self.loader = DataLoader(
+        if self.batches is None:
+            loader = DataLoader(
                 self.dataset,
-                self.setting.batch_size,
+                self.setting.training.batch_size,
                 shuffle=True,
                 drop_last=True,
                 num_workers=os.cpu_count() or 1,
-                pin_memory=self.setting.device.type == "cuda",
+                pin_memory=self.device.type == "cuda",
                 persistent_workers=True,  # to their advantage: starting them anew costs every epoch of a small set
                 generator=torch.Generator().manual_seed(self.setting.seed + self.done),
             )
-            self.batches = iter(self.loader)
-        try:
-            return next(self.batches)
-        except StopIteration:
-            self.batches = iter(self.loader)
-            return next(self.batches)
+            self.batches = chain.from_iterable(repeat(loader))
+        return next(self.batches)
 
 
 class _Views(Dataset[tuple[Tensor, Tensor]]):
@@ -128,12 +117,13 @@ class _Views(Dataset[tuple[Tensor, Tensor]]):
 def _vit(setting: Setting, any_size: bool = False) -> nn.Module:
     from timm.models.vision_transformer import VisionTransformer
 
+    model = setting.model
     return VisionTransformer(
-        img_size=setting.image_size,
-        patch_size=setting.patch_size,
-        embed_dim=setting.width,
-        depth=setting.layers,
-        num_heads=setting.heads,
+        img_size=setting.images.shape[1],
+        patch_size=model.patch_size,
+        embed_dim=model.width,
+        depth=model.encoder_layers,
+        num_heads=model.heads,
         num_classes=0,
         global_pool="avg",
         dynamic_img_size=any_size,
@@ -146,10 +136,10 @@ def _lightly(setting: Setting) -> tuple[Any, Any, Any, nn.Module]:
     from lightly.models.modules import SimCLRProjectionHead
     from lightly.transforms import SimCLRTransform
 
-    backbone = _vit(setting)
-    head = SimCLRProjectionHead(setting.width, setting.projection_width, setting.projection_size)
+    model, backbone = setting.model, _vit(setting)
+    head = SimCLRProjectionHead(model.width, model.projection_width, model.projection_size)
     criterion = NTXentLoss(setting.temperature)
-    transform = SimCLRTransform(input_size=setting.image_size, cj_strength=0.5, gaussian_blur=0.0)
+    transform = SimCLRTransform(input_size=setting.images.shape[1], cj_strength=0.5, gaussian_blur=0.0)
 
     def loss(first: Tensor, second: Tensor) -> Tensor:
         return criterion(head(backbone(first)), head(backbone(second)))
@@ -161,12 +151,14 @@ def _stable_pretraining(method: str) -> Callable[[Setting], tuple[Any, Any, Any,
     def make(setting: Setting) -> tuple[Any, Any, Any, nn.Module]:
         from stable_pretraining.methods import cmae, simclr
 
+        # a library that it imports dislikes fork, which DataLoader uses; none of its objects are in our workers
+        warnings.filterwarnings("ignore", "lance is not fork-safe")
         if method == "SimCLR":
-            dims = (setting.projection_width, setting.projection_size)
+            dims = (setting.model.projection_width, setting.model.projection_size)
             backbone = _vit(setting, any_size=True)  # it tries its backbone on an image of 224×224
             module: Any = simclr.SimCLR(backbone, projector_dims=dims, temperature=setting.temperature)
         else:
-            module = cmae.CMAE(_vit(setting), patch_size=setting.patch_size, image_size=setting.image_size)
+            module = cmae.CMAE(_vit(setting), patch_size=setting.model.patch_size, image_size=setting.images.shape[1])
 
         def loss(first: Tensor, second: Tensor) -> Tensor:
             loss = module(first, second).loss
@@ -175,7 +167,7 @@ def _stable_pretraining(method: str) -> Callable[[Setting], tuple[Any, Any, Any,
                 module.projector.update_teacher()
             return loss
 
-        return _StableViews(setting.image_size), loss, lambda images: module(images).embedding, module
+        return _StableViews(setting.images.shape[1]), loss, lambda images: module(images).embedding, module
 
     return make
 
@@ -205,10 +197,3 @@ METHODS: dict[str, Callable[[Setting], tuple[Any, Any, Any, nn.Module]]] = {
     "stable-pretraining SimCLR": _stable_pretraining("SimCLR"),
     "stable-pretraining CMAE": _stable_pretraining("CMAE"),
 }
-
-
-def _schedule(step: int, total: int) -> float:
-    warm_up = max(1, round(WARM_UP * total))
-    if step < warm_up:
-        return (step + 1) / warm_up
-    return 0.5 * (1 + math.cos(math.pi * min(1, (step - warm_up) / max(1, total - warm_up))))

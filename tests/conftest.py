@@ -1,4 +1,4 @@
-"""Servers for the session: a throw-away PostgreSQL from Debian's package, and MLflow's."""
+"""Servers for the session: a throw-away PostgreSQL from Debian's package, MLflow's, and Prefect's."""
 
 import os
 import re
@@ -111,3 +111,14 @@ def listening(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[...
             process.wait(10)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
+
+
+@pytest.fixture(scope="session")
+def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """One for all tests: a process goes on sending its events to the first server that it used."""
+    from prefect.settings import PREFECT_HOME, temporary_settings
+    from prefect.testing.utilities import prefect_test_harness
+
+    home = tmp_path_factory.mktemp("prefect")
+    with temporary_settings({PREFECT_HOME: home}), prefect_test_harness(server_startup_timeout=60):
+        yield

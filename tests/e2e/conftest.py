@@ -77,7 +77,7 @@ class Project:
     @property
     def environment(self) -> dict[str, str]:
         """This process's, without what would lead to stores and settings outside of the project."""
-        foreign = ("MLFLOW_", "DVC_", "GIT_", "PIPELINE_")
+        foreign = ("MLFLOW_", "DVC_", "GIT_", "PIPELINE_", "MAKE", "MFLAGS")
         kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
         return kept | {
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}",

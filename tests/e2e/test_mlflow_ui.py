@@ -22,7 +22,7 @@ VARIANTS = ("hybrid", "contrastive")
 def client(mlflow_ui) -> Any:
     from mlflow import MlflowClient
 
-    return MlflowClient(mlflow_ui)
+    return MlflowClient(mlflow_ui, registry_uri=mlflow_ui)  # or it asks the registry that another test set
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +20,6 @@ from prefect.states import State
 pytestmark = pytest.mark.e2e
 
 A_CLASS = 30  # images of each class in the collection at first
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    from prefect.settings import PREFECT_HOME, temporary_settings
-    from prefect.testing.utilities import prefect_test_harness
-
-    home = tmp_path_factory.mktemp("prefect")
-    with temporary_settings({PREFECT_HOME: home}), prefect_test_harness(server_startup_timeout=60):
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +55,7 @@ def project(fresh, digits, tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 @pytest.fixture
-def retrain(server: None, project, monkeypatch: pytest.MonkeyPatch) -> Callable[..., State]:
+def retrain(prefect_server: None, project, monkeypatch: pytest.MonkeyPatch) -> Callable[..., State]:
     """Run the flow on the project."""
     from pipelines.flows.retrain import retrain
 

@@ -1,4 +1,4 @@
-"""A Prefect server for the session, and small DVC projects whose stages are shell commands."""
+"""Small DVC projects whose stages are shell commands, and the processes that they start."""
 
 import shutil
 import subprocess
@@ -12,16 +12,6 @@ import pytest
 from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parents[3]
-
-
-@pytest.fixture(scope="session")
-def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    from prefect.settings import PREFECT_HOME, temporary_settings
-    from prefect.testing.utilities import prefect_test_harness
-
-    home = tmp_path_factory.mktemp("prefect")
-    with temporary_settings({PREFECT_HOME: home}), prefect_test_harness(server_startup_timeout=60):
-        yield
 
 
 @pytest.fixture
