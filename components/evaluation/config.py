@@ -3,7 +3,12 @@
 from dataclasses import dataclass
 from typing import Literal
 
-Detector = Literal["mahalanobis", "relative_mahalanobis", "knn", "msp", "energy", "nll", "nll_complexity", "fused"]
+Detector = Literal[
+    "mahalanobis", "relative_mahalanobis", "ssd", "knn",
+    "msp", "max_logit", "energy", "gen", "react", "vim",
+    "nll", "typicality", "nll_complexity",
+    "rank_ensemble", "fused",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)

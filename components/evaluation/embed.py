@@ -29,12 +29,18 @@ def embed(
     model.to(device)
     metrics: dict[str, float] = {}
     for split in progress([s for s in prepared.splits if s != "pretrain"], desc="embed"):
-        features, nll = encode_images(model, prepared.images(split), device)
-        bits = None
-        if nll is not None:
-            bits = (nll / (np.log(2) * prepared.channels)).numpy()  # (N,); a token holds the channels of one pixel
+        features, bits = features_and_bits(model, prepared.images(split), device)
+        if bits is not None:
             metrics[f"bits_per_dim/{split}"] = float(bits.mean())
-        write_features(out, split, features.numpy(), bits)
+        write_features(out, split, features, bits)
         if split == "val":
-            metrics |= feature_health(features)
+            metrics |= feature_health(torch.from_numpy(features))
     return metrics
+
+
+def features_and_bits(model: GCRL, images: np.ndarray, device: torch.device) -> tuple[np.ndarray, np.ndarray | None]:
+    """Features float32 (N, D) and bits per dimension float64 (N,), or None without a decoder, of uint8 (N, H, W, C)."""
+    features, nll = encode_images(model, images, device)
+    if nll is None:
+        return features.numpy(), None
+    return features.numpy(), (nll / (np.log(2) * images.shape[3])).numpy()  # from nats a pixel

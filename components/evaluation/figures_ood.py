@@ -13,18 +13,26 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# A detector keeps its line in every figure; solid lines read features, dashed the probe, dotted the likelihood.
+# A detector keeps its line in every figure: solid where it reads features, dashed the probe, dotted the likelihood.
 LINES = {
     "mahalanobis": (style.BLUE, "-"),
     "relative_mahalanobis": (style.SKY, "-"),
+    "ssd": (style.PURPLE, "-"),
     "knn": (style.GREEN, "-"),
     "msp": (style.ORANGE, "--"),
+    "max_logit": (style.YELLOW, "--"),
     "energy": (style.VERMILION, "--"),
+    "gen": (style.GREEN, "--"),
+    "react": (style.GREY, "--"),
+    "vim": (style.BLUE, "-."),  # features and probe
     "nll": (style.PURPLE, ":"),
+    "typicality": (style.VERMILION, ":"),
     "nll_complexity": (style.GREY, ":"),
+    "rank_ensemble": (style.BLACK, "-."),
     "fused": (style.BLACK, "-"),
 }
 PANELS_A_ROW = 3
+LEGEND_COLUMNS = 2
 
 
 def roc_curves(scores: Mapping[str, Mapping[str, np.ndarray]], distances: Mapping[str, str], path: Path | str) -> None:
@@ -32,7 +40,8 @@ def roc_curves(scores: Mapping[str, Mapping[str, np.ndarray]], distances: Mappin
 
     `scores`: detector → `test` and each OOD set → (N,); `distances`: OOD set → near or far.
     """
-    with style.figure(path, *_size(len(distances), 4.3)) as canvas:
+    rows = -(-len(scores) // LEGEND_COLUMNS)
+    with style.figure(path, *_size(len(distances), 3.6 + 0.14 * rows)) as canvas:
         for name, axes in zip(distances, _panels(canvas, len(distances)), strict=True):
             for detector in sorted(scores, key=lambda key: key == "fused"):  # the fused score is drawn last, on top
                 colour, dashes = LINES[detector]
@@ -51,13 +60,33 @@ def roc_curves(scores: Mapping[str, Mapping[str, np.ndarray]], distances: Mappin
             axes.legend(
                 loc="upper center",
                 bbox_to_anchor=(0.45, -0.16),
-                ncols=2,
+                ncols=LEGEND_COLUMNS,
                 fontsize=7,
-                handlelength=1.6,
+                handlelength=2.6,
                 columnspacing=1,
                 title="AUROC",
                 title_fontsize=8,
             )
+
+
+def auroc_intervals(metrics: Mapping[str, float], distances: Mapping[str, str], path: Path | str) -> None:
+    """One panel an OOD set, one row a detector: its AUROC with the 95 % bootstrap interval.
+
+    `metrics`: those of run_detectors; `distances`: OOD set → near or far.
+    """
+    detectors = [name for name in LINES if f"{name}/threshold" in metrics]
+    with style.figure(path, *_size(len(distances), 1.0 + 0.2 * len(detectors))) as canvas:
+        for name, axes in zip(distances, _panels(canvas, len(distances)), strict=True):
+            for row, detector in enumerate(detectors):
+                low, value, high = (metrics[f"{detector}/{name}/auroc{end}"] for end in ("_low", "", "_high"))
+                colour = LINES[detector][0]
+                axes.hlines(row, low, high, color=colour, linewidth=2)
+                axes.plot(value, row, marker="o", markersize=4, color=colour)
+            axes.axvline(0.5, color="#BBBBBB", linewidth=0.8)  # chance
+            axes.set_yticks(range(len(detectors)), detectors, fontsize=7)
+            axes.set(xlim=(-0.02, 1.02), ylim=(len(detectors) - 0.5, -0.5))
+            axes.set_title(f"{name} ({distances[name]})")
+            axes.set_xlabel("AUROC, 95 % interval")
 
 
 def score_histograms(

@@ -41,6 +41,11 @@ class ClassGaussians:
         whitening = solve_triangular(cholesky, np.eye(len(center)), lower=True).T  # (D, D)
         return cls(center, whitening, means @ whitening)
 
+    @property
+    def log_volume(self) -> float:
+        """log det Σ^(−½): what the log-density has beside minus half the squared distance and a constant."""
+        return float(np.log(np.diag(self.whitening)).sum())
+
     def squared_distances(self, features: np.ndarray) -> np.ndarray:
         """Squared Mahalanobis distance of each of `features` (N, D) to each class, (N, K)."""
         from sklearn.metrics.pairwise import euclidean_distances

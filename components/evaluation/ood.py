@@ -8,19 +8,30 @@ from typing import Any
 import numpy as np
 
 from components.evaluation import config as configuration
-from components.evaluation import detectors, ood_metrics
+from components.evaluation import ood_metrics
 from components.evaluation.config import OodConfig
 from components.evaluation.detectors import Batch, Detector, InDistribution
+from components.evaluation.detectors_distances import Knn, Mahalanobis, RelativeMahalanobis, Ssd
+from components.evaluation.detectors_ensembles import RankEnsemble
+from components.evaluation.detectors_likelihood import Nll, NllComplexity, Typicality
+from components.evaluation.detectors_logits import Energy, Gen, MaxLogit, Msp, React, Vim
 from components.evaluation.fused import Fused
 
 DETECTORS: dict[configuration.Detector, type[Detector]] = {
-    "mahalanobis": detectors.Mahalanobis,
-    "relative_mahalanobis": detectors.RelativeMahalanobis,
-    "knn": detectors.Knn,
-    "msp": detectors.Msp,
-    "energy": detectors.Energy,
-    "nll": detectors.Nll,
-    "nll_complexity": detectors.NllComplexity,
+    "mahalanobis": Mahalanobis,
+    "relative_mahalanobis": RelativeMahalanobis,
+    "ssd": Ssd,
+    "knn": Knn,
+    "msp": Msp,
+    "max_logit": MaxLogit,
+    "energy": Energy,
+    "gen": Gen,
+    "react": React,
+    "vim": Vim,
+    "nll": Nll,
+    "typicality": Typicality,
+    "nll_complexity": NllComplexity,
+    "rank_ensemble": RankEnsemble,
     "fused": Fused,
 }
 MEASURES = ("auroc", "aupr", "fpr95")

@@ -150,7 +150,7 @@ def knn_probe(train: Labelled, val: Labelled, test: Labelled, candidates: tuple[
     usable = sorted(k for k in candidates if k <= len(train.labels))
     if not usable:
         raise UserError(f"probe.k: {list(candidates)} all exceed the {len(train.labels)} training images. Lower one.")
-    search = Neighbours.among(train.features)
+    search = Neighbours(train.features)
 
     def accuracies(split: Labelled, ks: list[int]) -> list[float]:
         distances, indices = search.nearest(split.features, max(ks))  # (N, max k) each

@@ -3,7 +3,7 @@
 import numpy as np
 
 from components.data.prepared import Prepared
-from components.evaluation import figures_ood, plot_data
+from components.evaluation import figures_ood, openood, plot_data
 from components.evaluation.detectors import Batch, InDistribution
 from components.evaluation.features import Embedded
 from components.evaluation.ood import run_detectors
@@ -45,9 +45,14 @@ def run(params: Params, variant: str) -> None:
             for detector, scores in result.scores.items():
                 for split, values in scores.items():
                     np.save(out.path / f"{detector}.{split}.scores.npy", values)
+            table = openood.openood_table(result.scores, prepared.ood)
+            openood.write_csv(table, out.path / "openood.csv")
+            (out.path / "openood.md").write_text(openood.markdown(table, prepared.ood))
             fused = result.scores["fused"]
             plot_data.write_roc(out.path / "roc.csv", fused, list(sets))
             figures_ood.roc_curves(result.scores, prepared.ood, out.path / "roc.png")
+            figures_ood.auroc_intervals(result.metrics, prepared.ood, out.path / "auroc.png")
             figures_ood.score_histograms(fused, result.thresholds["fused"], prepared.ood, out.path / "scores.png")
+        stage.journal.artifact(stage_folder("ood", variant) / "openood.md")
         for name, reason in result.left_out.items():
             print(f"detector {name} left out: {reason}")

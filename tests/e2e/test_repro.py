@@ -42,7 +42,8 @@ def expected_files() -> Iterator[str]:
         sets = ("val", "test", "held-out", "photo-patches")
         yield from (f"{out}/ood/{detector}.{name}.scores.npy" for detector in detectors for name in sets)
         yield from (f"{out}/ood/{name}.json" for name in ("thresholds", "left_out"))
-        yield from (f"{out}/ood/{name}" for name in ("fused.npz", "roc.csv", "roc.png", "scores.png"))
+        yield from (f"{out}/ood/{name}" for name in ("fused.npz", "roc.csv", "openood.csv", "openood.md"))
+        yield from (f"{out}/ood/{name}.png" for name in ("roc", "auroc", "scores"))
         yield from (f"{out}/export/{name}" for name in ("model.onnx", "card.md", "example.npy", "reference.npz"))
         if likelihood:
             yield from (f"{out}/embed/{split}.bits_per_dim.npy" for split in SPLITS)

@@ -14,6 +14,12 @@ from components.evaluation.ood_metrics import auroc
 RNG = np.random.default_rng(0)
 DISTANCES = {"held-out": "near", "patches": "far", "noise": "far", "other": "far"}
 SCORES = {"test": RNG.gamma(2, size=300)} | {name: RNG.gamma(2, size=80) * 3**i for i, name in enumerate(DISTANCES)}
+INTERVALS = {f"{detector}/threshold": 1.0 for detector in DETECTORS} | {
+    f"{detector}/{name}/auroc{end}": value
+    for detector in DETECTORS
+    for name in DISTANCES
+    for end, value in (("_low", 0.6), ("", 0.7), ("_high", 0.8))
+}
 BINS = reliability(RNG.dirichlet(np.ones(4), 200), RNG.integers(4, size=200), 15)
 CONFUSION = np.array([[5, 1, 0], [0, 3, 0], [2, 0, 4]])
 
@@ -34,12 +40,23 @@ def rows_of(path):
         ),
         lambda path: figures_probe.few_label_curve({"hybrid": {}}, {"hybrid": 0.9}, path),
         lambda path: figures_ood.roc_curves(dict.fromkeys(DETECTORS, SCORES), DISTANCES, path),
+        lambda path: figures_ood.auroc_intervals(INTERVALS, DISTANCES, path),
         lambda path: figures_ood.score_histograms(SCORES, 4.0, DISTANCES, path),
         lambda path: figures_ood.score_histograms(
             {"test": np.ones(4), "held-out": np.ones(3)}, 1, {"held-out": "near"}, path
         ),
     ],
-    ids=["confusion", "many classes", "reliability", "few-label", "no few labels", "roc", "histograms", "all equal"],
+    ids=[
+        "confusion",
+        "many classes",
+        "reliability",
+        "few-label",
+        "no few labels",
+        "roc",
+        "intervals",
+        "histograms",
+        "all equal",
+    ],
 )
 def test_a_figure_is_a_legible_png(draw, tmp_path):
     draw(tmp_path / "figure.png")
@@ -52,7 +69,8 @@ def test_a_figure_is_a_legible_png(draw, tmp_path):
 
 def test_importing_evaluation_imports_no_heavy_library():
     code = (
-        "import sys; from components.evaluation import figures_ood, figures_probe, plot_data, ood, probes, features;"
+        "import sys; from components.evaluation import figures_ood, figures_probe, figures_robustness, plot_data;"
+        "from components.evaluation import features, ood, openood, probes, robustness;"
         "print([name for name in ('matplotlib', 'sklearn', 'scipy', 'torch', 'PIL') if name in sys.modules])"
     )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -4,7 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components.errors import UserError
-from components.evaluation.detectors import Batch, InDistribution, Mahalanobis
+from components.evaluation.detectors import Batch, InDistribution
+from components.evaluation.detectors_distances import Mahalanobis
 from components.evaluation.fused import Fused, combine
 from components.evaluation.ood import threshold_at
 from components.evaluation.ood_metrics import auroc

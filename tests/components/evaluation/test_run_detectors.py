@@ -87,9 +87,9 @@ def test_thresholds_know_validation_data_alone(result):
 
 def test_detectors_that_need_a_likelihood_are_left_out_by_name():
     result = run(likelihood=False)
-    assert set(result.left_out) == {"nll", "nll_complexity"}
+    assert set(result.left_out) == {"nll", "typicality", "nll_complexity"}
     assert "likelihood" in result.left_out["nll"]
-    assert set(result.scores) == set(DETECTORS) - {"nll", "nll_complexity"}
+    assert set(result.scores) == set(DETECTORS) - set(result.left_out)
     assert len(result.fused.locations) == 1
 
 
