@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,17 @@ COLUMNS = (
 
 CURVES = ("nll_nats_per_token", "contrastive_loss", "val/knn_accuracy")  # of training, to lay over each other
 
+# what a student and its teacher are compared by, besides their size
+BESIDE = ("linear_accuracy", "knn_accuracy", "near_ood_auroc", "far_ood_auroc", "training_seconds", "latency_ms")
+
+
+class Size(NamedTuple):
+    """How large a model is: the parameters in its weights file, and the exported file."""
+
+    parameters: int
+    megabytes: float
+
+
 Row = dict[str, float | None]  # column name → number; None where the variant has no such number
 
 
@@ -57,8 +69,8 @@ def unmet(values: Row, minimum: Mapping[str, float] | None) -> list[str]:
     return failed
 
 
-def markdown(rows: Mapping[str, Row], scores: Mapping[str, float]) -> str:
-    """The table, best variant first; the best number of each column is bold."""
+def markdown(rows: Mapping[str, Row], scores: Mapping[str, float], notes: Mapping[str, str] | None = None) -> str:
+    """The table, best variant first; the best number of each column is bold. A note stands behind its variant's name."""
     names = sorted(rows, key=lambda n: scores[n], reverse=True)
     lines = [
         "| variant | score | " + " | ".join(c.title for c in COLUMNS) + " |",
@@ -67,7 +79,23 @@ def markdown(rows: Mapping[str, Row], scores: Mapping[str, float]) -> str:
     for name in names:
         cells = [_cell(c, rows, name) for c in COLUMNS]
         shown = f"{scores[name]:.4f}" if math.isfinite(scores[name]) else "–"
-        lines.append(f"| {name} | {shown} | " + " | ".join(cells) + " |")
+        note = f" ({notes[name]})" if notes and name in notes else ""
+        lines.append(f"| {name}{note} | {shown} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def beside_teachers(students: Mapping[str, tuple[str, str]], rows: Mapping[str, Row], sizes: Mapping[str, Size]) -> str:
+    """A table of each teacher and, below it, its students {name: (teacher, objective)}."""
+    shown = [column for column in COLUMNS if column.name in BESIDE]
+    titles = ["", "learns by", "parameters", "ONNX MB", *(column.title for column in shown)]
+    lines = [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
+    for teacher in dict.fromkeys(teacher for teacher, _ in students.values()):
+        of_teacher = {name: objective for name, (its, objective) in students.items() if its == teacher}
+        for name, objective in {teacher: "(teacher)", **of_teacher}.items():
+            values = [rows[name][column.name] for column in shown]
+            numbers = ["–" if v is None else f"{v:{c.form}}" for c, v in zip(shown, values, strict=True)]
+            size = [f"{sizes[name].parameters:,}", f"{sizes[name].megabytes:.2f}"]
+            lines.append(f"| {' | '.join([name, objective, *size, *numbers])} |")
     return "\n".join(lines) + "\n"
 
 

@@ -13,6 +13,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from components.data.config import AugmentationConfig, DataConfig
+from components.distillation.config import StudentConfig
 from components.errors import ConfigError
 from components.evaluation.config import OodConfig, ProbeConfig
 from components.export.config import ExportConfig
@@ -57,6 +58,7 @@ class Params(BaseModel):
     augmentation: AugmentationConfig
     training: TrainingConfig
     variants: dict[str, VariantConfig]
+    students: dict[str, StudentConfig]  # no default, because dvc.yaml refers to the key
     probe: ProbeConfig
     ood: OodConfig
     export: ExportConfig
@@ -69,6 +71,30 @@ class Params(BaseModel):
             known = ", ".join(self.variants)
             raise ConfigError(f"unknown variant {name!r}{nearest(name, self.variants)}. {PARAMS} has: {known}.")
         return self.variants[name]
+
+    def student(self, name: str) -> StudentConfig:
+        """The student of this name."""
+        if name not in self.students:
+            known = f"has: {', '.join(self.students)}" if self.students else "has none"
+            raise ConfigError(f"unknown student {name!r}{nearest(name, self.students)}. {PARAMS} {known}.")
+        return self.students[name]
+
+    @property
+    def encoders(self) -> tuple[str, ...]:
+        """The names of all that is trained, evaluated and exported: variants, then students."""
+        return (*self.variants, *self.students)
+
+    def encoder(self, name: str) -> VariantConfig | StudentConfig:
+        """The variant or student of this name."""
+        return self.students[name] if name in self.students else self.variant(name)
+
+    def model_of(self, name: str) -> ModelConfig:
+        """The shape of a variant or student."""
+        return self.students[name].model_from(self.model) if name in self.students else self.model
+
+    def training_of(self, name: str) -> TrainingConfig:
+        """How a variant or student is trained."""
+        return self.students[name].training_from(self.training) if name in self.students else self.training
 
 
 def load_params(path: Path = PARAMS) -> Params:
@@ -116,12 +142,15 @@ def _check_combinations(path: Path | str, params: Params) -> None:
         )
     if not params.variants:
         raise ConfigError(f"{path}: variants: expected at least one variant, found none.")
-    for name in params.variants:
-        if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name) or name in RESERVED:
-            raise ConfigError(
-                f"{path}: variants.{name}: a variant's name is a folder's name: lower-case letters, digits, - and _; "
-                f"taken are {', '.join(RESERVED)}."
-            )
+    for kind in ("variant", "student"):
+        for name in getattr(params, f"{kind}s"):
+            if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name) or name in RESERVED:
+                raise ConfigError(
+                    f"{path}: {kind}s.{name}: a {kind}'s name is a folder's name: lower-case letters, digits, - and _; "
+                    f"taken are {', '.join(RESERVED)}."
+                )
+    for name, student in params.students.items():
+        _check_student(f"{path}: students.{name}", name, student, params)
     if not params.data.ood:
         raise ConfigError(f"{path}: data.ood: expected at least one OOD set: the ood_score is reported on them.")
     known = [c.name for c in COLUMNS if c.higher_is_better]
@@ -133,6 +162,25 @@ def _check_combinations(path: Path | str, params: Params) -> None:
                 )
             if needed := _needed_for(column, params):
                 raise ConfigError(f"{path}: gate.{key}: {column} is not measured without {needed}.")
+
+
+def _check_student(key: str, name: str, student: StudentConfig, params: Params) -> None:
+    if name in params.variants:
+        raise ConfigError(f"{key}: there is a variant of this name; results would share a folder. Choose another.")
+    if student.teacher not in params.variants:
+        close = nearest(student.teacher, params.variants)
+        known = ", ".join(params.variants)
+        raise ConfigError(f"{key}.teacher: unknown variant {student.teacher!r}{close}. Known: {known}.")
+    for section, resolve in (("model", params.model_of), ("training", params.training_of)):
+        try:
+            resolve(name)
+        except ValueError as error:
+            raise ConfigError(f"{key}.{section}: with what `{section}` says, {error}.") from error
+    patch = params.model_of(name).patch_size
+    if params.data.image_size % patch:
+        raise ConfigError(
+            f"{key}.model.patch_size: {patch} does not divide data.image_size ({params.data.image_size})."
+        )
 
 
 def _needed_for(column: str, params: Params) -> str | None:

@@ -13,7 +13,10 @@ RESERVED = ("sources", "prepare", "validate", "floor", "reports", "compare")
 
 
 def stage_folder(stage: str, variant: str | None = None) -> Path:
-    """Folder of a stage's results. Reports lie side by side, so that `compare` depends on all of them at once."""
+    """Folder of a stage's results. Reports lie side by side, so that `compare` depends on all of them at once. What
+    `distill` writes of a student stands where `pretrain` writes it of a variant: the stages behind read both alike."""
     if stage == "report" and variant:
         return OUTPUTS / "reports" / variant
+    if stage == "distill":
+        stage = "pretrain"
     return OUTPUTS / variant / stage if variant else OUTPUTS / stage

@@ -23,7 +23,7 @@ def model_card(
         for name in sets
     )
     bits = metrics["embed"].get("bits_per_dim/test")
-    likelihood = f"{bits:.3f} bits/dim on test images" if bits is not None else "none: this variant has no decoder"
+    likelihood = f"{bits:.3f} bits/dim on test images" if bits is not None else "none: it has no decoder"
     return f"""# Model card: {variant}
 
 One ONNX file that turns an image into an embedding, class probabilities and a calibrated out-of-distribution (OOD)

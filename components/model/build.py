@@ -1,7 +1,7 @@
 """Build a model for a data set and variant; save and load its weights."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,11 @@ class Architecture:
         generative = variant.w_gen > 0
         told = generative and variant.generative.tell_decoder
         return cls(model, image_size, channels, colours, generative, variant.w_con > 0, told)
+
+    @classmethod
+    def of_encoder(cls, model: ModelConfig, image_size: int, palette: np.ndarray) -> "Architecture":
+        """The architecture of an encoder with neither projection head nor decoder, as a student has it."""
+        return replace(cls.of(model, VariantConfig(w_gen=0, w_con=1), image_size, palette), contrastive=False)
 
 
 def build(architecture: Architecture, palette: np.ndarray, seed: int) -> GCRL:

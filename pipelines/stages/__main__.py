@@ -1,4 +1,5 @@
-"""`python -m pipelines.stages NAME [--variant V]`: run one stage. DVC calls it; it runs on its own just as well."""
+"""`python -m pipelines.stages NAME [--variant V]`: run one stage. DVC calls it; it runs on its own just as well. V is a
+variant or a student, except that variants are pretrained and students distilled."""
 
 import argparse
 import importlib
@@ -10,21 +11,22 @@ from components.errors import ConfigError, UserError
 from pipelines.config import load_params
 
 ONCE = ("sources", "prepare", "validate", "floor", "compare")
-PER_VARIANT = ("pretrain", "embed", "probe", "ood", "export", "report")
+PER_VARIANT = ("pretrain", "distill", "embed", "probe", "ood", "export", "report")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a stage; returns the exit code: 0, 1 for a user's mistake, 2 for one in the configuration or the command."""
     parser = argparse.ArgumentParser(prog="python -m pipelines.stages", description=__doc__)
     parser.add_argument("stage", choices=[*ONCE, *PER_VARIANT, "check"], help="`check` only validates params.yaml")
-    parser.add_argument("--variant", help="name of a variant in params.yaml")
+    parser.add_argument("--variant", help="name of a variant or student in params.yaml")
     options = parser.parse_args(arguments)
     if (options.variant is None) == (options.stage in PER_VARIANT):
         parser.error(f"stage {options.stage} {'needs' if options.variant is None else 'takes no'} --variant")
     try:
         params = load_params()
         if options.variant is not None:
-            params.variant(options.variant)
+            find = {"pretrain": params.variant, "distill": params.student}.get(options.stage, params.encoder)
+            find(options.variant)
         if options.stage == "check":
             return 0
         # The stage is imported only now: a mistake in params.yaml is told without waiting for torch.

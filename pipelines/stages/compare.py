@@ -7,28 +7,36 @@ from pathlib import Path
 from components.data.prepared import Prepared
 from components.evaluation.figures_comparison import comparison_figure
 from components.files import atomic_file, write_json
-from pipelines.comparison import COLUMNS, Row, markdown, score, unmet
+from pipelines.comparison import COLUMNS, Row, Size, beside_teachers, markdown, score, unmet
 from pipelines.config import Params
 from pipelines.paths import PREPARED, stage_folder
-from pipelines.stages.results import metrics_of, record_of
+from pipelines.stages.results import constants_of, metrics_of, record_of
 from pipelines.stages.tracked import log_data, tracked
 from pipelines.tracking import deliver, promotion_result
 
 
 def run(params: Params) -> None:
     """Write outputs/compare, deliver what is left to MLflow, and say what happened to the champion."""
-    with tracked(params, "compare", settings={"gate": params.gate, "variants": list(params.variants)}) as stage:
+    with tracked(params, "compare", settings={"gate": params.gate, "variants": list(params.encoders)}) as stage:
         prepared = Prepared.open(PREPARED)
         log_data(stage, prepared, {"test": "comparison"})
-        found = {name: metrics_of("report", name) for name in params.variants}
+        found = {name: metrics_of("report", name) for name in params.encoders}
         rows: dict[str, Row] = {name: {c.name: m.get(c.name) for c in COLUMNS} for name, m in found.items()}
         scores = {name: score(row, params.gate.score) for name, row in rows.items()}
         best = max(scores, key=lambda name: scores[name])
         gates = {name: unmet(row, params.gate.minimum) for name, row in rows.items()}
         failed, gate = gates[best], _told(gates[best])
         with stage.folder() as out:
-            table = markdown(rows, scores)
-            (out.path / "comparison.md").write_text(_page(params, table, best, failed))
+            sizes = {name: _size(name) for name in rows}
+            notes = {
+                name: f"{student.teacher}'s student, {sizes[name].parameters:,} parameters"
+                for name, student in params.students.items()
+            }
+            page = _page(params, markdown(rows, scores, notes), best, failed)
+            if params.students:
+                taught = {name: (student.teacher, student.objective) for name, student in params.students.items()}
+                page += f"\n## Students beside their teachers\n\n{beside_teachers(taught, rows, sizes)}"
+            (out.path / "comparison.md").write_text(page)
             numbers = {name: {k: v for k, v in row.items() if v is not None} for name, row in rows.items()}
             write_json(out.path / "metrics.json", numbers)
             _gather("curves.csv", ("step", "nll_nats_per_token", "contrastive_loss"), params, out.path)
@@ -69,6 +77,11 @@ def run(params: Params) -> None:
         print(f"Champion of {registered} {verb} version {promotion['champion']}: {promotion['reason']}.")
 
 
+def _size(name: str) -> Size:
+    constants = constants_of("report", name)
+    return Size(constants["parameters"], constants["onnx_megabytes"])
+
+
 def _told(unmet_conditions: list[str]) -> str:
     return "; ".join(unmet_conditions) or "every condition is met"
 
@@ -101,6 +114,6 @@ def _gather(name: str, columns: tuple[str, ...], params: Params, out: Path) -> N
     with atomic_file(out / name) as temporary, temporary.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["variant", *columns])
-        for variant in params.variants:
+        for variant in params.encoders:
             with (stage_folder("report", variant) / name).open(newline="") as source:
                 writer.writerows([variant, *(row.get(c, "") for c in columns)] for row in csv.DictReader(source))

@@ -6,11 +6,11 @@ from tqdm import tqdm
 
 from components.data.prepared import Prepared
 from components.evaluation.embed import embed
-from components.model.build import Architecture, load_weights
 from components.training.device import choose_device
 from pipelines.config import Params
-from pipelines.paths import PREPARED, stage_folder
+from pipelines.paths import PREPARED
 from pipelines.stages.tracked import log_data, tracked
+from pipelines.stages.weights import load_model
 
 
 def run(params: Params, variant: str) -> None:
@@ -18,9 +18,8 @@ def run(params: Params, variant: str) -> None:
     with tracked(params, "embed", variant) as stage:
         prepared = Prepared.open(PREPARED)
         log_data(stage, prepared, dict.fromkeys(prepared.splits, "embedding"))
-        expected = Architecture.of(params.model, params.variant(variant), prepared.image_size, prepared.palette)
-        model, _ = load_weights(stage_folder("pretrain", variant) / "model.safetensors", expected)
+        model = load_model(params, variant, prepared)
         with stage.folder() as out:
             device = choose_device(params.training)
             out.metrics = embed(model, prepared, out.path, device, progress=partial(tqdm, delay=1))
-            out.constants = {"data_fingerprint": prepared.fingerprint(), "feature_size": params.model.width}
+            out.constants = {"data_fingerprint": prepared.fingerprint(), "feature_size": params.model_of(variant).width}

@@ -3,28 +3,29 @@
 import numpy as np
 
 from components.data.prepared import Prepared
+from components.distillation.config import StudentConfig
 from components.evaluation.fused import Fused
 from components.evaluation.probes import LinearProbe
 from components.export.card import model_card
 from components.export.graph import Shipped, export_onnx
 from components.export.parity import check_parity, time_inference
 from components.files import read_json
-from components.model.build import Architecture, load_weights
 from components.monitoring import reference
+from components.objectives.config import VariantConfig
 from pipelines.config import Params
 from pipelines.paths import PREPARED, stage_folder
 from pipelines.stages.results import constants_of, metrics_of
 from pipelines.stages.tracked import log_data, tracked
+from pipelines.stages.weights import load_model
 
 
 def run(params: Params, variant_name: str) -> None:
     """Write outputs/V/export."""
-    variant = params.variant(variant_name)
+    trained = params.encoder(variant_name)
     with tracked(params, "export", variant_name, {"export": params.export}) as stage:
         prepared = Prepared.open(PREPARED)
         log_data(stage, prepared, {"test": "parity", "val": "reference"})
-        expected = Architecture.of(params.model, variant, prepared.image_size, prepared.palette)
-        model, _ = load_weights(stage_folder("pretrain", variant_name) / "model.safetensors", expected)
+        model = load_model(params, variant_name, prepared)
         probe = LinearProbe.load(stage_folder("probe", variant_name) / "probe.npz")
         fused = Fused.load(stage_folder("ood", variant_name) / "fused.npz")
         threshold = read_json(stage_folder("ood", variant_name) / "thresholds.json")["fused"]
@@ -52,19 +53,26 @@ def run(params: Params, variant_name: str) -> None:
             answers.save(out.path / reference.FILE)
             stages = {name: metrics_of(name, variant_name) for name in ("embed", "probe", "ood")}
             stages["export"] = out.metrics
-            objective = [f"{variant.w_gen:g} · {variant.generative.name}"] * (variant.w_gen > 0)
-            objective += [f"{variant.w_con:g} · {variant.contrastive.name}"] * (variant.w_con > 0)
+            training = params.training_of(variant_name)
             facts = {
-                "feature_size": params.model.width,
+                "feature_size": params.model_of(variant_name).width,
                 "false_alarm_rate": params.ood.false_alarm_rate,
                 "parameters": constants_of("pretrain", variant_name)["parameters"],
-                "steps": params.training.steps,
-                "batch_size": params.training.batch_size,
+                "steps": training.steps,
+                "batch_size": training.batch_size,
                 "seed": params.seed,
                 "data_fingerprint": prepared.fingerprint(),
-                "objective": " + ".join(objective),
+                "objective": _objective(trained),
             }
             shape = (prepared.image_size, prepared.image_size, prepared.channels)
             card = model_card(variant_name, prepared.classes, shape, stages, threshold, facts)
             (out.path / "card.md").write_text(card)
         stage.journal.artifact(stage_folder("export", variant_name) / "card.md")
+
+
+def _objective(trained: VariantConfig | StudentConfig) -> str:
+    if isinstance(trained, StudentConfig):
+        return f"{trained.objective}, with {trained.teacher} as its teacher"
+    terms = [f"{trained.w_gen:g} · {trained.generative.name}"] * (trained.w_gen > 0)
+    terms += [f"{trained.w_con:g} · {trained.contrastive.name}"] * (trained.w_con > 0)
+    return " + ".join(terms)

@@ -9,7 +9,7 @@ from pipelines.comparison import CURVES, row, score
 from pipelines.config import Params
 from pipelines.invocation import started
 from pipelines.paths import PREPARED, stage_folder
-from pipelines.stages.results import metrics_of, record_of
+from pipelines.stages.results import constants_of, metrics_of, record_of
 from pipelines.stages.tracked import log_data, tracked
 from pipelines.tracking import Journal, deliver
 from pipelines.tracking.provenance import git_commit
@@ -21,8 +21,13 @@ STAGES = ("pretrain", "embed", "probe", "ood", "export")
 
 def run(params: Params, variant: str) -> None:
     """Write outputs/reports/V with all that the comparison needs, and deliver every journal so far to MLflow."""
-    sections = ("data", "model", "augmentation", "training", "probe", "ood", "export")
-    settings = {"variant": params.variant(variant), **{name: getattr(params, name) for name in sections}}
+    sections = ("data", "augmentation", "probe", "ood", "export")
+    settings = {
+        "student" if variant in params.students else "variant": params.encoder(variant),
+        "model": params.model_of(variant),
+        "training": params.training_of(variant),
+        **{name: getattr(params, name) for name in sections},
+    }
     with tracked(params, "report", variant, settings) as stage:
         prepared = Prepared.open(PREPARED)
         journal = stage.journal
@@ -38,6 +43,8 @@ def run(params: Params, variant: str) -> None:
             out.metrics = {name: value for name, value in values.items() if value is not None} | {"score": total}
             out.rounded = {name: round(value, 4) for name, value in out.metrics.items()}
             out.constants = {"score": list(params.gate.score), "cached_stages": cached, "seed": params.seed}
+            out.constants["parameters"] = constants_of("pretrain", variant)["parameters"]
+            out.constants["onnx_megabytes"] = metrics["export"]["onnx_megabytes"]
             for name, file in GATHERED:
                 shutil.copyfile(stage_folder(name, variant) / file, out.path / file)
         # the few numbers that matter first are in the journal by now, under plain names; here follow all of them
@@ -50,6 +57,8 @@ def run(params: Params, variant: str) -> None:
                 journal.artifact(figure, folder=f"figures/{name}")
         journal.tags({f"stage.{name}": "cached" if name in cached else "run" for name in records})
         journal.nest([record["run_key"] for record in records.values()])
+        teacher = {"teacher": params.student(variant).teacher} if variant in params.students else {}
+        journal.tags(teacher)
         export = stage_folder("export", variant)
         journal.model(
             export / "model.onnx",
@@ -57,6 +66,7 @@ def run(params: Params, variant: str) -> None:
             registered_name=params.tracking.registered_model,
             tags={
                 "variant": variant,
+                **teacher,
                 "data_fingerprint": prepared.fingerprint(),
                 **{name.removeprefix("mlflow.source."): value for name, value in git_commit().items()},
                 "score": f"{total:.6f}",

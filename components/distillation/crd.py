@@ -1,0 +1,92 @@
+"""Contrastive representation distillation (CRD; Tian, Krishnan and Isola 2020, arXiv 1910.10699).
+
+A student's and a teacher's embedding of the same image are to be told from those of different images. The critic is
+the paper's equation 19, h(T, S) = p / (p + N/M) with p = exp(g_T(T)·g_S(S) / τ) / Z; M is the number of images. As in
+the authors' code (github.com/HobbitLong/RepDistiller, crd/), each embedding is compared with the other network's
+*buffered* ones, so that N may be far larger than a batch; a buffer is a moving average of normalised embeddings, by
+image; and Z is M times the mean of exp(·/τ) over the first batch, for each direction, and stays.
+
+What differs: negatives are drawn among all other images instead of those of other classes, for the set need not be
+labelled; and the loss is computed from logarithms, which needs no ε against overflow.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from components.distillation.config import CrdConfig
+
+
+class Crd(nn.Module):
+    """Both embeddings (linear, then normalised), both buffers, and the logarithms of both constants Z.
+
+    Args:
+        student, teacher: lengths of their features.
+        images: M, the size of the training set.
+    """
+
+    student_buffer: Tensor  # (M, E)
+    teacher_buffer: Tensor  # (M, E)
+    log_z: Tensor  # (2,), of the student and the teacher as anchor; NaN before the first batch
+
+    def __init__(self, student: int, teacher: int, images: int, config: CrdConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.negatives = usable_negatives(config, images)
+        self.student = nn.Linear(student, config.size)
+        self.teacher = nn.Linear(teacher, config.size)
+        bound = math.sqrt(3 / config.size)  # of unit length, about
+        for name in ("student_buffer", "teacher_buffer"):
+            self.register_buffer(name, torch.empty(images, config.size).uniform_(-bound, bound))
+        self.register_buffer("log_z", torch.full((2,), math.nan))
+
+    def forward(self, student: Tensor, teacher: Tensor, images: Tensor, negatives: Tensor) -> Tensor:
+        """The loss, a scalar: the mean over the batch, summed over positive, negatives and both directions.
+
+        Args:
+            student, teacher: features (B, D_s) and (B, D_t) of the same views.
+            images: (B,) distinct numbers of the images, 0 … M − 1.
+            negatives: (B, N) numbers of other images.
+        """
+        s, t = F.normalize(self.student(student), dim=1), F.normalize(self.teacher(teacher), dim=1)  # (B, E)
+        compared = torch.cat([images[:, None], negatives], 1)  # (B, 1 + N)
+        # products with the whole buffer cost less than gathering N embeddings for each image, while M < E·N
+        scores = torch.stack(
+            [
+                (s @ self.teacher_buffer.T).gather(1, compared),
+                (t @ self.student_buffer.T).gather(1, compared),
+            ]
+        )  # (2, B, 1 + N)
+        self.latest = images, s.detach(), t.detach()
+        return self._loss(scores / self.config.temperature)
+
+    def _loss(self, scores: Tensor) -> Tensor:
+        M, N = len(self.student_buffer), scores.shape[2] - 1
+        with torch.no_grad():
+            estimate = scores.flatten(1).logsumexp(1) - math.log(scores[0].numel()) + math.log(M)  # (2,)
+            self.log_z.copy_(torch.where(self.log_z.isnan(), estimate, self.log_z))
+        log_p = scores - self.log_z[:, None, None]
+        noise = math.log(N / M)
+        positive = F.softplus(noise - log_p[..., 0])  # −log h
+        negative = F.softplus(log_p[..., 1:] - noise).sum(2)  # −Σ log(1 − h)
+        return (positive + negative).sum(0).mean()
+
+    def remember(self) -> None:
+        """Let the buffers take in the latest batch. To be called after its backward pass, which reads them."""
+        images, *embeddings = self.latest
+        momentum = self.config.momentum
+        for buffer, own in zip((self.student_buffer, self.teacher_buffer), embeddings, strict=True):
+            buffer[images] = F.normalize(momentum * buffer[images] + (1 - momentum) * own, dim=1)
+
+
+def usable_negatives(config: CrdConfig, images: int) -> int:
+    """N: the configured number, or all other images where there are fewer."""
+    return min(config.negatives, images - 1)
+
+
+def draw_negatives(images: Tensor, count: int, among: int, generator: torch.Generator) -> Tensor:
+    """Numbers (B, count) of images 0 … among − 1, for each of `images` (B,) drawn with replacement from all others."""
+    drawn = torch.randint(among - 1, (len(images), count), generator=generator, device=images.device)
+    return drawn + (drawn >= images[:, None])
