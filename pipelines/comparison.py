@@ -70,7 +70,7 @@ def unmet(values: Row, minimum: Mapping[str, float] | None) -> list[str]:
 
 
 def markdown(rows: Mapping[str, Row], scores: Mapping[str, float], notes: Mapping[str, str] | None = None) -> str:
-    """The table, best variant first; the best number of each column is bold. A note stands behind its variant's name."""
+    """The table, best variant first; the best number of each column is bold. Notes stand behind the names."""
     names = sorted(rows, key=lambda n: scores[n], reverse=True)
     lines = [
         "| variant | score | " + " | ".join(c.title for c in COLUMNS) + " |",

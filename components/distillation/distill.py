@@ -74,6 +74,7 @@ def distillation_gradient(
     for part, slope in zip(parts, slopes, strict=True):
         own = features if len(parts) == 1 else _features(part, execution)
         (ranks.size * (own * slope).sum()).backward()  # processes are averaged below, each with its own features
+    objective.remember()
     found = Found(
         {name: loss.detach() for name, loss in weighted.items()},
         {f"{name}_loss": loss.detach() for name, loss in losses.items()},

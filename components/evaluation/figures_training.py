@@ -17,6 +17,9 @@ PANELS = (
         },
     ),
     ("Contrastive loss", {"contrastive_loss": ("train", style.BLUE)}),
+    ("CRD loss", {"crd_loss": ("train", style.BLUE)}),
+    ("Soft targets' loss", {"kd_loss": ("train", style.BLUE)}),
+    ("Feature regression's loss", {"regression_loss": ("train", style.BLUE)}),
     ("k-NN accuracy on validation", {"val/knn_accuracy": ("", style.ORANGE)}),
     (
         "Gradient norm on the encoder",

@@ -1,19 +1,10 @@
 """pretrain: train one variant of the hybrid model, from its resume file where an earlier try left one."""
 
-import csv
-import hashlib
-import json
 import shutil
-import sys
-import time
-from dataclasses import asdict
-from pathlib import Path
 
 from components.data.prepared import Prepared
 from components.evaluation.figures_training import image_rows, training_curves
 from components.model.build import Architecture, build, save_weights
-from components.training.checkpoint import History
-from components.training.config import EXECUTION, TrainingConfig
 from components.training.draw import completions, samples
 from components.training.loop import PretrainData, pretrain
 from components.training.optimizer import effective_learning_rate
@@ -21,12 +12,9 @@ from components.training.summary import describe
 from pipelines.config import Params
 from pipelines.paths import PREPARED, SCRATCH
 from pipelines.stages.tracked import log_data, tracked
+from pipelines.stages.training import TRAINING_CODE, Progress, resume_key, write_curves
 from pipelines.tracking import LiveSender
 from pipelines.tracking.system import SystemSampler
-
-# Code that decides how training goes: a resume file is good only for the code that wrote it.
-TRAINING_CODE = ("components/model", "components/objectives", "components/training", "components/data/augment.py")
-SHOWN = ("nll_nats_per_token", "contrastive_loss", "val/knn_accuracy")
 
 
 def run(params: Params, variant_name: str) -> None:
@@ -72,7 +60,7 @@ def run(params: Params, variant_name: str) -> None:
                 on_metrics,
             )
             save_weights(out.path / "model.safetensors", model, architecture)
-            _write_curves(out.path / "curves.csv", trained.history)
+            write_curves(out.path / "curves.csv", trained.history)
             training_curves(trained.history, out.path / "training.png")
             if architecture.generative:
                 image_rows(samples(model, params.seed), out.path / "samples.png")
@@ -89,47 +77,6 @@ def run(params: Params, variant_name: str) -> None:
         shutil.rmtree(scratch)
 
 
-class Progress:
-    """One line on a terminal, or a line every few seconds elsewhere."""
-
-    def __init__(self, config: TrainingConfig) -> None:
-        self.steps, self.batch_size = config.steps, config.batch_size
-        self.live = sys.stderr.isatty()
-        self.shown_at = 0.0
-        self.latest: dict[str, float] = {}
-
-    def __call__(self, step: int, metrics: dict[str, float]) -> None:
-        self.latest |= {k: metrics[k] for k in SHOWN if k in metrics}
-        last = step == self.steps
-        if not last and time.monotonic() - self.shown_at < (0.2 if self.live else 5.0):
-            return
-        self.shown_at = time.monotonic()
-        speed = metrics["images_per_second"]
-        left = (self.steps - step) * self.batch_size / speed
-        values = "  ".join(f"{name} {value:.3f}" for name, value in self.latest.items())
-        line = f"step {step}/{self.steps}  {values}  {speed:,.0f} images/s  {left:.0f} s left"
-        print(f"\r{line:<110}" if self.live else line, end="" if self.live and not last else "\n", file=sys.stderr)
-        sys.stderr.flush()
-
-
 def _resume_key(params: Params, variant: str, prepared: Prepared) -> str:
-    """A hash of all that determines the run: settings, images, code. Not of how it is computed: a run may go on with
-    another number of processes."""
-    digest = hashlib.sha256()
-    training = {name: value for name, value in asdict(params.training).items() if name not in EXECUTION}
-    sections = [asdict(params.model), training, asdict(params.augmentation), asdict(params.variant(variant))]
-    digest.update(json.dumps([params.seed, sections], sort_keys=True).encode())
-    digest.update(prepared.fingerprint(prepared.pretrain_split).encode() + prepared.palette.tobytes())
-    for place in map(Path, TRAINING_CODE):
-        for file in sorted(place.rglob("*.py")) if place.is_dir() else [place]:
-            digest.update(file.read_bytes())
-    return digest.hexdigest()[:16]
-
-
-def _write_curves(path: Path, history: History) -> None:
-    """Every logged number against its step; empty where a step has none."""
-    columns = sorted({name for row in history for name in row} - {"step"})
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, ["step", *columns], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(history)
+    sections = [params.model, params.training, params.augmentation, params.variant(variant)]
+    return resume_key(params.seed, sections, prepared, TRAINING_CODE)

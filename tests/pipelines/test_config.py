@@ -1,4 +1,5 @@
 import copy
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ MINIMAL: dict[str, Any] = {
     "augmentation": {},
     "training": {"steps": 100, "batch_size": 16, "learning_rate": 0.01},
     "variants": {"hybrid": {"w_gen": 1, "w_con": 1}},
+    "students": {},
     "probe": {},
     "ood": {"detectors": ["knn", "fused"]},
     "export": {},
@@ -90,6 +92,9 @@ def test_lists_become_tuples(load):
         ({"data.ood.x": {"distance": "far", "source": {"spilt": "a"}}}, "data.ood.x.source.spilt: unknown key"),
         ({"variants.hybrid.w_contrastive": 1}, "w_contrastive: unknown key, did you mean 'contrastive'"),
         ({"variants.hybrid.contrastive": {"temprature": 1}}, "contrastive.temprature: unknown key, did you mean 'tem"),
+        ({"students.s": {"teacher": "hybrid", "crdd": {}}}, "students.s.crdd: unknown key, did you mean 'crd'. Known"),
+        ({"students.s": {"teacher": "hybrid", "crd": {"negative": 5}}}, "crd.negative: unknown key, did you mean 'ne"),
+        ({"students.s": {"teacher": "hybrid", "kd": {}, "model": {"depth": 2}}}, "students.s.model.depth: unknown key"),
         ({"gate.xyzzy": 1}, "gate.xyzzy: unknown key. Known keys: score, minimum."),
     ],
 )  # fmt: skip
@@ -162,6 +167,25 @@ def test_a_wrong_type_or_a_missing_key(load, changes, told):
         ({"variants": {}}, "variants: expected at least one variant"),
         ({"variants.Big": {"w_gen": 1, "w_con": 1}}, "variants.Big: a variant's name is a folder's name"),
         ({"variants.floor": {"w_gen": 1, "w_con": 1}}, "variants.floor: a variant's name is a folder's name"),
+        ({"students.s": {"teacher": "hybrid"}}, "students.s: a student learns by one or more of crd, kd"),
+        ({"students.s": {"teacher": "hybird", "kd": {}}}, "s.teacher: unknown variant 'hybird', did you mean 'hybrid'"),
+        ({"students.hybrid": {"teacher": "hybrid", "kd": {}}}, "students.hybrid: there is a variant of this name"),
+        ({"students.Big": {"teacher": "hybrid", "kd": {}}}, "students.Big: a student's name is a folder's name"),
+        ({"students.s": {"teacher": "s", "kd": {}}}, "students.s.teacher: unknown variant 's'"),
+        ({"students.s": {"teacher": "hybrid", "crd": {"weight": 0}}}, "students.s.crd: weight must be positive"),
+        ({"students.s": {"teacher": "hybrid", "crd": {"momentum": 1}}}, "students.s.crd: momentum must lie in [0, 1)"),
+        (
+            {"students.s": {"teacher": "hybrid", "kd": {}, "model": {"width": 66}}},
+            "students.s.model: with what `model` says, width (66) must be a multiple of heads (4)",
+        ),
+        (
+            {"students.s": {"teacher": "hybrid", "kd": {}, "model": {"patch_size": 3}}},
+            "students.s.model.patch_size: 3 does not divide data.image_size (8)",
+        ),
+        (
+            {"students.s": {"teacher": "hybrid", "kd": {}, "training": {"steps": 50}}},
+            "students.s.training: with what `training` says, warmup_steps (50) must be below steps (50)",
+        ),
         ({"data.labelled": {"builtin": "digits", "folder": "x"}}, "a source names exactly one of builtin, folder"),
         ({"data.ood.far-one.held_out_classes": ["1"]}, "data.ood.far-one: an OOD set has exactly one of"),
         ({"data.ood": {}, "gate.score": ["knn_accuracy"]}, "data.ood: expected at least one OOD set"),
@@ -223,6 +247,36 @@ def test_an_unknown_variant(load):
         ConfigError, match=r"unknown variant 'hybird', did you mean 'hybrid'. params\.yaml has: hybrid\."
     ):
         load().variant("hybird")
+
+
+def test_a_student_is_as_the_variants_where_it_does_not_say_otherwise(load):
+    small = {"teacher": "hybrid", "crd": {}, "kd": {"weight": 0.5}, "model": {"width": 64, "encoder_layers": 2}}
+    large = {"teacher": "hybrid", "regression": {}, "model": {"width": 256}, "training": {"steps": 300}}
+    params = load({"students": {"small": small, "large": large}})
+    assert params.encoders == ("hybrid", "small", "large")
+    assert params.encoder("small") == params.student("small")
+    assert params.encoder("hybrid") == params.variant("hybrid")
+    assert params.student("small").objective == "0.8 · crd + 0.5 · kd"
+    assert params.model_of("small") == dataclasses.replace(params.model, width=64, encoder_layers=2)
+    assert params.model_of("large").width == 256
+    assert params.model_of("hybrid") == params.model
+    assert params.training_of("large") == dataclasses.replace(params.training, steps=300)
+    assert params.training_of("small") == params.training_of("hybrid") == params.training
+    for find in (params.encoder, params.variant):
+        with pytest.raises(ConfigError, match="unknown variant 'smal'"):
+            find("smal")
+    with pytest.raises(
+        ConfigError, match=r"unknown student 'smal', did you mean 'small'. params\.yaml has: small"
+    ):
+        params.student("smal")
+
+
+def test_students_may_be_none_but_not_missing(load):
+    assert load().students == {}
+    with pytest.raises(ConfigError, match="students: missing; this key is required"):
+        load({"students": REMOVED})
+    with pytest.raises(ConfigError, match=r"unknown student 'hybrid'. params\.yaml has none"):
+        load().student("hybrid")
 
 
 def test_the_projects_own_configuration_is_valid():

@@ -15,14 +15,18 @@ from pipelines.stages.__main__ import ONCE, PER_VARIANT
 
 ROOT = Path(__file__).parents[2]
 DVC: dict[str, Any] = YAML(typ="safe").load(ROOT / "dvc.yaml")
-STAGES: dict[str, dict[str, Any]] = {name: stage.get("do", stage) for name, stage in DVC["stages"].items()}
+STUDENTS = {f"{name}-student": name for name in ("embed", "probe", "ood", "export", "report")}  # the same, for students
+STAGES: dict[str, dict[str, Any]] = {
+    name: stage.get("do", stage) for name, stage in DVC["stages"].items() if name not in STUDENTS
+}
 
 # Code that a stage imports and that changes no result of it: what it is told and how it is tracked.
 PLUMBING = {
     "pipelines/config.py",  # parameters are compared by value
     "pipelines/paths.py",
     "pipelines/invocation.py",
-    "pipelines/stages/results.py",  # these two only open what earlier stages wrote, which is among the dependencies
+    "pipelines/stages/results.py",  # these three only open what earlier stages wrote, which is among the dependencies
+    "pipelines/stages/weights.py",
     "components/data/prepared.py",
     "pipelines/stages/tracked.py",
     "components/files.py",
@@ -35,7 +39,13 @@ UNAFFECTED = {
         "components/evaluation/figures_training.py",
         "components/evaluation/figure_style.py",
     },
-    "embed": {AUGMENT},
+    "distill": {  # as for pretrain; and the probe is loaded, however it was fitted
+        "components/evaluation/figures_training.py",
+        "components/evaluation/figure_style.py",
+        "components/evaluation/calibration.py",
+        "components/evaluation/neighbours.py",
+        "components/evaluation/threads.py",
+    },
     "export": {  # probe and fused score are loaded; how they were fitted is the business of the stages that did it
         AUGMENT,
         "components/evaluation/calibration.py",
@@ -44,6 +54,16 @@ UNAFFECTED = {
         "components/evaluation/neighbours.py",
         "components/evaluation/threads.py",
     },
+}
+
+
+METHODS = {  # of Params: the sections that they read
+    "variant": ("variants",),
+    "student": ("students",),
+    "encoder": ("variants", "students"),
+    "encoders": ("variants", "students"),
+    "model_of": ("model",),
+    "training_of": ("training",),
 }
 
 
@@ -81,12 +101,20 @@ def covers(dependency: str, file: Path) -> bool:
 
 
 def test_the_stages_are_those_of_the_command():
-    assert {name for name, stage in DVC["stages"].items() if "do" in stage} == set(PER_VARIANT)
+    groups = {name: stage["foreach"] for name, stage in DVC["stages"].items() if "do" in stage}
+    expected = dict.fromkeys(PER_VARIANT, "${variants}") | dict.fromkeys(("distill", *STUDENTS), "${students}")
+    assert groups == expected
     assert set(STAGES) == {*ONCE, *PER_VARIANT}
     for name, stage in STAGES.items():
         variant = " --variant ${key}" if name in PER_VARIANT else ""
         assert stage["cmd"] == f"python -m pipelines.stages {name}{variant}"
         assert str(stage_folder(name, "${key}" if variant else None)) in stage["outs"]
+
+
+def test_students_go_through_the_stages_of_variants():
+    for name, original in STUDENTS.items():
+        assert DVC["stages"][name]["do"] == DVC["stages"][original]["do"]
+    assert STAGES["distill"]["outs"] == STAGES["pretrain"]["outs"]
 
 
 @pytest.mark.parametrize("name", STAGES)
@@ -120,7 +148,7 @@ def test_parameters_are_required_keys_of_params_yaml(name):
     """DVC stops at a key that is missing, even where the configuration has a default."""
     params = YAML(typ="safe").load(ROOT / "params.yaml")
     for key in STAGES[name].get("params", []):
-        if key == "variants.${key}":
+        if key in ("variants.${key}", "students.${key}"):
             continue
         section, *rest = key.split(".")
         assert Params.model_fields[section].is_required()
@@ -136,9 +164,16 @@ def test_a_stage_lists_the_parameters_that_its_results_are_made_with():
     """Sections that a stage reads of `params`, less those that only decide where it computes or what it tells."""
     told = {
         "floor": {"training"},  # the device
-        "embed": {"model", "training", "variant"},  # the weights hold the architecture
-        "export": {"model", "variant", "ood", "training", "seed"},  # for the card; weights and results depend on them
-        "report": {"variant", "seed"},  # parameters of the MLflow run: whatever changes them reruns a stage before
+        "embed": {"model", "training"},  # the weights hold the architecture
+        # for the card; weights and results depend on them
+        "export": {"variants", "students", "model", "ood", "training", "seed"},
+        "report": {
+            "variants",
+            "students",
+            "model",
+            "training",
+            "seed",
+        },  # parameters of the MLflow run: whatever changes them reruns a stage before
     }
     for name, stage in STAGES.items():
         tree = ast.parse((ROOT / f"pipelines/stages/{name}.py").read_text())
@@ -148,7 +183,7 @@ def test_a_stage_lists_the_parameters_that_its_results_are_made_with():
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "params"
         }
         listed = {key.split(".")[0] for key in stage.get("params", [])}
-        read = {"variants" if part == "variant" and "variants" in listed else part for part in read}
+        read = {section for part in read for section in METHODS.get(part, (part,))}
         assert read - listed == told.get(name, set()), name
 
 

@@ -204,7 +204,7 @@ def test_the_code_that_a_resume_file_is_for_exists():
 
 
 def test_progress_tells_the_last_step_and_not_every_one(params, capsys):
-    from pipelines.stages.pretrain import Progress
+    from pipelines.stages.training import Progress
 
     progress = Progress(params.training)
     last = params.training.steps

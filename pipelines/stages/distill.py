@@ -1,0 +1,88 @@
+"""distill: train one student to follow its teacher, from its resume file where an earlier try left one."""
+
+import shutil
+
+from components.data.prepared import Prepared
+from components.distillation.distill import distill
+from components.distillation.objective import Probe
+from components.distillation.summary import describe
+from components.evaluation.figures_training import training_curves
+from components.evaluation.probes import LinearProbe
+from components.model.build import build, save_weights
+from components.training.loop import PretrainData
+from components.training.optimizer import effective_learning_rate
+from pipelines.config import Params
+from pipelines.paths import PREPARED, SCRATCH, stage_folder
+from pipelines.stages.tracked import log_data, tracked
+from pipelines.stages.training import TRAINING_CODE, Progress, resume_key, write_curves
+from pipelines.stages.weights import architecture_of, load_model
+from pipelines.tracking import LiveSender
+from pipelines.tracking.system import SystemSampler
+
+
+def run(params: Params, name: str) -> None:
+    """Write outputs/S/pretrain: a student's weights stand where a variant's stand."""
+    student, training = params.student(name), params.training_of(name)
+    settings = {
+        "model": params.model_of(name),
+        "training": training,
+        "augmentation": params.augmentation,
+        "student": student,
+    }
+    prepared = Prepared.open(PREPARED)
+    architecture = architecture_of(params, name, prepared)
+    model = build(architecture, prepared.palette, params.seed)
+    teacher = load_model(params, student.teacher, prepared)
+    weights = stage_folder("pretrain", student.teacher) / "model.safetensors"
+    place = stage_folder("probe", student.teacher) / "probe.npz"
+    probe = LinearProbe.load(place)
+    data = PretrainData(
+        prepared.images(prepared.pretrain_split),
+        bank=(prepared.images("train"), prepared.labels("train")),
+        val=(prepared.images("val"), prepared.labels("val")),
+    )
+    with tracked(params, "distill", name, settings) as stage:
+        sections = [params.model_of(name), training, params.augmentation, student]
+        code = (*TRAINING_CODE, "components/distillation")
+        read = weights.read_bytes() + (place.read_bytes() if student.kd else b"")
+        key = resume_key(params.seed, sections, prepared, code, read)
+        scratch = SCRATCH / f"distill-{name}-{key}"
+        log_data(stage, prepared, {prepared.pretrain_split: "distillation", "val": "validation"})
+        stage.journal.tags({"teacher": student.teacher})
+        facts = describe(model, teacher, architecture, student, training, len(data.images))
+        stage.journal.params(facts)
+        print("  ".join(f"{fact} {value}" for fact, value in facts.items()), flush=True)
+        progress = Progress(training)
+
+        def on_metrics(step: int, metrics: dict[str, float]) -> None:
+            stage.journal.metrics(metrics, step=step)
+            progress(step, metrics)
+
+        with LiveSender(stage.journal), SystemSampler(stage.journal), stage.folder() as out:
+            trained = distill(
+                model,
+                teacher,
+                Probe(probe.weight, probe.bias),
+                data,
+                student,
+                training,
+                params.augmentation,
+                params.seed,
+                scratch / "resume.pt",
+                key,
+                on_metrics,
+            )
+            save_weights(out.path / "model.safetensors", model, architecture)
+            write_curves(out.path / "curves.csv", trained.history)
+            training_curves(trained.history, out.path / "training.png")
+            out.metrics = trained.metrics
+            out.metrics["training_seconds"] = sum(row["seconds"] for row in trained.history)
+            out.constants = {
+                **facts,
+                "seed": params.seed,
+                "teacher": student.teacher,
+                "kept_step": trained.step,
+                "effective_learning_rate": effective_learning_rate(training),
+                "data_fingerprint": prepared.fingerprint(prepared.pretrain_split),
+            }
+        shutil.rmtree(scratch)

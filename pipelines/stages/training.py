@@ -1,0 +1,67 @@
+"""What the stages that train have in common: a line of progress, curves, and the key of a resume file."""
+
+import csv
+import hashlib
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from components.data.prepared import Prepared
+from components.training.checkpoint import History
+from components.training.config import EXECUTION, TrainingConfig
+
+# Code that decides how training goes: a resume file is good only for the code that wrote it.
+TRAINING_CODE = ("components/model", "components/objectives", "components/training", "components/data/augment.py")
+SHOWN = ("nll_nats_per_token", "contrastive_loss", "crd_loss", "kd_loss", "regression_loss", "val/knn_accuracy")
+
+
+class Progress:
+    """One line on a terminal, or a line every few seconds elsewhere."""
+
+    def __init__(self, config: TrainingConfig) -> None:
+        self.steps, self.batch_size = config.steps, config.batch_size
+        self.live = sys.stderr.isatty()
+        self.shown_at = 0.0
+        self.latest: dict[str, float] = {}
+
+    def __call__(self, step: int, metrics: dict[str, float]) -> None:
+        self.latest |= {k: metrics[k] for k in SHOWN if k in metrics}
+        last = step == self.steps
+        if not last and time.monotonic() - self.shown_at < (0.2 if self.live else 5.0):
+            return
+        self.shown_at = time.monotonic()
+        speed = metrics["images_per_second"]
+        left = (self.steps - step) * self.batch_size / speed
+        values = "  ".join(f"{name} {value:.3f}" for name, value in self.latest.items())
+        line = f"step {step}/{self.steps}  {values}  {speed:,.0f} images/s  {left:.0f} s left"
+        print(f"\r{line:<110}" if self.live else line, end="" if self.live and not last else "\n", file=sys.stderr)
+        sys.stderr.flush()
+
+
+def resume_key(seed: int, sections: Sequence[Any], prepared: Prepared, code: Sequence[str], extra: bytes = b"") -> str:
+    """A hash of all that determines a run: settings, images, code and whatever else it reads. Not of how it is
+    computed: a run may go on with another number of processes."""
+    digest = hashlib.sha256()
+    settings = [
+        {k: v for k, v in asdict(section).items() if not (isinstance(section, TrainingConfig) and k in EXECUTION)}
+        for section in sections
+    ]
+    digest.update(json.dumps([seed, settings], sort_keys=True).encode())
+    digest.update(prepared.fingerprint(prepared.pretrain_split).encode() + prepared.palette.tobytes() + extra)
+    for place in map(Path, code):
+        for file in sorted(place.rglob("*.py")) if place.is_dir() else [place]:
+            digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def write_curves(path: Path, history: History) -> None:
+    """Every logged number against its step; empty where a step has none."""
+    columns = sorted({name for row in history for name in row} - {"step"})
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, ["step", *columns], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(history)
