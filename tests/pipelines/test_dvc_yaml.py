@@ -167,13 +167,8 @@ def test_a_stage_lists_the_parameters_that_its_results_are_made_with():
         "embed": {"model", "training"},  # the weights hold the architecture
         # for the card; weights and results depend on them
         "export": {"variants", "students", "model", "ood", "training", "seed"},
-        "report": {
-            "variants",
-            "students",
-            "model",
-            "training",
-            "seed",
-        },  # parameters of the MLflow run: whatever changes them reruns a stage before
+        # parameters of the MLflow run: whatever changes them reruns a stage before
+        "report": {"variants", "students", "model", "training", "seed"},
     }
     for name, stage in STAGES.items():
         tree = ast.parse((ROOT / f"pipelines/stages/{name}.py").read_text())
