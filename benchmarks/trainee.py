@@ -1,5 +1,6 @@
 """Our own training, a few steps at a time, so that benchmarks can take turns with others."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from components.model.config import ModelConfig
 from components.model.encode import encode_images
 from components.model.flops import flops_per_view
 from components.objectives.config import AutoregressiveConfig, VariantConfig
+from components.objectives.terms import build_objective
 from components.training.config import TrainingConfig
 from components.training.data import batch_order, batches
 from components.training.device import choose_device, choose_dtype
@@ -61,7 +63,8 @@ class Trainee:
         seed: int = 0,
     ) -> None:
         training = training.of(variant)
-        self.run = Run(variant, training, augmentation, seed, Path(), "")
+        self.variant = variant
+        self.run = Run(partial(build_objective, variant), training, augmentation, seed, Path(), "")
         self.device = choose_device(training)
         self.architecture = Architecture.of(model, variant, images.shape[1], palette)
         nobody = (images[:0], np.empty(0, np.int64))  # no validation here
@@ -106,6 +109,6 @@ class Trainee:
     @property
     def flops_per_image(self) -> float:
         """Of one training step, an image with all its views."""
-        scored = self.run.variant.generative.scored(self.state.model.patches)
+        scored = self.variant.generative.scored(self.state.model.patches)
         encoder, decoder = flops_per_view(self.architecture, scored).training
         return self.run.config.views * encoder + SCORED * decoder

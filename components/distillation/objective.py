@@ -1,4 +1,4 @@
-"""What a student's losses need beside the student: heads, buffers, the teacher's probe."""
+"""What a student learns: the losses against its teacher's features, and all that these own."""
 
 from typing import NamedTuple
 
@@ -9,6 +9,10 @@ from torch import Tensor, nn
 from components.distillation.config import StudentConfig
 from components.distillation.crd import Crd, draw_negatives
 from components.distillation.losses import feature_regression, soft_targets
+from components.model.gcrl import GCRL
+from components.model.tokens import Tokenizer
+from components.objectives.term import Batch, ContrastiveTerm, Loss, TrainingSet
+from components.objectives.terms import Objective
 
 
 class Probe(NamedTuple):
@@ -18,40 +22,51 @@ class Probe(NamedTuple):
     bias: np.ndarray  # (K,)
 
 
-class Objective(nn.Module):
-    """The student's losses, with all that is trained for them and thrown away afterwards.
+class Distillation(ContrastiveTerm[StudentConfig]):
+    """The weighted sum of a student's losses, on the features of view 0.
+
+    The teacher is observed on the very view that the student sees. Heads and buffers are trained and thrown away.
 
     Args:
-        student, teacher: lengths of their features.
-        images: the size of the training set.
-        probe: the teacher's; for soft targets alone.
+        probe: the teacher's; None without soft targets.
     """
 
+    observes = True
     probe_weight: Tensor
     probe_bias: Tensor
 
-    def __init__(self, config: StudentConfig, student: int, teacher: int, images: int, probe: Probe | None) -> None:
-        super().__init__()
-        self.config, self.images = config, images
-        self.crd = Crd(student, teacher, images, config.crd) if config.crd else None
-        self.regressor = nn.Linear(student, teacher) if config.regression else None
+    def __init__(
+        self, config: StudentConfig, teacher: GCRL, probe: Probe | None, model: GCRL, data: TrainingSet
+    ) -> None:
+        super().__init__(config, model, data)
+        self.teacher = teacher.eval().requires_grad_(False)
+        same = teacher.tokenizer.patch_size == model.tokenizer.patch_size
+        self.tokenizer: Tokenizer | None = None if same else model.tokenizer
+        self.images = len(data.images)
+        widths = width(model), width(teacher)
+        self.crd = Crd(*widths, self.images, config.crd) if config.crd else None
+        self.regressor = nn.Linear(*widths) if config.regression else None
         self.classifier: nn.Linear | None = None
         if config.kd:
             assert probe is not None, "soft targets are a probe's"
-            self.classifier = nn.Linear(student, len(probe.bias))
+            self.classifier = nn.Linear(widths[0], len(probe.bias))
             for name, values in (("probe_weight", probe.weight), ("probe_bias", probe.bias)):
                 self.register_buffer(name, torch.as_tensor(values, dtype=torch.float32), persistent=False)
 
-    def forward(
-        self, student: Tensor, teacher: Tensor, images: Tensor, generator: torch.Generator
-    ) -> dict[str, Tensor]:
-        """Each loss by its name, unweighted.
+    def observe(self, tokens: Tensor) -> Tensor:
+        """The teacher's features (n, D_t) of tokens (n, T, S, ...), cut anew where its patches have another size."""
+        if self.tokenizer is not None:
+            tokens = self.teacher.tokenizer(self.tokenizer.colours(tokens))
+        return self.teacher.pool(self.teacher.encode(tokens))
 
-        Args:
-            student, teacher: features (B, D_s) and (B, D_t) of the same views.
-            images: (B,) numbers of the images in the training set.
-            generator: what negatives are drawn with.
-        """
+    def forward(self, batch: Batch) -> Loss:
+        assert batch.observed is not None
+        losses = self.losses(batch.features[0], batch.observed[0], batch.images, batch.generator)
+        total = torch.stack([self.config.terms[name].weight * loss for name, loss in losses.items()]).sum()
+        return total, {f"{name}_loss": loss.detach() for name, loss in losses.items()}
+
+    def losses(self, student: Tensor, teacher: Tensor, images: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        """Each loss by its name, unweighted, of features (B, D_s) and (B, D_t) of images with these numbers (B,)."""
         losses = {}
         if self.crd is not None:
             negatives = draw_negatives(images, self.crd.negatives, self.images, generator)
@@ -63,16 +78,33 @@ class Objective(nn.Module):
             losses["regression"] = feature_regression(self.regressor(student), teacher)
         return losses
 
-    def remember(self) -> None:
-        """Let what the losses remember of the images take in the batch; to be called after its backward pass."""
+    def after_step(self, model: GCRL, progress: float) -> None:
         if self.crd is not None:
             self.crd.remember()
 
 
-def build_objective(
-    config: StudentConfig, student: int, teacher: int, images: int, probe: Probe | None, seed: int
-) -> Objective:
-    """A freshly initialised objective; the same seed gives the same weights, whatever else the process has drawn."""
+class StudentObjective(Objective):
+    """Distillation alone, on one view of an image and step: the buffers of CRD hold one embedding an image."""
+
+    views = 1
+
+    def __init__(self, term: Distillation) -> None:
+        nn.Module.__init__(self)
+        self.contrastive, self.generative = term, None
+
+    def contrast(self, batch: Batch) -> Loss:
+        return self.contrastive(batch)
+
+
+def build_student_objective(
+    config: StudentConfig, teacher: GCRL, probe: Probe | None, model: GCRL, data: TrainingSet, seed: int
+) -> StudentObjective:
+    """The objective of a student on its device; the same seed gives the same first heads and buffers."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return Objective(config, student, teacher, images, probe)
+        torch.manual_seed(seed + 2**32)  # no run's seed: a model's weights are others
+        return StudentObjective(Distillation(config, teacher, probe, model, data)).to(model.start.device)
+
+
+def width(model: GCRL) -> int:
+    """D, the length of a model's features."""
+    return model.norm.normalized_shape[0]

@@ -32,7 +32,7 @@ class Batch:
     """What a contrastive term sees of a step: the whole batch, however many processes and passes share it."""
 
     features: Tensor  # (V, B, D), the encoder's; carries a gradient, like the projections of it
-    projections: Tensor  # (V, B, P), L2-normalised
+    projections: Tensor  # (V, B, P), L2-normalised; of a model without a projection head, a student, the features
     images: Tensor  # (B,), their indices in the training set
     generator: torch.Generator  # to draw from: the same numbers in every process, and after a resume
     observed: Tensor | None = None  # (V, B, ...), what the term's `observe` gave for each view; carries no gradient

@@ -22,6 +22,8 @@ GENERATIVE: dict[str, Callable[..., GenerativeTerm]] = {
 class Objective(nn.Module):
     """A variant's weighted terms, with all that they own; `build_objective` makes it. A term of weight 0 is None."""
 
+    views: int | None = None  # of an image, where that is not for the training's configuration to say
+
     def __init__(self, variant: VariantConfig, model: GCRL, data: TrainingSet) -> None:
         super().__init__()
         self.variant = variant

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +43,7 @@ KEPT_BY = {"best_nll": ("val/nll_nats_per_token", -1), "best_knn": ("val/knn_acc
 class Run:
     """All that decides a run, besides the images and the first weights, and where its resume file is."""
 
-    variant: VariantConfig
+    build: Callable[[GCRL, TrainingSet, int], Objective]  # the objective of a model, a training set and a seed
     config: TrainingConfig
     augmentation: AugmentationConfig
     seed: int
@@ -85,13 +86,18 @@ def pretrain(
             unusable, memory ran out, or one of several processes was killed.
         ConfigError: a term cannot be had of these images.
     """
-    config = config.of(variant)
-    run = Run(variant, config, augmentation, seed, resume, resume_key)
+    build = partial(build_objective, variant)
+    return train(model, data, Run(build, config.of(variant), augmentation, seed, resume, resume_key), on_metrics)
+
+
+def train(model: GCRL, data: PretrainData, run: Run, on_metrics: OnMetrics) -> Trained:
+    """Train in place by the run's objective; see `pretrain`."""
+    config = run.config
     if config.processes > 1:
         # the weights go over as bytes: torch would put the tensors of an argument into memory that all of them share
         launch(_train_beside_others, (pickle.dumps(model.cpu()), data, run), config, on_metrics)
         state = first_state(model, data, run)
-        load_resume(resume, resume_key, state)
+        load_resume(run.resume, run.resume_key, state)
     else:
         state = first_state(model, data, run)
         _train(state, data, run, Ranks(), on_metrics)
@@ -104,7 +110,7 @@ def pretrain(
 
 def first_state(model: GCRL, data: PretrainData, run: Run) -> State:
     model.to(choose_device(run.config))
-    objective = build_objective(run.variant, model, TrainingSet(data.images, data.labels), run.seed)
+    objective = run.build(model, TrainingSet(data.images, data.labels), run.seed)
     average = copy.deepcopy(model).eval() if run.config.ema_decay else None
     return State(model, objective, build_optimizers(model, run.config, objective), average)
 
@@ -203,7 +209,8 @@ def take_step(
     model, objective, config = state.model, state.objective, run.config
     model.train()
     generator = step_generator(run.seed, state.step, pixels.device)
-    views = draw_views(model, pixels, config.views, run.augmentation, generator, execution.ranks, objective.draw)
+    count = objective.views or config.views
+    views = draw_views(model, pixels, count, run.augmentation, generator, execution.ranks, objective.draw)
     shared = list(model.encoder.parameters()) if diagnose else []
     indices = torch.from_numpy(images).to(pixels.device)
     found = backward(model, objective, views, indices, generator, execution, shared)

@@ -78,8 +78,10 @@ def backward(
         features = passed[0].unflatten(0, shape) if passed else _of_views(execution.encode, parts, execution)
         observed = _of_views(execution.observe, parts, execution) if execution.observe else None
         everyone = ranks.gather(features).requires_grad_()  # (V, B, D)
-        with execution.autocast(features.device):
-            projections = model.project(everyone.flatten(0, 1)).unflatten(0, everyone.shape[:2])
+        projections = everyone
+        if model.projection is not None:
+            with execution.autocast(features.device):
+                projections = model.project(everyone.flatten(0, 1)).unflatten(0, everyone.shape[:2])
         observed = None if observed is None else ranks.gather(observed)
         batch = Batch(everyone, projections, images, generator, observed)
         slopes = _contrast(objective, batch, found)[:, ranks.share(len(images))].chunk(len(parts), 1)

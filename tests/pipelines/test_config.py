@@ -265,9 +265,7 @@ def test_a_student_is_as_the_variants_where_it_does_not_say_otherwise(load):
     for find in (params.encoder, params.variant):
         with pytest.raises(ConfigError, match="unknown variant 'smal'"):
             find("smal")
-    with pytest.raises(
-        ConfigError, match=r"unknown student 'smal', did you mean 'small'. params\.yaml has: small"
-    ):
+    with pytest.raises(ConfigError, match=r"unknown student 'smal', did you mean 'small'. params\.yaml has: small"):
         params.student("smal")
 
 

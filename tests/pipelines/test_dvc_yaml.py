@@ -47,7 +47,6 @@ UNAFFECTED = {
         "components/evaluation/threads.py",
     },
     "export": {  # probe and fused score are loaded; how they were fitted is the business of the stages that did it
-        AUGMENT,
         "components/evaluation/calibration.py",
         "components/evaluation/detectors.py",
         "components/evaluation/gaussian.py",
