@@ -1,6 +1,7 @@
 """A student: an encoder that learns from a variant's. No tensor library is imported here."""
 
 from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 from components.model.config import ModelConfig
 from components.training.config import TrainingConfig
@@ -105,7 +106,7 @@ class StudentConfig:
         return replace(training, **_given(self.training))
 
 
-def _given(partial: StudentModel | StudentTraining) -> dict[str, int | float]:
+def _given(partial: StudentModel | StudentTraining) -> dict[str, Any]:
     return {name: value for name, value in asdict(partial).items() if value is not None}
 
 

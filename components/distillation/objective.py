@@ -93,6 +93,7 @@ class StudentObjective(Objective):
         self.contrastive, self.generative = term, None
 
     def contrast(self, batch: Batch) -> Loss:
+        assert self.contrastive is not None
         return self.contrastive(batch)
 
 

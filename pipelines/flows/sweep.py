@@ -53,7 +53,7 @@ def sweep(
     Run again, it trains only what is missing: finished members come from DVC's cache.
 
     Args:
-        variants: names of variants in params.yaml; all if none are named.
+        variants: names of variants and students in params.yaml; all if none are named.
         seeds: random seeds; that of params.yaml if none are named.
         parameters: values to try at dotted keys of params.yaml, such as {"training.learning_rate": [0.006, 0.012]}.
         preset: the name of a file in presets/, to be used instead of params.yaml.
@@ -99,9 +99,10 @@ def train(
     sweep: str,
 ) -> State[dict[str, dict[str, Any]]]:
     """One member of a sweep: the variants' reports in its workspace, as variant → `run_key` and `numbers`."""
-    targets = [f"report@{variant}" for variant in variants]
     try:
         with workspace(project, preset, overrides) as place:
+            students = place.params.students
+            targets = [f"report-student@{v}" if v in students else f"report@{v}" for v in variants]
             outcomes = run_dag(place.folder, place.environment, targets, parallel=parallel, tags={"sweep": sweep})
             show_outcomes("sweep-member", outcomes, place.folder)
             if failed(outcomes):
@@ -130,9 +131,9 @@ def _plan(
         for seeded in [{"seed": seed} for seed in seeds] if seeds else [{}]:
             overrides = seeded | point
             with workspace(project, preset, overrides) as place:
-                chosen = variants or list(place.params.variants)
+                chosen = variants or list(place.params.encoders)
                 for variant in chosen:
-                    place.params.variant(variant)
+                    place.params.encoder(variant)
                 members.append(Member(place.params.seed, point, overrides))
     return members, chosen, place.params.tracking
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.comparison import COLUMNS, Row, markdown, row, score, unmet
+from pipelines.comparison import BESIDE, COLUMNS, Row, Size, beside_teachers, markdown, row, score, unmet
 
 NAMES = [column.name for column in COLUMNS]
 shares = st.floats(0, 1)
@@ -76,3 +76,32 @@ def test_the_table_has_the_best_first_and_marks_the_best_of_each_column():
 
 def test_a_variant_alone_is_not_marked():
     assert "**" not in markdown({"hybrid": a_row(linear_accuracy=0.98)}, {"hybrid": 0.98})
+
+
+def test_a_note_stands_behind_its_variants_name():
+    rows = {name: a_row(linear_accuracy=0.9) for name in ("hybrid", "small")}
+    table = markdown(rows, {"hybrid": 0.9, "small": 0.8}, {"small": "hybrid's student"})
+    assert [line.split("|")[1].strip() for line in table.splitlines()[2:]] == ["hybrid", "small (hybrid's student)"]
+
+
+def test_students_stand_beside_their_teachers():
+    assert set(NAMES) >= set(BESIDE)
+    names = ("hybrid", "contrastive", "generative", "a", "b", "c")
+    rows = {name: a_row(linear_accuracy=0.9 + i / 100) for i, name in enumerate(names)}
+    sizes = {name: Size(1000 * (i + 1), i / 4) for i, name in enumerate(names)}
+    students = {"a": ("hybrid", "0.8 · crd"), "b": ("contrastive", "1 · kd"), "c": ("hybrid", "1 · regression")}
+    lines = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in beside_teachers(students, rows, sizes).splitlines()
+    ]
+    assert all(len(line) == len(lines[0]) for line in lines)
+    assert [line[:4] for line in lines[2:]] == [
+        ["hybrid", "(teacher)", "1,000", "0.00"],
+        ["a", "0.8 · crd", "4,000", "0.75"],
+        ["c", "1 · regression", "6,000", "1.25"],
+        ["contrastive", "(teacher)", "2,000", "0.25"],
+        ["b", "1 · kd", "5,000", "1.00"],
+    ]
+    accuracy = lines[0].index("linear probe")
+    assert [line[accuracy] for line in lines[2:]] == ["90.0%", "93.0%", "95.0%", "91.0%", "94.0%"]
+    assert lines[2][lines[0].index("near-OOD AUROC")] == "–"
