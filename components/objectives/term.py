@@ -99,5 +99,6 @@ def view_accuracy(projections: Tensor) -> Tensor:
 
 def projection_size(model: GCRL) -> int:
     """P, the length of a projection."""
-    assert model.projection is not None
-    return model.projection[-1].out_features
+    last = list(model.projection.children())[-1] if model.projection else None
+    assert isinstance(last, nn.Linear)
+    return last.out_features
