@@ -34,11 +34,12 @@ def markdown(outcomes: Mapping[str, Outcome], folder: Path) -> str:
 
 
 def _links(outcomes: Mapping[str, Outcome], folder: Path) -> dict[str, str]:
-    """report@V → the address of its MLflow run."""
+    """report@V and report-student@S → the address of its MLflow run."""
     uri = os.environ.get("MLFLOW_TRACKING_URI", "")
     keys = {}
     for name, outcome in outcomes.items():
-        stage, _, variant = name.partition("@")
+        group, _, variant = name.partition("@")
+        stage = group.removesuffix("-student")
         record = folder / stage_folder(stage, variant) / "record.json"
         if stage == "report" and outcome.result in ("run", "cached") and record.exists():
             keys[name] = json.loads(record.read_text())["run_key"]

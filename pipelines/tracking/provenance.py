@@ -123,9 +123,14 @@ def _stage_hash(stage: str, project: Path) -> str:
 
     yaml = YAML(typ="safe")
     name, _, item = stage.partition("@")
-    definition = json.dumps(yaml.load(project / "dvc.yaml")["stages"][name])
-    definition = re.sub(r"\$\{(key|item[\w.]*)\}", lambda _: item, definition)  # one matrix or foreach dimension
-    resolved = json.loads(definition)
+    definition = yaml.load(project / "dvc.yaml")["stages"][name]
+    fields = {}  # of the item of a mapping, such as `${item.teacher}`; a matrix has one dimension here
+    if "foreach" in definition:
+        mapping = definition["foreach"].removeprefix("${").removesuffix("}")
+        fields = yaml.load(project / "params.yaml")[mapping][item]
+    resolved = json.loads(
+        re.sub(r"\$\{(?:key|item\.?(\w*))\}", lambda found: str(fields.get(found[1], item)), json.dumps(definition))
+    )
     resolved = {**resolved, **resolved.get("do", {})}
     lock = yaml.load(project / "dvc.lock") if (project / "dvc.lock").exists() else {}
     known = {out["path"]: out.get("md5") for entry in lock.get("stages", {}).values() for out in entry.get("outs", [])}

@@ -25,6 +25,15 @@ stages:
     params: [training, "variants.${item.variant}", {other.yaml: [seed]}]
     deps: [code, data/prepared]
 """
+DISTILL = """
+stages:
+  distill:
+    foreach: ${students}
+    do:
+      cmd: python -m pipelines.stages distill --variant ${key}
+      deps: ["${item.teacher}/weights"]
+      params: ["students.${key}"]
+"""
 
 
 def test_import_is_light() -> None:
@@ -218,3 +227,18 @@ def test_dvc_stage_hash_changes_with_what_the_stage_depends_on(tmp_path: Path, m
         changed = stage_hash(file, content)
         assert changed not in seen
         seen.add(changed)
+
+
+def test_the_hash_of_a_students_stage_is_over_its_teachers_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DVC_STAGE", "distill@small")
+    (tmp_path / "dvc.yaml").write_text(DISTILL)
+    (tmp_path / "params.yaml").write_text("students: {small: {teacher: hybrid}, other: {teacher: contrastive}}")
+    hashes = []
+    for weights in ("a", "b", "b"):
+        for teacher in ("hybrid", "contrastive"):
+            (tmp_path / teacher).mkdir(exist_ok=True)
+            (tmp_path / teacher / "weights").write_text(weights if teacher == "hybrid" else f"{len(hashes)}")
+        hashes.append(dvc_stage(tmp_path)["dvc.stage_hash"])
+    assert hashes[0] != hashes[1] == hashes[2]
