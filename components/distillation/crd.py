@@ -52,12 +52,8 @@ class Crd(nn.Module):
         """
         s, t = F.normalize(self.student(student), dim=1), F.normalize(self.teacher(teacher), dim=1)  # (B, E)
         compared = torch.cat([images[:, None], negatives], 1)  # (B, 1 + N)
-        # products with the whole buffer cost less than gathering N embeddings for each image, while M < E·N
         scores = torch.stack(
-            [
-                (s @ self.teacher_buffer.T).gather(1, compared),
-                (t @ self.student_buffer.T).gather(1, compared),
-            ]
+            [_products(s, self.teacher_buffer, compared), _products(t, self.student_buffer, compared)]
         )  # (2, B, 1 + N)
         self.latest = images, s.detach(), t.detach()
         return self._loss(scores / self.config.temperature)
@@ -79,6 +75,13 @@ class Crd(nn.Module):
         momentum = self.config.momentum
         for buffer, own in zip((self.student_buffer, self.teacher_buffer), embeddings, strict=True):
             buffer[images] = F.normalize(momentum * buffer[images] + (1 - momentum) * own, dim=1)
+
+
+def _products(anchors: Tensor, buffer: Tensor, compared: Tensor) -> Tensor:
+    """Inner products (B, 1 + N) of anchors (B, E) with the rows `compared` (B, 1 + N) of a buffer (M, E)."""
+    if len(buffer) < compared.shape[1] * buffer.shape[1]:  # all M products take less memory than the rows themselves
+        return (anchors @ buffer.T).gather(1, compared)
+    return (buffer[compared] @ anchors[:, :, None]).squeeze(2)
 
 
 def usable_negatives(config: CrdConfig, images: int) -> int:

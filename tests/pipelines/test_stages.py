@@ -197,6 +197,13 @@ def test_a_resume_file_is_for_one_configuration_data_and_code(params, prepared, 
     assert _resume_key(unrelated, "hybrid", prepared) == key
 
 
+def test_a_students_resume_file_is_for_one_teacher(prepared):
+    from pipelines.stages.training import resume_key
+
+    keys = {resume_key(0, [], prepared, (), weights) for weights in (b"", b"weights", b"other weights")}
+    assert len(keys) == 3
+
+
 def test_the_code_that_a_resume_file_is_for_exists():
     from pipelines.stages.pretrain import TRAINING_CODE
 

@@ -20,11 +20,11 @@ def make(seed: int = 0, **changes: float) -> Crd:
     return Crd(STUDENT, TEACHER, IMAGES, config).double()
 
 
-def batch(seed: int, size: int = 3) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def batch(seed: int, size: int = 3, count: int = 6) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     generator = torch.Generator().manual_seed(seed)
     images = torch.randperm(IMAGES, generator=generator)[:size]
     student, teacher = (torch.randn(size, d, generator=generator, dtype=torch.float64) for d in (STUDENT, TEACHER))
-    return student, teacher, images, draw_negatives(images, 6, IMAGES, generator)
+    return student, teacher, images, draw_negatives(images, count, IMAGES, generator)
 
 
 def unit(vector: np.ndarray) -> np.ndarray:
@@ -64,13 +64,15 @@ class Naive:
         return total / len(images)
 
 
-@settings(deadline=None, max_examples=30)
+@pytest.mark.parametrize("shape", [{"size": 4, "negatives": 6}, {"size": 2, "negatives": 1}], ids=str)
+@settings(deadline=None, max_examples=20)
 @given(st.integers(0, 2**31), st.floats(0.07, 2), st.floats(0, 0.9))
-def test_several_steps_equal_a_naive_loop(seed, temperature, momentum):
-    crd = make(seed, temperature=temperature, momentum=momentum)
+def test_several_steps_equal_a_naive_loop(shape, seed, temperature, momentum):
+    """With many negatives for the set's size, where the buffers are multiplied whole, and with few."""
+    crd = make(seed, temperature=temperature, momentum=momentum, **shape)
     naive = Naive(crd)
     for step in range(3):
-        given_batch = batch(seed + step)
+        given_batch = batch(seed + step, count=shape["negatives"])
         assert crd(*given_batch).item() == pytest.approx(naive.loss(*given_batch), rel=1e-9)
         crd.remember()
         assert naive.Z is not None
