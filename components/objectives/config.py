@@ -80,12 +80,14 @@ class InstDiscConfig:
     """InstDisc: every image is a class of its own, remembered in a bank."""
 
     name: Literal["instdisc"] = "instdisc"
-    negatives: int = 4096  # noise images a step
+    negatives: int | None = None  # noise images a step; null: all images, exactly
     momentum: float = 0.5  # of an image's vector in the bank
     temperature: float = 0.07
 
     def __post_init__(self) -> None:
-        _positive(self, "negatives", "temperature")
+        _positive(self, "temperature")
+        if self.negatives is not None:
+            _positive(self, "negatives")
         _share(self, "momentum")
 
 
