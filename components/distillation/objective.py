@@ -86,11 +86,18 @@ class Distillation(ContrastiveTerm[StudentConfig]):
 class StudentObjective(Objective):
     """Distillation alone, on one view of an image and step: the buffers of CRD hold one embedding an image."""
 
-    views = 1
+    compares = "distillation"
 
     def __init__(self, term: Distillation) -> None:
         nn.Module.__init__(self)
         self.contrastive, self.generative = term, None
+
+    def views(self, training: int) -> int:
+        return 1
+
+    @property
+    def scored_views(self) -> int:
+        return 1
 
     def contrast(self, batch: Batch) -> Loss:
         assert self.contrastive is not None

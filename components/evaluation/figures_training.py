@@ -26,6 +26,7 @@ PANELS = (
         {
             "gradient_norm/generative": ("generative", style.BLUE),
             "gradient_norm/contrastive": ("contrastive", style.ORANGE),
+            "gradient_norm/distillation": ("distillation", style.GREEN),
         },
     ),
     ("Cosine of the two gradients", {"gradient_cosine": ("", style.GREEN)}),

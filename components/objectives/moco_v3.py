@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from components.model.gcrl import GCRL
 from components.objectives.config import MoCoV3Config
 from components.objectives.momentum import MomentumEncoder
-from components.objectives.term import Batch, ContrastiveTerm, Loss, TrainingSet, projection_size, view_accuracy
+from components.objectives.term import Batch, ContrastiveTerm, Loss, TrainingSet, projection_shape, view_accuracy
 
 
 class MoCoV3(ContrastiveTerm[MoCoV3Config]):
@@ -27,8 +27,7 @@ class MoCoV3(ContrastiveTerm[MoCoV3Config]):
 
     def __init__(self, config: MoCoV3Config, model: GCRL, data: TrainingSet) -> None:
         super().__init__(config, model, data)
-        assert model.projection is not None
-        size, width = projection_size(model), model.projection[0].out_features
+        width, size = projection_shape(model)
         self.encoder = MomentumEncoder(model)
         self.predictor = nn.Sequential(
             nn.Linear(size, width, bias=False),

@@ -32,7 +32,7 @@ GENERATIVE: dict[str, Callable[..., GenerativeTerm]] = {
 class Objective(nn.Module):
     """A variant's weighted terms, with all that they own; `build_objective` makes it. A term of weight 0 is None."""
 
-    views: int | None = None  # of an image, where that is not for the training's configuration to say
+    compares = "contrastive"  # what the term on features is called in what is logged
 
     def __init__(self, variant: VariantConfig, model: GCRL, data: TrainingSet) -> None:
         super().__init__()
@@ -40,6 +40,15 @@ class Objective(nn.Module):
         contrastive, generative = variant.contrastive, variant.generative
         self.contrastive = CONTRASTIVE[contrastive.name](contrastive, model, data) if variant.w_con else None
         self.generative = GENERATIVE[generative.name](generative, model, data) if variant.w_gen else None
+
+    def views(self, training: int) -> int:
+        """How many views of an image a step draws, where the training's configuration says `training`."""
+        return self.variant.views(training)
+
+    @property
+    def scored_views(self) -> int:
+        """How many of them the generative term scores."""
+        return self.variant.generative.scored_views
 
     def contrast(self, batch: Batch) -> Loss:
         """The weighted contrastive loss of a whole batch, and its metrics (the unweighted loss included)."""

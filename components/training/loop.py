@@ -209,8 +209,16 @@ def take_step(
     model, objective, config = state.model, state.objective, run.config
     model.train()
     generator = step_generator(run.seed, state.step, pixels.device)
-    count = objective.views or config.views
-    views = draw_views(model, pixels, count, run.augmentation, generator, execution.ranks, objective.draw)
+    views = draw_views(
+        model,
+        pixels,
+        objective.views(config.views),
+        run.augmentation,
+        generator,
+        execution.ranks,
+        objective.draw,
+        objective.scored_views,
+    )
     shared = list(model.encoder.parameters()) if diagnose else []
     indices = torch.from_numpy(images).to(pixels.device)
     found = backward(model, objective, views, indices, generator, execution, shared)

@@ -90,7 +90,16 @@ def bytes_per_image(
 
         pixels = torch.from_numpy(np.array(images[:n])).to(device)
         generator = step_generator(0, 0, device)
-        views = draw_views(model, pixels, config.views, AugmentationConfig(), generator, Ranks(), objective.draw)
+        views = draw_views(
+            model,
+            pixels,
+            objective.views(config.views),
+            AugmentationConfig(),
+            generator,
+            Ranks(),
+            objective.draw,
+            objective.scored_views,
+        )
         with saved_tensors_hooks(note, lambda tensor: tensor):
             pass_through(views, here)
         return sum(storages.values())

@@ -27,7 +27,7 @@ from components.objectives.term import Batch
 from components.objectives.terms import Objective
 from components.training.diagnostics import flat_gradient
 from components.training.ranks import Ranks
-from components.training.views import SCORED, Views
+from components.training.views import Views
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def backward(
             _add(found.terms, {"generative": losses["generative"].detach()})
             _add(found.metrics, {name: value / len(parts) for name, value in metrics.items()})
         if slope is not None:  # processes are averaged below, and each has the slopes of its own features alone
-            losses["contrastive"] = ranks.size * (part_features * slope.flatten(0, 1)).sum()
+            losses[objective.compares] = ranks.size * (part_features * slope.flatten(0, 1)).sum()
         if watched:
             _add(found.gradients, {name: flat_gradient(loss, watched) for name, loss in losses.items()})
         torch.stack(list(losses.values())).sum().backward()
@@ -104,8 +104,8 @@ def backward(
 
 
 def pass_through(part: Views, execution: Execution) -> tuple[Tensor, Tensor | None]:
-    """Features (V·b, D) and what the generative term reduces of the first two views, where there is one."""
-    tokens, condition = part.tokens.flatten(0, 1), part.condition[:SCORED].flatten(0, 1)
+    """Features (V·b, D) and what the generative term reduces of the first L views, where there is one."""
+    tokens, condition = part.tokens.flatten(0, 1), part.condition.flatten(0, 1)
     drawn = None if part.drawn is None else part.drawn.flatten(0, 1)
     with execution.autocast(tokens.device):
         return execution.represent(tokens, condition, drawn, len(condition))
@@ -124,7 +124,7 @@ def _contrast(objective: Objective, batch: Batch, found: Found) -> Tensor:
     projection head and of what the term owns in place: every process computes the same ones."""
     loss, metrics = objective.contrast(batch)
     loss.backward()
-    found.terms["contrastive"] = loss.detach()
+    found.terms[objective.compares] = loss.detach()
     found.metrics.update(metrics)
     assert batch.features.grad is not None
     return batch.features.grad
