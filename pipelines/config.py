@@ -1,4 +1,8 @@
-"""params.yaml, read once and validated strictly: the only configuration of a run."""
+"""params.yaml, read once and validated strictly: the only configuration of a run.
+
+Only reading and validating needs packages (ruamel.yaml, pydantic), which are imported there: the stages run without
+them, on parameters that were validated elsewhere.
+"""
 
 import difflib
 import json
@@ -6,11 +10,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Any, get_args
-
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
+from typing import TYPE_CHECKING, Any, get_args
 
 from components.data.config import AugmentationConfig, DataConfig
 from components.errors import ConfigError
@@ -21,6 +21,9 @@ from components.objectives.config import VariantConfig
 from components.training.config import TrainingConfig
 from pipelines.comparison import COLUMNS
 from pipelines.paths import RESERVED
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 PARAMS = Path("params.yaml")
 
@@ -45,13 +48,14 @@ class TrackingConfig:
     registered_model: str = "gcrl"
 
 
-class Params(BaseModel):
+@dataclass(frozen=True, kw_only=True)
+class Params:
     """One complete params.yaml."""
 
-    # strict: "3" is no integer and 1 no boolean; nested dataclasses inherit all of this
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+    # for pydantic; strict: "3" is no integer and 1 no boolean; nested dataclasses inherit all of this
+    __pydantic_config__ = {"extra": "forbid", "strict": True, "allow_inf_nan": False}  # noqa: RUF012
 
-    seed: int = Field(ge=0, lt=2**32)  # what NumPy and scikit-learn take
+    seed: int
     data: DataConfig
     model: ModelConfig
     augmentation: AugmentationConfig
@@ -77,6 +81,9 @@ def load_params(path: Path = PARAMS) -> Params:
     Raises:
         ConfigError: the file is missing, no YAML, or holds an unknown key, a wrong type or an impossible combination.
     """
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
     if not path.is_file():
         raise ConfigError(
             f"{path}: not found. Run from the project's root, or copy a preset there: cp presets/digits-cpu.yaml {path}"
@@ -96,12 +103,14 @@ def validate_params(raw: Mapping[str, Any], path: Path | str) -> Params:
     Raises:
         ConfigError: it has an unknown key, a wrong type or an impossible combination.
     """
+    from pydantic import TypeAdapter, ValidationError
+
     try:  # as JSON, because strict mode takes JSON arrays for tuples but not Python lists
         text = json.dumps(raw, default=str)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{path}: expected plain mappings, lists and values ({error}).") from error
     try:
-        params = Params.model_validate_json(text)
+        params = TypeAdapter(Params).validate_json(text)
     except ValidationError as error:
         raise ConfigError("\n".join(f"{path}: {line}" for line in _explain(error))) from error
     _check_combinations(path, params)
@@ -109,6 +118,8 @@ def validate_params(raw: Mapping[str, Any], path: Path | str) -> Params:
 
 
 def _check_combinations(path: Path | str, params: Params) -> None:
+    if not 0 <= params.seed < 2**32:  # what NumPy and scikit-learn take
+        raise ConfigError(f"{path}: seed: input should lie between 0 and {2**32 - 1}, found {params.seed}.")
     if params.data.image_size % params.model.patch_size:
         raise ConfigError(
             f"{path}: model.patch_size: {params.model.patch_size} does not divide data.image_size "
@@ -147,7 +158,7 @@ def _needed_for(column: str, params: Params) -> str | None:
     return None if given else needed
 
 
-def _explain(error: ValidationError) -> list[str]:
+def _explain(error: "ValidationError") -> list[str]:
     lines = []
     for item in error.errors(include_url=False):
         key = ".".join(str(part) for part in item["loc"]) or "(top level)"
@@ -177,12 +188,10 @@ def keys_at(location: tuple[int | str, ...]) -> list[str]:
     """The keys that the section at a location may hold."""
     kind: Any = Params
     for part in location:
-        if kind is Params:
-            kind = Params.model_fields[str(part)].annotation
-        elif is_dataclass(kind) and str(part) in {f.name for f in fields(kind)}:
+        if is_dataclass(kind) and str(part) in {f.name for f in fields(kind)}:
             kind = next(f.type for f in fields(kind) if f.name == part)
         elif get_args(kind):  # a dict's values
             kind = get_args(kind)[-1]
         if candidates := [a for a in get_args(kind) if is_dataclass(a)]:
             kind = candidates[0] if type(None) in get_args(kind) else kind  # an optional section
-    return list(Params.model_fields) if kind is Params else [f.name for f in fields(kind)] if is_dataclass(kind) else []
+    return [f.name for f in fields(kind)] if is_dataclass(kind) else []

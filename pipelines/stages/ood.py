@@ -1,5 +1,8 @@
 """ood: detectors fitted on in-distribution data, thresholds from validation, measured on test and the OOD sets."""
 
+from functools import partial
+from pathlib import Path
+
 import numpy as np
 
 from components.data.prepared import Prepared
@@ -8,10 +11,12 @@ from components.evaluation.detectors import Batch, InDistribution
 from components.evaluation.features import Embedded
 from components.evaluation.ood import run_detectors
 from components.evaluation.probes import Labelled, LinearProbe
-from components.files import write_json
+from components.files import read_json, write_json
 from pipelines.config import Params
 from pipelines.paths import PREPARED, stage_folder
-from pipelines.stages.tracked import log_data, tracked
+from pipelines.stages.tracked import RESULTS, log_data, tracked
+
+SCORES = ".scores.npy"
 
 
 def run(params: Params, variant: str) -> None:
@@ -36,7 +41,7 @@ def run(params: Params, variant: str) -> None:
             params.ood,
             params.seed,
         )
-        with stage.folder() as out:
+        with stage.folder(partial(draw, distances=prepared.ood)) as out:
             out.metrics = result.metrics
             out.constants = {**result.constants, "data_fingerprint": prepared.fingerprint()}
             result.fused.save(out.path / "fused.npz")
@@ -44,15 +49,22 @@ def run(params: Params, variant: str) -> None:
             write_json(out.path / "left_out.json", result.left_out)
             for detector, scores in result.scores.items():
                 for split, values in scores.items():
-                    np.save(out.path / f"{detector}.{split}.scores.npy", values)
+                    np.save(out.path / f"{detector}.{split}{SCORES}", values)
             table = openood.openood_table(result.scores, prepared.ood)
             openood.write_csv(table, out.path / "openood.csv")
             (out.path / "openood.md").write_text(openood.markdown(table, prepared.ood))
-            fused = result.scores["fused"]
-            plot_data.write_roc(out.path / "roc.csv", fused, list(sets))
-            figures_ood.roc_curves(result.scores, prepared.ood, out.path / "roc.png")
-            figures_ood.auroc_intervals(result.metrics, prepared.ood, out.path / "auroc.png")
-            figures_ood.score_histograms(fused, result.thresholds["fused"], prepared.ood, out.path / "scores.png")
+            plot_data.write_roc(out.path / "roc.csv", result.scores["fused"], list(sets))
         stage.journal.artifact(stage_folder("ood", variant) / "openood.md")
         for name, reason in result.left_out.items():
             print(f"detector {name} left out: {reason}")
+
+
+def draw(folder: Path, distances: dict[str, str]) -> None:
+    """The figures, from the other files in the stage's folder; `distances`: OOD set → near or far."""
+    metrics, threshold = read_json(folder / RESULTS)["metrics"], read_json(folder / "thresholds.json")["fused"]
+    detectors = [name.removesuffix("/threshold") for name in metrics if name.endswith("/threshold")]
+    sets = ("test", *distances)
+    scores = {d: {s: np.load(folder / f"{d}.{s}{SCORES}") for s in sets} for d in detectors}
+    figures_ood.roc_curves(scores, distances, folder / "roc.png")
+    figures_ood.auroc_intervals(metrics, distances, folder / "auroc.png")
+    figures_ood.score_histograms(scores["fused"], threshold, distances, folder / "scores.png")

@@ -5,6 +5,7 @@ import json
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -166,22 +167,21 @@ def prepared(tmp_path):
 
 
 def changed(params: Params, section: str, **values: object) -> Params:
-    import dataclasses
-
-    return params.model_copy(update={section: dataclasses.replace(getattr(params, section), **values)})
+    return replace(params, **{section: replace(getattr(params, section), **values)})
 
 
 def test_a_resume_file_is_for_one_configuration_data_and_code(params, prepared, monkeypatch):
     from pipelines.stages import pretrain
     from pipelines.stages.pretrain import _resume_key
 
+    monkeypatch.setattr(pretrain, "ROOT", Path())
     monkeypatch.setattr(pretrain, "TRAINING_CODE", ("code.py",))
     Path("code.py").write_text("x = 1\n")
     key = _resume_key(params, "hybrid", prepared)
     assert _resume_key(params, "hybrid", prepared) == key
     others = [
         _resume_key(params, "contrastive", prepared),
-        _resume_key(params.model_copy(update={"seed": 1}), "hybrid", prepared),
+        _resume_key(replace(params, seed=1), "hybrid", prepared),
         _resume_key(changed(params, "model", width=64), "hybrid", prepared),
         _resume_key(changed(params, "training", steps=77), "hybrid", prepared),
         _resume_key(changed(params, "augmentation", flip=True), "hybrid", prepared),

@@ -70,6 +70,7 @@ def find(ranks: Ranks, on_metrics: OnMetrics, model: bytes, data: PretrainData, 
     for name, case in CASES.items():
         torch.save(copy.deepcopy(step(pickle.loads(model), data, ranks, *case)), folder / f"{name}-{ranks.rank}.pt")
     torch.save(several_steps(pickle.loads(model), data, ranks), folder / f"weights-{ranks.rank}.pt")
+    torch.save(ranks.of_leader(0.1 + ranks.rank), folder / f"clock-{ranks.rank}.pt")
 
 
 def refuse(ranks: Ranks, on_metrics: OnMetrics) -> None:
