@@ -1,0 +1,119 @@
+"""The members of a study: one model at one seed each, with a folder in which its stages run as they do in a project."""
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import chdir, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from components.errors import ConfigError
+from components.files import read_json, write_json
+from components.plain import read_plain
+from components.training.config import EXECUTION
+from pipelines.config import Params
+from pipelines.paths import PREPARED
+from pipelines.stages.results import has_run
+
+RUNS, SETTINGS = "runs", "settings.json"
+FLOOR = "floor"  # runs once a seed, for all models
+STAGES = ("pretrain", "embed", "probe", "ood", "export")
+
+
+@dataclass(frozen=True)
+class Member:
+    """`<study>/runs/<model>/seed-<seed>/` holds settings.json, outputs/, and journals for MLflow in .tracking/."""
+
+    folder: Path
+    params: Params
+
+    @classmethod
+    def open(cls, folder: Path) -> "Member":
+        """A member that has been begun."""
+        return cls(folder, read_plain(Params, read_json(folder / SETTINGS), SETTINGS))
+
+    @property
+    def model(self) -> str:
+        """Its name, which is that of the only variant in its parameters."""
+        return next(iter(self.params.variants))
+
+    @property
+    def seed(self) -> int:
+        return self.params.seed
+
+    def __str__(self) -> str:
+        return f"{self.model}, seed {self.seed}"
+
+    def has_run(self, stage: str) -> bool:
+        """Whether a stage has left its results."""
+        with chdir(self.folder):
+            return has_run(stage, None if stage == FLOOR else self.model)
+
+    def results(self, stage: str, kind: str = "metrics") -> dict[str, Any]:
+        """Metrics or constants of a stage that has run."""
+        return dict(read_json(self.folder / "outputs" / self.model / stage / "results.json")[kind])
+
+    def begin(self, data: Path) -> None:
+        """Make the folder, or make sure that what is in it was made with the same settings.
+
+        Raises:
+            ConfigError: it was not; the message names the settings.
+        """
+        settings = self.folder / SETTINGS
+        if settings.exists():
+            before, now = (_decisive(params) for params in (Member.open(self.folder).params, self.params))
+            different = [f"{k}: {before.get(k)} then, {now.get(k)} now" for k in now if before.get(k) != now[k]]
+            if different:
+                raise ConfigError(
+                    f"{self.folder}: holds results of other settings ({'; '.join(different)}). Put this study into "
+                    "another folder, or delete that one."
+                )
+        write_json(settings, asdict(self.params))
+        link = self.folder / PREPARED
+        if not link.exists():
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.unlink(missing_ok=True)  # one that leads nowhere: the study was moved
+            link.symlink_to(os.path.relpath(data.resolve(), link.parent.resolve()))
+
+    @contextmanager
+    def taken(self) -> Iterator[bool]:
+        """Hold the member while it is worked at; yields False if another process has it."""
+        with locked(self.folder / ".lock", fcntl.LOCK_NB) as mine:
+            yield mine
+
+
+@contextmanager
+def locked(path: Path, how: int = 0) -> Iterator[bool]:
+    """Hold a lock file; with LOCK_NB yields False, instead of waiting, where another process has it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | how)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+
+
+def members_of(study: Path) -> list[Member]:
+    """Those that have been begun, by model and seed."""
+    found = [Member.open(path.parent) for path in sorted((study / RUNS).glob(f"*/*/{SETTINGS}"))]
+    return sorted(found, key=lambda member: (member.model, member.seed))
+
+
+def _decisive(params: Params) -> dict[str, Any]:
+    """Every setting that decides results, by its dotted key."""
+    training = {k: v for k, v in asdict(params.training).items() if k not in EXECUTION}
+    sections = asdict(params) | {"training": training}
+    del sections["tracking"]
+    return dict(_flat(json.loads(json.dumps(sections))))
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, dict) and value:
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

@@ -1,0 +1,129 @@
+"""Results that travel: one tar archive, cut into parts of a size that can be carried, and put together again."""
+
+import itertools
+import json
+import shutil
+import tarfile
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from components.errors import UserError
+from components.files import atomic_directory, atomic_file
+from pipelines.paths import PREPARED
+from pipelines.study.members import FLOOR, RUNS, SETTINGS, Member, members_of
+from pipelines.study.plan import PLAN
+from pipelines.study.tables import NUMBERS, TABLE
+
+MIB = 2**20
+LEFT_OUT = "left_out.json"
+LARGE = (".npy", ".safetensors", ".onnx", ".parquet")  # files that a record can do without
+NEVER = (".features.npy",)  # many times the size of all else, and made again from the weights in no time
+
+
+def pack(study: Path, out: Path, part_mib: float, parts: int, models: Sequence[str] = ()) -> list[Path]:
+    """Write the archive's parts `study.tar.00`, `study.tar.01` … to the folder `out`, and return them.
+
+    In it are every finished stage's numbers, curves, figures and journals, and as many of the scores, weights and
+    exported models as there is room for, the smallest first; those of `models` before all others. What found no room
+    is listed in left_out.json, there and in the archive.
+
+    Raises:
+        UserError: there is nothing to pack, or no room for the least.
+    """
+    room = int(part_mib * MIB) * parts
+    needed, wanted = _files(study)
+    if not needed:
+        raise UserError(f"{study}: no finished stage to pack.")
+    chosen = list(needed)
+    used = sum(map(_size_in_archive, needed.values()))
+    left: dict[str, float] = {}
+    of_models = [f"{RUNS}/{model}/" for model in models]
+    for name in sorted(wanted, key=lambda n: (not n.startswith(tuple(of_models)), wanted[n].stat().st_size, n)):
+        size = _size_in_archive(wanted[name])
+        if used + size > room - _ENDING:
+            left[name] = round(wanted[name].stat().st_size / MIB, 2)
+        else:
+            chosen.append(name)
+            used += size
+    if used > room - _ENDING:
+        raise UserError(f"pack: the results take {used / MIB:.1f} MiB, more than {parts} parts of {part_mib:g} MiB.")
+    files = needed | wanted
+    with atomic_directory(out) as folder, tempfile.TemporaryFile() as whole:
+        (folder / LEFT_OUT).write_text(json.dumps(left, indent=2) + "\n")
+        with tarfile.open(fileobj=whole, mode="w") as archive:
+            archive.add(folder / LEFT_OUT, arcname=LEFT_OUT)
+            for name in chosen:
+                archive.add(files[name].resolve(), arcname=name)
+        whole.seek(0)
+        for number in itertools.count():
+            if not (content := whole.read(int(part_mib * MIB))):
+                break
+            (folder / f"study.tar.{number:02d}").write_bytes(content)
+    return sorted(out.glob("study.tar.*"))
+
+
+def unpack(folder: Path) -> None:
+    """Put the parts in a folder together and their files beside them; files that are there already stay.
+
+    Raises:
+        UserError: a part is missing or damaged.
+    """
+    parts = sorted(folder.glob("study.tar.*"))
+    if not parts:
+        return
+    expected = [f"study.tar.{i:02d}" for i in range(len(parts))]
+    if [part.name for part in parts] != expected:
+        raise UserError(f"{folder}: parts of the archive are missing: expected {', '.join(expected)}.")
+    try:
+        with tempfile.TemporaryFile() as whole:
+            for part in parts:
+                whole.write(part.read_bytes())
+            whole.seek(0)
+            with tarfile.open(fileobj=whole) as archive:
+                for entry in archive:
+                    target = folder / tarfile.data_filter(entry, str(folder)).name
+                    content = archive.extractfile(entry)
+                    if content is not None and not target.exists():
+                        with atomic_file(target) as temporary, temporary.open("wb") as file:
+                            shutil.copyfileobj(content, file)
+    except (tarfile.TarError, EOFError) as error:
+        raise UserError(f"{folder}: the archive is damaged or a part is missing ({error}). Fetch it again.") from error
+
+
+_ENDING = 2 * tarfile.RECORDSIZE + MIB // 2  # the archive's own end, and left_out.json
+
+
+def _size_in_archive(path: Path) -> int:
+    """With its headers, of which a long name needs three more blocks."""
+    blocks = -(-path.stat().st_size // tarfile.BLOCKSIZE)
+    return (blocks + 4) * tarfile.BLOCKSIZE
+
+
+def _files(study: Path) -> tuple[dict[str, Path], dict[str, Path]]:
+    """Name in the archive → file: what must be in it, and what may."""
+    needed: dict[str, Path] = {}
+    wanted: dict[str, Path] = {}
+    for path in (study / name for name in (PLAN, TABLE, NUMBERS)):
+        if path.exists():
+            needed[path.name] = path
+    for path in sorted((study / FLOOR).glob("*/outputs/floor/*.json")):
+        needed[str(path.relative_to(study))] = path
+    members = members_of(study)
+    for path in (path for member in members for path in _of_member(member)):
+        name = str(path.relative_to(study))
+        if not name.endswith(NEVER):
+            (wanted if path.suffix in LARGE else needed)[name] = path
+    return (needed if any(name.startswith(RUNS) for name in needed) else {}), wanted
+
+
+def _of_member(member: Member) -> Iterator[Path]:
+    """Its settings, the description of its data, and the files and journals of the stages that have run."""
+    records = sorted(member.folder.glob("outputs/*/*/record.json"))
+    if records:
+        yield member.folder / SETTINGS
+        yield member.folder / PREPARED / "dataset.json"
+    for record in records:
+        journal = member.folder / ".tracking" / "journals" / json.loads(record.read_text())["run_key"]
+        for folder in (record.parent, journal):
+            yield from (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != "sender.lock")

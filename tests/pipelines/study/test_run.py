@@ -1,0 +1,172 @@
+"""A study on a machine without the stack: what it leaves, and that it goes on wherever it was interrupted."""
+
+import hashlib
+import json
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+from safetensors.numpy import load_file
+
+from pipelines.study.members import Member, locked
+
+STAGES = {"pretrain", "embed", "probe", "ood"}
+
+KILLED_IN_TRAINING = """
+import os, signal
+from pathlib import Path
+replace, saves = Path.replace, []
+
+def replace_or_die(path, target):
+    saves.append(Path(target).name == "resume.pt")
+    if sum(saves) == 8:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return replace(path, target)
+
+Path.replace = replace_or_die
+"""
+
+
+def files(folder: Path) -> dict[str, str]:
+    """Every result and a hash of it."""
+    return {
+        str(path.relative_to(folder)): hashlib.md5(path.read_bytes()).hexdigest()
+        for path in sorted((folder / "runs").rglob("*"))
+        if path.is_file() and ".lock" not in path.name
+    }
+
+
+@pytest.fixture
+def study(finished, tmp_path) -> Path:
+    """A copy of the finished study, to be changed at will."""
+    return Path(shutil.copytree(finished, tmp_path / "small", symlinks=True))
+
+
+def test_every_stage_leaves_its_results_and_a_journal(finished):
+    for model, images in (("hybrid", True), ("wide", False)):
+        member = finished / "runs" / model / "seed-3"
+        outputs = member / "outputs" / model
+        assert {folder.name for folder in outputs.iterdir()} == STAGES
+        assert not list(member.rglob("*.png"))  # matplotlib was not there
+        assert (outputs / "pretrain/samples.npz").exists() == images
+        keys = {json.loads((outputs / stage / "record.json").read_text())["run_key"] for stage in STAGES}
+        assert {journal.name for journal in (member / ".tracking/journals").iterdir()} == keys
+        assert not list((member / ".scratch").iterdir())
+    start = json.loads(next((member / ".tracking/journals").glob("*/events.jsonl")).read_text().splitlines()[0])
+    assert start["tags"]["study"] == "small"
+    assert start["tags"]["hardware"].startswith("CPU, 1 threads")
+    assert "mlflow.source.git.commit" in start["tags"]
+    assert start["params"]["seed"] == "3"
+
+
+def test_the_table_has_models_floors_and_detectors(finished):
+    comparison, *detectors = (finished / "table.md").read_text().split("\n\n")
+    rows = [line.split(" | ") for line in comparison.splitlines()]
+    assert [row[0] for row in rows[2:]] == ["| raw pixels", "| untrained encoder", "| hybrid", "| wide"]
+    titles = rows[0]
+    assert {"linear probe", "k-NN", "bits/dim", "near-OOD AUROC", "images/s", "MFU", "validation k-NN"} <= set(titles)
+    assert "ONNX ms/image" not in titles  # measured nowhere
+    wide = dict(zip(titles, rows[-1], strict=True))
+    assert wide["bits/dim"] == "–"
+    assert wide["steps"] == "20"
+    assert wide["MFU"].endswith("%")
+    assert detectors[0] == "AUROC on near-OOD sets, by detector:"
+    assert detectors[1].splitlines()[0] == "| model | seeds | mahalanobis | knn | energy | nll | fused |"
+    assert detectors[1].splitlines()[-1].endswith(f" | – | {wide['near-OOD AUROC']} |")  # nll, and the fused score
+    assert detectors[2] == "AUROC on far-OOD sets, by detector:"
+
+
+def test_numbers_are_those_of_the_stages(finished):
+    table = {
+        tuple(line.split(",")[:3]): line.split(",")[3] for line in (finished / "numbers.csv").read_text().splitlines()
+    }
+    probe = json.loads((finished / "runs/hybrid/seed-3/outputs/hybrid/probe/results.json").read_text())["metrics"]
+    assert float(table["hybrid", "3", "probe/linear_accuracy"]) == probe["linear_accuracy"]
+    assert ("wide", "3", "ood/nll/near/auroc") not in table
+
+
+def test_run_again_it_does_nothing_and_a_missing_stage_alone_is_made_up_for(bare, study):
+    before = files(study)
+    assert " took " not in bare("run", study).stdout
+    assert files(study) == before
+    shutil.rmtree(study / "runs/wide/seed-3/outputs/wide/ood")
+    done = bare("run", study)
+    assert next(line for line in done.stdout.splitlines() if " took " in line).startswith("wide, seed 3: ood took")
+    same = {name for name, digest in files(study).items() if before.get(name) == digest}
+    assert {name for name in before if "/ood/" in name and name.endswith(".npy")} <= same  # what it was, bit for bit
+
+
+def test_killed_in_training_it_ends_where_the_uninterrupted_one_ends(bare, finished, tmp_path):
+    shutil.copy(finished / "study.json", tmp_path)
+    options = ("run", tmp_path, "--models", "wide", "--until", "pretrain")
+    done = bare(*options, before=KILLED_IN_TRAINING, code=None)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    member = tmp_path / "runs/wide/seed-3"
+    assert not (member / "outputs/wide/pretrain").exists()
+    assert list((member / ".scratch").glob("*/resume.pt"))
+    bare(*options)
+    weights = "runs/wide/seed-3/outputs/wide/pretrain/model.safetensors"
+    ours, theirs = (load_file(folder / weights) for folder in (tmp_path, finished))
+    assert set(ours) == set(theirs)
+    assert all((ours[name] == theirs[name]).all() for name in ours)
+    assert not (member / "outputs/wide/embed").exists()
+
+
+def test_results_of_other_settings_are_refused(bare, study):
+    done = bare("run", study, "--set", "model.decoder_layers=2", "--models", "hybrid", code=1)
+    assert "error: hybrid, seed 3: " in done.stderr
+    assert "model.decoder_layers: 1 then, 2 now" in done.stderr
+    assert "Traceback" not in done.stderr
+    bare("run", study, "--set", "training.checkpoint_seconds=1", "training.micro_batch=32")  # only how it is computed
+
+
+def test_a_change_with_a_name_is_another_model(bare, study):
+    before = files(study)
+    name = ("--models", "hybrid", "--set", "model.decoder_layers=2", "training.steps=6", "--as", "deep")
+    bare("run", study, *name, "--until", "pretrain")
+    member = Member.open(study / "runs/deep/seed-3")
+    assert (member.model, member.params.model.decoder_layers) == ("deep", 2)
+    assert {k: v for k, v in files(study).items() if "/deep/" not in k} == before
+    assert "| deep | 1 |" in (study / "table.md").read_text()
+
+
+def test_a_budget_of_seconds(bare, study):
+    """How many steps that is belongs to the machine; that it ends by the clock is told by what it counted."""
+    bare("run", study, "--models", "wide", "--seconds", "0.2", "--as", "quick", "--until", "pretrain")
+    metrics = Member.open(study / "runs/quick/seed-3").results("pretrain")
+    assert metrics["trained_seconds"] >= 0.2
+    assert metrics["steps"] > 1
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "told"),
+    [
+        (["--models", "hybird"], 2, "no model 'hybird' in the study. It has: hybrid, wide."),
+        (["--set", "model.width"], 2, "expected KEY=VALUE"),
+        (["--set", "model.widht=3"], 2, "model.widht: unknown key, did you mean 'width'"),
+        (["--set", "model.width=3", "--as", "new"], 2, "changes one model into another; say which with --models"),
+        (["--models", "wide", "--set", "data.val_fraction=0.2", "--as", "new"], 2, "share their images"),
+        (["--set", "data.val_fraction=0.2"], 1, "made with other data.* settings"),
+        (["--models", "wide", "--set", "training.learning_rate=1e30", "--as", "wild"], 1, "wild, seed 3: step"),
+    ],
+)
+def test_mistakes_are_told(bare, study, options, code, told):
+    done = bare("run", study, *options, code=code)
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_member_that_another_process_works_at_is_left_to_it(bare, study):
+    shutil.rmtree(study / "runs/wide/seed-3/outputs/wide/ood")
+    with locked(study / "runs/wide/seed-3/.lock"):
+        done = bare("run", study)
+    assert "1 of 2 are being worked at by another process" in done.stdout
+    assert not (study / "runs/wide/seed-3/outputs/wide/ood").exists()
+
+
+def test_a_study_that_was_moved_goes_on(bare, study, tmp_path):
+    moved = study.rename(tmp_path / "elsewhere")
+    shutil.rmtree(moved / "runs/wide/seed-3/outputs/wide/ood")
+    bare("run", moved, "--models", "wide")
+    assert (moved / "runs/wide/seed-3/outputs/wide/ood/results.json").exists()
