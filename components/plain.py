@@ -73,12 +73,17 @@ def _read_dataclass(kind: Any, value: Any, where: str) -> Any:
 
 
 def _read_union(kinds: tuple[Any, ...], value: Any, where: str) -> Any:
-    """The first kind that takes the value, or the one that bears its `name`; else the error of the last."""
+    """The first kind that takes the value; of several with a `name`, the one that it names (default: the first)."""
     if value is None and types.NoneType in kinds:
         return None
-    named = [kind for kind in kinds if isinstance(value, Mapping) and value.get("name") in _names(kind)]
+    kinds = tuple(kind for kind in kinds if kind is not types.NoneType)
+    if isinstance(value, Mapping) and len(names := {n: kind for kind in reversed(kinds) for n in _names(kind)}) > 1:
+        name = value.get("name", next(reversed(names)))
+        if name not in names:
+            raise _wrong(f"{where}.name", f"one of {', '.join(map(repr, reversed(names)))}", name)
+        return _read(names[name], value, where)
     refused: ConfigError | None = None
-    for kind in named or [kind for kind in kinds if kind is not types.NoneType]:
+    for kind in kinds:
         try:
             return _read(kind, value, where)
         except ConfigError as error:

@@ -48,12 +48,14 @@ class TrackingConfig:
     registered_model: str = "gcrl"
 
 
+def by_name(kinds: Any) -> dict[str, Any]:
+    """The settings' classes of one kind of term."""
+    return {kind.name: kind for kind in get_args(kinds) or (kinds,) if is_dataclass(kind) and hasattr(kind, "name")}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Params:
     """One complete params.yaml."""
-
-    # for pydantic; strict: "3" is no integer and 1 no boolean; nested dataclasses inherit all of this
-    __pydantic_config__ = {"extra": "forbid", "strict": True, "allow_inf_nan": False}  # noqa: RUF012
 
     seed: int
     data: DataConfig
@@ -103,14 +105,16 @@ def validate_params(raw: Mapping[str, Any], path: Path | str) -> Params:
     Raises:
         ConfigError: it has an unknown key, a wrong type or an impossible combination.
     """
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import ValidationError
+
+    from pipelines.schema import read_params
 
     try:  # as JSON, because strict mode takes JSON arrays for tuples but not Python lists
         text = json.dumps(raw, default=str)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{path}: expected plain mappings, lists and values ({error}).") from error
     try:
-        params = TypeAdapter(Params).validate_json(text)
+        params = read_params(text)
     except ValidationError as error:
         raise ConfigError("\n".join(f"{path}: {line}" for line in _explain(error))) from error
     _check_combinations(path, params)
@@ -161,7 +165,10 @@ def _needed_for(column: str, params: Params) -> str | None:
 def _explain(error: "ValidationError") -> list[str]:
     lines = []
     for item in error.errors(include_url=False):
-        key = ".".join(str(part) for part in item["loc"]) or "(top level)"
+        path = item["loc"]
+        if path[:1] == ("variants",) and path[2:3] in (("contrastive",), ("generative",)):
+            path = path[:3] + path[4:]  # without the term's name, which is no key
+        key = ".".join(str(part) for part in path) or "(top level)"
         if item["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
             known = keys_at(item["loc"][:-1])
             lines.append(f"{key}: unknown key{nearest(str(item['loc'][-1]), known)}. Known keys: {', '.join(known)}.")
@@ -169,8 +176,10 @@ def _explain(error: "ValidationError") -> list[str]:
             lines.append(f"{key}: missing; this key is required.")
         elif item["type"] == "value_error":
             lines.append(f"{key}: {item['ctx']['error']}.")
-        elif item["type"] == "literal_error":
-            given, expected = item["input"], item["ctx"]["expected"]
+        elif item["type"] in ("literal_error", "union_tag_invalid"):
+            term = item["type"] == "union_tag_invalid"
+            key, given = (f"{key}.name", item["input"]["name"]) if term else (key, item["input"])
+            expected = item["ctx"]["expected_tags" if term else "expected"]
             close = nearest(str(given), re.findall(r"'([^']*)'", expected))
             lines.append(f"{key}: unknown value {given!r}{close}. Expected {expected}.")
         else:
@@ -190,6 +199,8 @@ def keys_at(location: tuple[int | str, ...]) -> list[str]:
     for part in location:
         if is_dataclass(kind) and str(part) in {f.name for f in fields(kind)}:
             kind = next(f.type for f in fields(kind) if f.name == part)
+        elif part in (terms := by_name(kind)):
+            kind = terms[str(part)]
         elif get_args(kind):  # a dict's values
             kind = get_args(kind)[-1]
         if candidates := [a for a in get_args(kind) if is_dataclass(a)]:

@@ -70,6 +70,8 @@ def test_a_union_takes_the_kind_that_fits():
         ({"shape": {"name": "square", "side": True}}, "shape.side: expected int, found True"),
         ({"shape": {"name": "square", "side": 0}}, "shape: side must be at least 1."),
         ({"shape": {"name": "circle", "radius": "wide"}}, "shape.radius: expected float, found 'wide'"),
+        ({"shape": {"name": "star"}}, "shape.name: expected one of 'circle', 'square', found 'star'"),
+        ({"shape": {"radus": 1}}, "shape.radus: unknown key, did you mean 'radius'. Known keys: name, radius"),
         ({"shape": {"name": "square"}, "sizes": 3}, "sizes: expected a list, found 3"),
         ({"shape": {"name": "square"}, "sizes": [1, 2.5]}, "sizes.1: expected int, found 2.5"),
         ({"shape": {"name": "square"}, "shapes": []}, "shapes: expected a mapping, found []"),
@@ -85,5 +87,5 @@ def test_a_mistake_names_its_key(value, told):
 
 
 def test_where_begins_the_key():
-    with pytest.raises(ConfigError, match=r"^study.json.shape.name: expected"):
+    with pytest.raises(ConfigError, match=r"^study.json.shape.name: expected one of"):
         read_plain(Drawing, {"shape": {"name": 3}}, "study.json")
