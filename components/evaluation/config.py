@@ -6,7 +6,7 @@ from typing import Literal
 Detector = Literal[
     "mahalanobis", "relative_mahalanobis", "ssd", "knn",
     "msp", "max_logit", "energy", "gen", "react", "vim",
-    "nll", "typicality", "nll_complexity",
+    "nll", "typicality", "nll_complexity", "likelihood_ratio",
     "rank_ensemble", "fused",
 ]  # fmt: skip
 

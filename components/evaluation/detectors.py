@@ -19,6 +19,7 @@ class Batch:
     features: np.ndarray  # (N, D)
     images: np.ndarray  # uint8 (N, H, W, C)
     bits_per_dim: np.ndarray | None = None  # (N,), None for a variant without a likelihood
+    bits_without_context: np.ndarray | None = None  # (N,), of the local head alone (background.py); None likewise
 
 
 @dataclass(frozen=True)

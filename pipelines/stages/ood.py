@@ -24,7 +24,8 @@ def run(params: Params, variant: str) -> None:
         embedded = Embedded.open(stage_folder("embed", variant))
 
         def batch(split: str) -> Batch:
-            return Batch(embedded.features(split), prepared.images(split), embedded.bits_per_dim(split))
+            likelihoods = embedded.bits_per_dim(split), embedded.bits_without_context(split)
+            return Batch(embedded.features(split), prepared.images(split), *likelihoods)
 
         train = Labelled(embedded.features("train"), prepared.labels("train"))
         probe = LinearProbe.load(stage_folder("probe", variant) / "probe.npz")

@@ -46,7 +46,8 @@ def expected_files() -> Iterator[str]:
         yield from (f"{out}/ood/{name}.png" for name in ("roc", "auroc", "scores"))
         yield from (f"{out}/export/{name}" for name in ("model.onnx", "card.md", "example.npy", "reference.npz"))
         if likelihood:
-            yield from (f"{out}/embed/{split}.bits_per_dim.npy" for split in SPLITS)
+            kinds = ("bits_per_dim", "bits_without_context")
+            yield from (f"{out}/embed/{split}.{kind}.npy" for split in SPLITS for kind in kinds)
             yield from (f"{out}/pretrain/{name}.png" for name in ("samples", "completions"))
 
 
