@@ -56,6 +56,8 @@ class NllComplexity:
         return cls()
 
     def score(self, batch: Batch) -> np.ndarray:
+        if batch.images is None:
+            raise ValueError("this detector needs images, and the batch has none")
         return likelihood_of(batch) - png_bits_per_dim(batch.images)
 
 

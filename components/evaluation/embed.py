@@ -1,5 +1,6 @@
 """Features and likelihood of every split, computed once: probes and detectors read nothing else of the model."""
 
+import itertools
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,9 @@ import torch
 
 from components.data.prepared import Prepared
 from components.evaluation.background import fit_context, nll_without_context
-from components.evaluation.features import write_features
+from components.evaluation.config import EmbedConfig
+from components.evaluation.corruptions import corrupt
+from components.evaluation.features import corrupted_split, evenly_spread, write_features
 from components.model.encode import encode_images
 from components.model.gcrl import GCRL
 from components.training.diagnostics import feature_health
@@ -43,6 +46,20 @@ def embed(
         if split == "val":
             metrics |= feature_health(torch.from_numpy(features))
     return metrics
+
+
+def embed_corrupted(
+    model: GCRL, images: np.ndarray, config: EmbedConfig, seed: int, out: Path, device: torch.device
+) -> None:
+    """Write features and bits/dim of corrupted copies of `images`, uint8 (N, H, W, C), to `out`, for `Embedded`.
+
+    They are copies of `evenly_spread` images, and each kind and severity is a split, see `corrupted_split`.
+    """
+    model.to(device)
+    chosen = images[evenly_spread(len(images), config.corrupted_images)]
+    for corruption, severity in itertools.product(config.corruptions, config.severities):
+        corrupted = corrupt(chosen, corruption, severity, seed)
+        write_features(out, corrupted_split(corruption, severity), *features_and_bits(model, corrupted, device))
 
 
 def features_and_bits(model: GCRL, images: np.ndarray, device: torch.device) -> tuple[np.ndarray, np.ndarray | None]:

@@ -6,7 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from components.errors import UserError
+from components.evaluation.config import Corruption, Severity
 from components.files import atomic_file
+
+CORRUPTED = "corrupted"  # folder of the features of corrupted test images, inside of that of the splits
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,19 @@ def write_features(
             _path(folder, split, kind).unlink(missing_ok=True)
         else:
             _save(_path(folder, split, kind), np.asarray(values, np.float64))
+
+
+def corrupted_split(corruption: Corruption, severity: Severity) -> str:
+    """The name under which the features of corrupted images are kept."""
+    return f"{corruption}-{severity}"
+
+
+def evenly_spread(total: int, count: int) -> np.ndarray:
+    """`count` row numbers below `total` at equal distances, ascending from 0; all of them where they are fewer.
+
+    Spread, because a split may be sorted by class.
+    """
+    return np.arange(min(count, total)) * total // min(count, total)
 
 
 def _save(path: Path, values: np.ndarray) -> None:

@@ -21,7 +21,7 @@ STAGES = ("pretrain", "embed", "probe", "ood", "export")
 
 def run(params: Params, variant: str) -> None:
     """Write outputs/reports/V with all that the comparison needs, and deliver every journal so far to MLflow."""
-    sections = ("data", "model", "augmentation", "training", "probe", "ood", "export")
+    sections = ("data", "model", "augmentation", "training", "embed", "probe", "ood", "export")
     settings = {"variant": params.variant(variant), **{name: getattr(params, name) for name in sections}}
     with tracked(params, "report", variant, settings) as stage:
         prepared = Prepared.open(PREPARED)
