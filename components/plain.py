@@ -77,10 +77,10 @@ def _read_union(kinds: tuple[Any, ...], value: Any, where: str) -> Any:
     if value is None and types.NoneType in kinds:
         return None
     kinds = tuple(kind for kind in kinds if kind is not types.NoneType)
-    if isinstance(value, Mapping) and len(names := {n: kind for kind in reversed(kinds) for n in _names(kind)}) > 1:
-        name = value.get("name", next(reversed(names)))
+    if isinstance(value, Mapping) and len(names := {n: kind for kind in kinds for n in _names(kind)}) > 1:
+        name = value.get("name", next(iter(names)))
         if name not in names:
-            raise _wrong(f"{where}.name", f"one of {', '.join(map(repr, reversed(names)))}", name)
+            raise _wrong(f"{where}.name", f"one of {', '.join(map(repr, names))}", name)
         return _read(names[name], value, where)
     refused: ConfigError | None = None
     for kind in kinds:

@@ -17,7 +17,7 @@ def comparison_figure(
     a twentieth of its numbers, so that noise does not look like a difference.
     """
     variants = list(next(iter(columns.values())))
-    across = 5
+    across = 5 if len(columns) <= 10 else 6
     rows = -(-len(columns) // across)
     with style.figure(path, 2.4 * across, (1.0 + 0.28 * len(variants)) * rows) as canvas:
         grid = canvas.subplots(rows, across, squeeze=False).ravel()

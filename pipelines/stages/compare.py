@@ -7,7 +7,7 @@ from pathlib import Path
 from components.data.prepared import Prepared
 from components.evaluation.figures_comparison import comparison_figure
 from components.files import atomic_file, write_json
-from pipelines.comparison import COLUMNS, Row, markdown, score, unmet
+from pipelines.comparison import COLUMNS, Row, markdown, measured, score, unmet
 from pipelines.config import Params
 from pipelines.paths import PREPARED, stage_folder
 from pipelines.stages.results import metrics_of, record_of
@@ -35,7 +35,7 @@ def run(params: Params) -> None:
             _gather("roc.csv", ("false_positive_rate", "mean"), params, out.path)
             shutil.copyfile(stage_folder("report", best) / "confusion.csv", out.path / "confusion.csv")
             comparison_figure(
-                {c.title: {name: row[c.name] for name, row in rows.items()} for c in COLUMNS},
+                {c.title: {name: row[c.name] for name, row in rows.items()} for c in measured(rows.values())},
                 {c.title for c in COLUMNS if c.higher_is_better},
                 out.path / "comparison.png",
             )

@@ -1,14 +1,16 @@
-"""ood: detectors fitted on in-distribution data, thresholds from validation, measured on test and the OOD sets."""
+"""ood: detectors fitted on in-distribution data, thresholds from validation, measured on test and the OOD sets; what
+corruptions do to accuracy, calibration and OOD score."""
 
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from components.data.prepared import Prepared
-from components.evaluation import figures_ood, openood, plot_data
+from components.evaluation import figures_ood, figures_robustness, openood, plot_data, robustness
 from components.evaluation.detectors import Batch, InDistribution
-from components.evaluation.features import Embedded
+from components.evaluation.features import CORRUPTED, Embedded
 from components.evaluation.ood import run_detectors
 from components.evaluation.probes import Labelled, LinearProbe
 from components.files import read_json, write_json
@@ -21,7 +23,7 @@ SCORES = ".scores.npy"
 
 def run(params: Params, variant: str) -> None:
     """Write outputs/V/ood."""
-    with tracked(params, "ood", variant, {"ood": params.ood}) as stage:
+    with tracked(params, "ood", variant, {"embed": params.embed, "ood": params.ood}) as stage:
         prepared = Prepared.open(PREPARED)
         sets = {name: f"ood-{name}" for name in prepared.ood}
         contexts = {"train": "detector fitting", "val": "thresholds", "test": "test"}
@@ -29,7 +31,8 @@ def run(params: Params, variant: str) -> None:
         embedded = Embedded.open(stage_folder("embed", variant))
 
         def batch(split: str) -> Batch:
-            return Batch(embedded.features(split), prepared.images(split), embedded.bits_per_dim(split))
+            likelihoods = embedded.bits_per_dim(split), embedded.bits_without_context(split)
+            return Batch(embedded.features(split), prepared.images(split), *likelihoods)
 
         train = Labelled(embedded.features("train"), prepared.labels("train"))
         probe = LinearProbe.load(stage_folder("probe", variant) / "probe.npz")
@@ -41,9 +44,16 @@ def run(params: Params, variant: str) -> None:
             params.ood,
             params.seed,
         )
+        corrupted: dict[str, float] = {}
+        if params.embed.corruptions:
+            copies = Embedded.open(stage_folder("embed", variant) / CORRUPTED)
+            rows, clean, copies_of = robustness.open_corrupted(embedded, copies, params.embed)
+            labels, threshold = prepared.labels("test")[rows], result.thresholds["fused"]
+            corrupted = robustness.measure_robustness(clean, copies_of, labels, probe, result.fused, threshold)
         with stage.folder(partial(draw, distances=prepared.ood)) as out:
-            out.metrics = result.metrics
-            out.constants = {**result.constants, "data_fingerprint": prepared.fingerprint()}
+            out.metrics = result.metrics | {f"robustness/{name}": value for name, value in corrupted.items()}
+            out.constants = {**result.constants, "calibration_bins": robustness.CALIBRATION_BINS}
+            out.constants |= {**asdict(params.embed), "data_fingerprint": prepared.fingerprint()}
             result.fused.save(out.path / "fused.npz")
             write_json(out.path / "thresholds.json", result.thresholds)
             write_json(out.path / "left_out.json", result.left_out)
@@ -54,6 +64,11 @@ def run(params: Params, variant: str) -> None:
             openood.write_csv(table, out.path / "openood.csv")
             (out.path / "openood.md").write_text(openood.markdown(table, prepared.ood))
             plot_data.write_roc(out.path / "roc.csv", result.scores["fused"], list(sets))
+            if corrupted:
+                robustness.write_csv(
+                    corrupted, params.embed.corruptions, params.embed.severities, out.path / "robustness.csv"
+                )
+                stage.journal.artifact(out.path / "robustness.csv")
         stage.journal.artifact(stage_folder("ood", variant) / "openood.md")
         for name, reason in result.left_out.items():
             print(f"detector {name} left out: {reason}")
@@ -61,10 +76,15 @@ def run(params: Params, variant: str) -> None:
 
 def draw(folder: Path, distances: dict[str, str]) -> None:
     """The figures, from the other files in the stage's folder; `distances`: OOD set → near or far."""
-    metrics, threshold = read_json(folder / RESULTS)["metrics"], read_json(folder / "thresholds.json")["fused"]
+    results, threshold = read_json(folder / RESULTS), read_json(folder / "thresholds.json")["fused"]
+    metrics, constants = results["metrics"], results["constants"]
     detectors = [name.removesuffix("/threshold") for name in metrics if name.endswith("/threshold")]
     sets = ("test", *distances)
     scores = {d: {s: np.load(folder / f"{d}.{s}{SCORES}") for s in sets} for d in detectors}
     figures_ood.roc_curves(scores, distances, folder / "roc.png")
     figures_ood.auroc_intervals(metrics, distances, folder / "auroc.png")
     figures_ood.score_histograms(scores["fused"], threshold, distances, folder / "scores.png")
+    if constants["corruptions"]:
+        corrupted = {n.removeprefix("robustness/"): v for n, v in metrics.items() if n.startswith("robustness/")}
+        measured = corrupted, constants["corruptions"], constants["severities"]
+        figures_robustness.robustness_by_severity(*measured, folder / "robustness.png")

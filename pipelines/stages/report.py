@@ -26,7 +26,7 @@ def run(params: Params, variant: str, run_name: str | None = None, register: boo
     A study's models are reported without the stages that did not run, under a name of their own, and become versions
     in the registry only where that is wanted.
     """
-    sections = ("data", "model", "augmentation", "training", "probe", "ood", "export")
+    sections = ("data", "model", "augmentation", "training", "embed", "probe", "ood", "export")
     settings = {"variant": params.variant(variant), **{name: getattr(params, name) for name in sections}}
     with tracked(params, "report", variant, settings) as stage:
         prepared = Prepared.open(PREPARED)

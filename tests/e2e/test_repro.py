@@ -45,8 +45,14 @@ def expected_files() -> Iterator[str]:
         yield from (f"{out}/ood/{name}" for name in ("fused.npz", "roc.csv", "openood.csv", "openood.md"))
         yield from (f"{out}/ood/{name}.png" for name in ("roc", "auroc", "scores"))
         yield from (f"{out}/export/{name}" for name in ("model.onnx", "card.md", "example.npy", "reference.npz"))
+        kinds = ("contrast", "gaussian_blur")
+        corrupted = [f"{out}/embed/corrupted/{kind}-{severity}" for kind in kinds for severity in (2, 5)]
+        yield from (f"{path}.features.npy" for path in corrupted)
+        yield from (f"{out}/ood/robustness.{form}" for form in ("csv", "png"))
         if likelihood:
-            yield from (f"{out}/embed/{split}.bits_per_dim.npy" for split in SPLITS)
+            yield from (f"{path}.bits_per_dim.npy" for path in corrupted)
+            kinds = ("bits_per_dim", "bits_without_context")
+            yield from (f"{out}/embed/{split}.{kind}.npy" for split in SPLITS for kind in kinds)
             yield from (f"{out}/pretrain/{name}.png" for name in ("samples", "completions"))
 
 
