@@ -3,9 +3,11 @@
 import numpy as np
 
 from components.data.prepared import Prepared
-from components.evaluation import figures_ood, openood, plot_data
+from components.evaluation import figures_map, figures_ood, openood, plot_data
 from components.evaluation.detectors import Batch, InDistribution
+from components.evaluation.embedding_map import embedding_map
 from components.evaluation.features import Embedded
+from components.evaluation.hardest import hardest, write_hardest
 from components.evaluation.ood import run_detectors
 from components.evaluation.probes import Labelled, LinearProbe
 from components.files import write_json
@@ -53,6 +55,20 @@ def run(params: Params, variant: str) -> None:
             figures_ood.roc_curves(result.scores, prepared.ood, out.path / "roc.png")
             figures_ood.auroc_intervals(result.metrics, prepared.ood, out.path / "auroc.png")
             figures_ood.score_histograms(fused, result.thresholds["fused"], prepared.ood, out.path / "scores.png")
+            places = embedding_map(
+                {name: embedded.features(split) for name, split in {"test": "test", **sets}.items()}, params.seed
+            )
+            labels = prepared.labels("test")
+            figures_map.map_figure(places, labels, prepared.classes, variant, out.path / "map.png")
+            write_hardest(
+                out.path / "hardest.parquet",
+                hardest(result.scores, result.thresholds),
+                image=lambda name, row: prepared.images(sets.get(name, name))[row],
+                class_name=lambda name, row: prepared.classes[labels[row]] if name == "test" else "",
+                read_as=lambda name, row: prepared.classes[
+                    probe.logits(embedded.features(sets.get(name, name))[row][None]).argmax()
+                ],
+            )
         stage.journal.artifact(stage_folder("ood", variant) / "openood.md")
         for name, reason in result.left_out.items():
             print(f"detector {name} left out: {reason}")
