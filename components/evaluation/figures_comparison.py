@@ -5,8 +5,6 @@ from pathlib import Path
 
 from components.evaluation import figure_style as style
 
-COLOURS = (style.BLUE, style.ORANGE, style.GREEN, style.PURPLE, style.SKY, style.VERMILION, style.YELLOW, style.BLACK)
-
 
 def comparison_figure(
     columns: Mapping[str, Mapping[str, float | None]], higher_is_better: Set[str], path: Path | str
@@ -94,4 +92,4 @@ def layer_lines(layers: Mapping[str, Sequence[tuple[str, float]]], title: str, p
 
 def colour_of(variant: int) -> str:
     """The colour that the variant of this number has in every figure."""
-    return COLOURS[variant % len(COLOURS)]
+    return style.COLOURS[variant % len(style.COLOURS)]

@@ -18,10 +18,13 @@ def map_figure(
 ) -> None:
     """Draw what `embedding_map` found. `labels` (N,) are those of the whole test split, numbers into `classes`."""
     from matplotlib import colormaps
+    from matplotlib.colors import to_rgba_array
     from matplotlib.patheffects import withStroke
 
-    own = (style.BLUE, style.ORANGE, style.GREEN, style.VERMILION, style.PURPLE, style.SKY, style.YELLOW, style.BLACK)
-    wheel = colormaps["tab20" if len(classes) <= 20 else "hsv"](np.linspace(0, 1, len(classes), endpoint=False))
+    if len(classes) <= len(style.COLOURS):
+        colours = to_rgba_array(style.COLOURS)  # (K, 4)
+    else:
+        colours = colormaps["tab20" if len(classes) <= 20 else "hsv"](np.linspace(0, 1, len(classes), endpoint=False))
     with style.figure(path, 4.4, 4.9) as canvas:
         axes = canvas.add_subplot()
         sets = [name for name in places if name != "test"]
@@ -35,11 +38,10 @@ def map_figure(
                 label=name,
             )
         rows, positions = places["test"]
-        for number, name in enumerate(classes):
+        axes.scatter(*positions.T, s=12, color=colours[labels[rows]], linewidths=0)
+        for number, name in enumerate(classes if len(classes) <= NAMED_CLASSES else ()):
             members = positions[labels[rows] == number]  # (n, 2)
-            colour = own[number] if len(classes) <= len(own) else wheel[number]
-            axes.scatter(*members.T, s=12, color=colour, linewidths=0)
-            if len(members) and len(classes) <= NAMED_CLASSES:
+            if len(members):
                 # on a point of its class: the mean of scattered groups would lie between them
                 middle = members[np.linalg.norm(members - np.median(members, axis=0), axis=1).argmin()]
                 outline = withStroke(linewidth=3, foreground="white")

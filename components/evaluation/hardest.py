@@ -36,11 +36,12 @@ def hardest(
     for detector, of_set in scores.items():
         ood = [name for name in of_set if name not in ("val", "test")]
         for sets, sign in ((ood, 1), (["test"], -1)):
-            places = [(name, index) for name in sets for index in range(len(of_set[name]))]
-            ranking = np.argsort(sign * np.concatenate([of_set[name] for name in sets]), kind="stable")
-            for name, index in (places[i] for i in ranking[:count]):
-                score = float(of_set[name][index])
-                found.append(Hard(detector, name, index, score, score > thresholds[detector]))
+            values = np.concatenate([of_set[name] for name in sets])
+            ends = np.cumsum([len(of_set[name]) for name in sets])
+            for place in np.argsort(sign * values, kind="stable")[:count]:
+                number = int(np.searchsorted(ends, place, side="right"))
+                index, score = int(place - ends[number]) + len(of_set[sets[number]]), float(values[place])
+                found.append(Hard(detector, sets[number], index, score, score > thresholds[detector]))
     return found
 
 
