@@ -1,4 +1,4 @@
-"""What params.yaml may hold, as pydantic checks it: the dataclasses of `pipelines.config`, and each term by its name."""
+"""params.yaml to pydantic: the dataclasses of `pipelines.config`, strictly, and each term by its name."""
 
 from dataclasses import dataclass, field, fields
 from typing import Annotated, Any

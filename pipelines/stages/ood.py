@@ -8,17 +8,19 @@ from pathlib import Path
 import numpy as np
 
 from components.data.prepared import Prepared
-from components.evaluation import figures_ood, figures_robustness, openood, plot_data, robustness
+from components.evaluation import figures_map, figures_ood, figures_robustness, openood, plot_data, robustness
 from components.evaluation.detectors import Batch, InDistribution
+from components.evaluation.embedding_map import Mapped, embedding_map
 from components.evaluation.features import CORRUPTED, Embedded
-from components.evaluation.ood import run_detectors
+from components.evaluation.hardest import hardest, write_hardest
+from components.evaluation.ood import OodResult, run_detectors
 from components.evaluation.probes import Labelled, LinearProbe
 from components.files import read_json, write_json
 from pipelines.config import Params
 from pipelines.paths import PREPARED, stage_folder
 from pipelines.stages.tracked import RESULTS, log_data, tracked
 
-SCORES = ".scores.npy"
+SCORES, MAP = ".scores.npy", "map.npz"
 
 
 def run(params: Params, variant: str) -> None:
@@ -50,7 +52,7 @@ def run(params: Params, variant: str) -> None:
             rows, clean, copies_of = robustness.open_corrupted(embedded, copies, params.embed)
             labels, threshold = prepared.labels("test")[rows], result.thresholds["fused"]
             corrupted = robustness.measure_robustness(clean, copies_of, labels, probe, result.fused, threshold)
-        with stage.folder(partial(draw, distances=prepared.ood)) as out:
+        with stage.folder(partial(draw, prepared=prepared, variant=variant)) as out:
             out.metrics = result.metrics | {f"robustness/{name}": value for name, value in corrupted.items()}
             out.constants = {**result.constants, "calibration_bins": robustness.CALIBRATION_BINS}
             out.constants |= {**asdict(params.embed), "data_fingerprint": prepared.fingerprint()}
@@ -69,22 +71,45 @@ def run(params: Params, variant: str) -> None:
                     corrupted, params.embed.corruptions, params.embed.severities, out.path / "robustness.csv"
                 )
                 stage.journal.artifact(out.path / "robustness.csv")
+            _show(out.path, result, prepared, embedded, probe, params.seed)
         stage.journal.artifact(stage_folder("ood", variant) / "openood.md")
         for name, reason in result.left_out.items():
             print(f"detector {name} left out: {reason}")
 
 
-def draw(folder: Path, distances: dict[str, str]) -> None:
-    """The figures, from the other files in the stage's folder; `distances`: OOD set → near or far."""
+def draw(folder: Path, prepared: Prepared, variant: str) -> None:
+    """The figures, from the other files in the stage's folder."""
+    distances = prepared.ood
     results, threshold = read_json(folder / RESULTS), read_json(folder / "thresholds.json")["fused"]
     metrics, constants = results["metrics"], results["constants"]
-    detectors = [name.removesuffix("/threshold") for name in metrics if name.endswith("/threshold")]
     sets = ("test", *distances)
-    scores = {d: {s: np.load(folder / f"{d}.{s}{SCORES}") for s in sets} for d in detectors}
-    figures_ood.roc_curves(scores, distances, folder / "roc.png")
     figures_ood.auroc_intervals(metrics, distances, folder / "auroc.png")
-    figures_ood.score_histograms(scores["fused"], threshold, distances, folder / "scores.png")
     if constants["corruptions"]:
         corrupted = {n.removeprefix("robustness/"): v for n, v in metrics.items() if n.startswith("robustness/")}
         measured = corrupted, constants["corruptions"], constants["severities"]
         figures_robustness.robustness_by_severity(*measured, folder / "robustness.png")
+    with np.load(folder / MAP) as kept:
+        places = {name: Mapped(kept[f"{name}/rows"], kept[f"{name}/positions"]) for name in sets}
+        figures_map.map_figure(places, kept["labels"], prepared.classes, variant, folder / "map.png")
+    # last, because an archive may lack the scores
+    detectors = [name.removesuffix("/threshold") for name in metrics if name.endswith("/threshold")]
+    scores = {d: {s: np.load(folder / f"{d}.{s}{SCORES}") for s in sets} for d in detectors}
+    figures_ood.roc_curves(scores, distances, folder / "roc.png")
+    figures_ood.score_histograms(scores["fused"], threshold, distances, folder / "scores.png")
+
+
+def _show(out: Path, result: OodResult, prepared: Prepared, embedded: Embedded, probe: LinearProbe, seed: int) -> None:
+    """The map of the features, and the images that each detector gets most wrong."""
+    splits = {"test": "test", **{name: f"ood-{name}" for name in prepared.ood}}
+    features = {name: embedded.features(split) for name, split in splits.items()}
+    images = {name: prepared.images(split) for name, split in splits.items()}
+    labels, classes = prepared.labels("test"), prepared.classes
+    places = {f"{name}/{k}": v for name, at in embedding_map(features, seed).items() for k, v in at._asdict().items()}
+    np.savez_compressed(out / MAP, labels=labels, **places)
+    write_hardest(
+        out / "hardest.parquet",
+        hardest(result.scores, result.thresholds),
+        image=lambda name, row: images[name][row],
+        class_name=lambda name, row: classes[labels[row]] if name == "test" else "",
+        read_as=lambda name, row: classes[probe.logits(features[name][row : row + 1]).argmax()],
+    )

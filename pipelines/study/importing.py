@@ -133,7 +133,7 @@ def _finish(member: Member, register: bool) -> None:
     figures = {
         "pretrain": pretrain.draw,
         "probe": partial(probe.draw, prepared=prepared, variant=model),
-        "ood": partial(ood.draw, distances=prepared.ood),
+        "ood": partial(ood.draw, prepared=prepared, variant=model),
     }
     for stage, draw in figures.items():
         folder = stage_folder(stage, model)

@@ -70,6 +70,7 @@ class Journal:
         self._lock = threading.Lock()
         self._artifacts = 0
         self.curves: set[str] = set()  # metrics that were logged step by step
+        self.provenance: dict[str, str] = {}  # the tags that tell where the run comes from
         self._finished = False
 
     @classmethod
@@ -95,6 +96,7 @@ class Journal:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         journal = cls(key, journals / key, descriptor)
         try:
+            journal.provenance = provenance()
             journal._write(
                 "start",
                 key=key,
@@ -105,7 +107,7 @@ class Journal:
                     {
                         "stage": stage,
                         **({"variant": variant} if variant else {}),
-                        **provenance(),
+                        **journal.provenance,
                         **inherited_tags(),
                         **(tags or {}),
                     }

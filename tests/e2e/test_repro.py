@@ -15,6 +15,10 @@ VARIANTS = {"hybrid": True, "contrastive": False}  # whether it has a likelihood
 SPLITS = ("train", "val", "test", "ood-held-out", "ood-photo-patches")
 STAGES = ("pretrain", "embed", "probe", "ood", "export")
 ALWAYS = ("results.json", "record.json")
+PAGE = (  # what the report page takes from a variant's report
+    *("stages.json", "hardest.parquet", "left_out.json"),
+    *(f"{name}.png" for name in ("confusion", "reliability", "few_label", "scores", "roc", "map")),
+)
 
 
 def expected_files() -> Iterator[str]:
@@ -30,6 +34,10 @@ def expected_files() -> Iterator[str]:
         f"outputs/compare/{name}"
         for name in ("comparison.md", "comparison.png", "metrics.json", "curves.csv", "roc.csv", "confusion.csv")
     )
+    yield "outputs/compare/report.html"
+    yield from (
+        f"outputs/compare/curve-{name}.png" for name in ("nll_nats_per_token", "contrastive_loss", "knn_accuracy")
+    )
     for variant, likelihood in VARIANTS.items():
         out = f"outputs/{variant}"
         yield from (f"{out}/{stage}/{name}" for stage in STAGES for name in ALWAYS)
@@ -43,7 +51,9 @@ def expected_files() -> Iterator[str]:
         yield from (f"{out}/ood/{detector}.{name}.scores.npy" for detector in detectors for name in sets)
         yield from (f"{out}/ood/{name}.json" for name in ("thresholds", "left_out"))
         yield from (f"{out}/ood/{name}" for name in ("fused.npz", "roc.csv", "openood.csv", "openood.md"))
-        yield from (f"{out}/ood/{name}.png" for name in ("roc", "auroc", "scores"))
+        yield from (f"{out}/ood/{name}.png" for name in ("roc", "auroc", "scores", "map"))
+        yield f"{out}/ood/hardest.parquet"
+        yield from (f"outputs/reports/{variant}/page/{name}" for name in PAGE)
         yield from (f"{out}/export/{name}" for name in ("model.onnx", "card.md", "example.npy", "reference.npz"))
         kinds = ("contrast", "gaussian_blur")
         corrupted = [f"{out}/embed/corrupted/{kind}-{severity}" for kind in kinds for severity in (2, 5)]
@@ -54,6 +64,7 @@ def expected_files() -> Iterator[str]:
             kinds = ("bits_per_dim", "bits_without_context")
             yield from (f"{out}/embed/{split}.{kind}.npy" for split in SPLITS for kind in kinds)
             yield from (f"{out}/pretrain/{name}.png" for name in ("samples", "completions"))
+            yield from (f"outputs/reports/{variant}/page/{name}.png" for name in ("samples", "completions"))
 
 
 def test_it_writes_exactly_these_files(finished):
