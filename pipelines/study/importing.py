@@ -15,7 +15,7 @@ from contextlib import chdir, contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from components.data.prepared import Prepared
 from components.errors import UserError
@@ -25,7 +25,7 @@ from pipelines.stages.results import has_run, record_of
 from pipelines.study.members import STAGES, Member, members_of
 from pipelines.study.pack import unpack
 from pipelines.tracking import deliver, store
-from pipelines.tracking.journal import FOLDER_VARIABLE, OFFLINE_VARIABLE, TAGS_VARIABLE, tracking_folder
+from pipelines.tracking.journal import EVENTS, FOLDER_VARIABLE, OFFLINE_VARIABLE, TAGS_VARIABLE, tracking_folder
 from pipelines.tracking.outbox import read_events
 from pipelines.tracking.provenance import GIT_TAGS
 
@@ -90,7 +90,7 @@ def _search(client: "MlflowClient") -> set[str]:
             return found
 
 
-def _record(member: Member, stage: str) -> dict[str, str]:
+def _record(member: Member, stage: str) -> dict[str, Any]:
     with chdir(member.folder):
         return record_of(stage, member.model)
 
@@ -155,19 +155,26 @@ def _finish(member: Member, register: bool) -> None:
 
 def _is_finished(key: str) -> bool:
     folder = Path(".tracking") / "journals" / key
-    return folder.exists() and read_events(folder)[-1].kind == "finish"
+    return folder.exists() and read_events(folder)[-1].fields.get("status") == "FINISHED"
 
 
 def _hand_over(member: Member, stage: str, root: Path) -> None:
     """Copy a stage's journal to the project's, whole or not at all."""
-    with chdir(member.folder):
-        if not has_run(stage, member.model):
-            return
-        key = str(record_of(stage, member.model)["run_key"])
+    if not member.has_run(stage):
+        return
+    record = _record(member, stage)
+    key = str(record["run_key"])
     target = root / "journals" / key
     if target.exists():
         return
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=".new-"))
     shutil.copytree(member.folder / ".tracking" / "journals" / key, temporary, dirs_exist_ok=True)
+    last = read_events(temporary)[-1]
+    if last.kind != "finish":  # the machine went when the results were there but not this line
+        with (temporary / EVENTS).open("r+b") as events:
+            events.truncate(last.end)
+            events.seek(0, os.SEEK_END)
+            ended = {"event": "finish", "time": int(1000 * record["finished"]), "status": "FINISHED"}
+            events.write(json.dumps(ended).encode() + b"\n")
     temporary.rename(target)

@@ -164,6 +164,24 @@ def test_an_interrupted_import_is_repeated(fetched, client, monkeypatch, after):
     assert names == sorted(f"{model} {stage}" for model in ("hybrid", "wide") for stage in (*STAGES, "report"))
 
 
+def test_a_stage_whose_machine_went_just_after_its_results_counts_as_finished(finished, client, tmp_path):
+    study = Path(shutil.copytree(finished, tmp_path / "small", symlinks=True))
+    member = Member.open(study / "runs/wide/seed-3")
+    key = json.loads((member.folder / "outputs/wide/probe/record.json").read_text())["run_key"]
+    events = member.folder / ".tracking/journals" / key / "events.jsonl"
+    lines = events.read_text().splitlines(keepends=True)
+    assert json.loads(lines[-1])["event"] == "finish"
+    events.write_text("".join(lines[:-1]) + lines[-1][:20])
+    import_study(study)
+    (run,) = (r for r in runs_of(client) if r.data.tags["gcrl.run_key"] == key)
+    assert run.info.status == "FINISHED"
+    assert run.info.end_time == int(1000 * _finished(member, "probe"))
+
+
+def _finished(member: Member, stage: str) -> float:
+    return float(json.loads((member.folder / f"outputs/{member.model}/{stage}/record.json").read_text())["finished"])
+
+
 def test_with_weights_and_images_the_model_is_exported_here_and_checked(finished, tmp_path, project, client):
     pack(finished, tmp_path / "fetched", 0.5, 99)
     shutil.copytree(finished / "data/prepared", project / "data/prepared")
