@@ -4,7 +4,7 @@ corruptions do to accuracy, calibration and OOD score."""
 import numpy as np
 
 from components.data.prepared import Prepared
-from components.evaluation import figures_ood, figures_robustness, openood, plot_data, robustness
+from components.evaluation import figures_ood, figures_robustness, openood, plot_data, robustness, score_table
 from components.evaluation.detectors import Batch, InDistribution
 from components.evaluation.features import CORRUPTED, Embedded
 from components.evaluation.ood import run_detectors
@@ -54,6 +54,7 @@ def run(params: Params, variant: str) -> None:
             for detector, scores in result.scores.items():
                 for split, values in scores.items():
                     np.save(out.path / f"{detector}.{split}.scores.npy", values)
+            score_table.write_scores(result.scores, list(sets), out.path / "scores.parquet")
             table = openood.openood_table(result.scores, prepared.ood)
             openood.write_csv(table, out.path / "openood.csv")
             (out.path / "openood.md").write_text(openood.markdown(table, prepared.ood))
