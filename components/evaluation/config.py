@@ -22,6 +22,7 @@ class EmbedConfig:
     corruptions: tuple[Corruption, ...] = ()  # of test images; without any, no robustness is measured
     severities: tuple[Severity, ...] = (1, 2, 3, 4, 5)
     corrupted_images: int = 1000  # test images at most, spread evenly over the split
+    layer_images: int = 2000  # of train, val and test each, at most: features after every block; 0 writes none
 
     def __post_init__(self) -> None:
         for name in ("corruptions", "severities"):
@@ -31,6 +32,8 @@ class EmbedConfig:
             raise ValueError("severities must list at least one")
         if self.corrupted_images < 1:
             raise ValueError("corrupted_images must be at least 1; for no corrupted images, leave corruptions empty")
+        if self.layer_images < 0:
+            raise ValueError("layer_images must not be negative")
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from components.errors import UserError
 from components.evaluation.config import Corruption, Severity
 from components.files import atomic_file
 
-CORRUPTED = "corrupted"  # folder of the features of corrupted test images, inside of that of the splits
+# folders inside of that of the splits: features of corrupted test images; features after every block (layers.py)
+CORRUPTED, LAYERS = "corrupted", "layers"
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""embed: features and likelihood of every split and of corrupted test images, once."""
+"""embed: features and likelihood of every split and of corrupted test images, and features after every block, once."""
 
 from dataclasses import asdict
 from functools import partial
@@ -6,6 +6,7 @@ from functools import partial
 from components.data.prepared import Prepared
 from components.evaluation.embed import embed, embed_corrupted
 from components.evaluation.features import CORRUPTED
+from components.evaluation.layers import embed_layers
 from components.model.build import Architecture, load_weights
 from components.training.device import choose_device
 from pipelines.config import Params
@@ -25,5 +26,6 @@ def run(params: Params, variant: str) -> None:
             device = choose_device(params.training)
             out.metrics = embed(model, prepared, out.path, device, progress=partial(tqdm, delay=1))
             embed_corrupted(model, prepared.images("test"), params.embed, params.seed, out.path / CORRUPTED, device)
+            embed_layers(model, prepared, params.embed, out.path, device)
             out.constants = {"data_fingerprint": prepared.fingerprint(), "feature_size": params.model.width}
             out.constants |= {**asdict(params.embed), "seed": params.seed}

@@ -8,7 +8,15 @@ from pathlib import Path
 import numpy as np
 
 from components.data.prepared import Prepared
-from components.evaluation import figures_map, figures_ood, figures_robustness, openood, plot_data, robustness
+from components.evaluation import (
+    figures_map,
+    figures_ood,
+    figures_robustness,
+    openood,
+    plot_data,
+    robustness,
+    score_table,
+)
 from components.evaluation.detectors import Batch, InDistribution
 from components.evaluation.embedding_map import Mapped, embedding_map
 from components.evaluation.features import CORRUPTED, Embedded
@@ -20,7 +28,7 @@ from pipelines.config import Params
 from pipelines.paths import PREPARED, stage_folder
 from pipelines.stages.tracked import RESULTS, log_data, tracked
 
-SCORES, MAP = ".scores.npy", "map.npz"
+SCORES, MAP = "scores.parquet", "map.npz"
 
 
 def run(params: Params, variant: str) -> None:
@@ -61,7 +69,8 @@ def run(params: Params, variant: str) -> None:
             write_json(out.path / "left_out.json", result.left_out)
             for detector, scores in result.scores.items():
                 for split, values in scores.items():
-                    np.save(out.path / f"{detector}.{split}{SCORES}", values)
+                    np.save(out.path / f"{detector}.{split}.scores.npy", values)
+            score_table.write_scores(result.scores, list(sets), out.path / SCORES)
             table = openood.openood_table(result.scores, prepared.ood)
             openood.write_csv(table, out.path / "openood.csv")
             (out.path / "openood.md").write_text(openood.markdown(table, prepared.ood))
@@ -92,8 +101,7 @@ def draw(folder: Path, prepared: Prepared, variant: str) -> None:
         places = {name: Mapped(kept[f"{name}/rows"], kept[f"{name}/positions"]) for name in sets}
         figures_map.map_figure(places, kept["labels"], prepared.classes, variant, folder / "map.png")
     # last, because an archive may lack the scores
-    detectors = [name.removesuffix("/threshold") for name in metrics if name.endswith("/threshold")]
-    scores = {d: {s: np.load(folder / f"{d}.{s}{SCORES}") for s in sets} for d in detectors}
+    scores = score_table.read_scores(folder / SCORES)
     figures_ood.roc_curves(scores, distances, folder / "roc.png")
     figures_ood.score_histograms(scores["fused"], threshold, distances, folder / "scores.png")
 

@@ -17,16 +17,16 @@ from pipelines.study.tables import NUMBERS, TABLE
 
 MIB = 2**20
 LEFT_OUT = "left_out.json"
-LARGE = (".npy", ".safetensors", ".onnx", ".parquet")  # files that a record can do without
-NEVER = (".features.npy",)  # many times the size of all else, and made again from the weights in no time
+LARGE = (".safetensors", ".parquet")  # weights, scores and the images that detectors get wrong: as far as there is room
+NEVER = ".npy"  # features: many times the size of all else, and made again from the weights in no time
 
 
 def pack(study: Path, out: Path, part_mib: float, parts: int, models: Sequence[str] = ()) -> list[Path]:
     """Write the archive's parts `study.tar.00`, `study.tar.01` … to the folder `out`, and return them.
 
-    In it are every finished stage's numbers, curves, figures and journals, and as many of the scores, weights and
-    exported models as there is room for, the smallest first; those of `models` before all others. What found no room
-    is listed in left_out.json, there and in the archive.
+    In it are every finished stage's numbers, curves, figures and journals, and as many of the scores and weights as
+    there is room for, the smallest first; those of `models` before all others. What found no room is listed in
+    left_out.json, there and in the archive. An exported model stays: the import makes it again from the weights.
 
     Raises:
         UserError: there is nothing to pack, or no room for the least.
@@ -112,14 +112,14 @@ def _files(study: Path) -> tuple[dict[str, Path], dict[str, Path]]:
     members = members_of(study)
     for path in (path for member in members for path in _of_member(member)):
         name = str(path.relative_to(study))
-        if not name.endswith(NEVER):
+        if path.suffix != NEVER:
             (wanted if path.suffix in LARGE else needed)[name] = path
     return (needed if any(name.startswith(RUNS) for name in needed) else {}), wanted
 
 
 def _of_member(member: Member) -> Iterator[Path]:
     """Its settings, the description of its data, and the files and journals of the stages that have run."""
-    records = sorted(member.folder.glob("outputs/*/*/record.json"))
+    records = [path for path in sorted(member.folder.glob("outputs/*/*/record.json")) if path.parent.name != "export"]
     if records:
         yield member.folder / SETTINGS
         yield member.folder / PREPARED / "dataset.json"

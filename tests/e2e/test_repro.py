@@ -58,6 +58,10 @@ def expected_files() -> Iterator[str]:
         kinds = ("contrast", "gaussian_blur")
         corrupted = [f"{out}/embed/corrupted/{kind}-{severity}" for kind in kinds for severity in (2, 5)]
         yield from (f"{path}.features.npy" for path in corrupted)
+        parts = ("encoder", "decoder") if likelihood else ("encoder",)
+        yield from (f"{out}/embed/layers/{split}.{part}.npy" for split in ("train", "val", "test") for part in parts)
+        yield from (f"{out}/probe/layers.{form}" for form in ("csv", "png"))
+        yield f"{out}/ood/scores.parquet"
         yield from (f"{out}/ood/robustness.{form}" for form in ("csv", "png"))
         if likelihood:
             yield from (f"{path}.bits_per_dim.npy" for path in corrupted)

@@ -184,6 +184,7 @@ def test_a_wrong_type_or_a_missing_key(load, changes, told):
         ),
         ({"embed.severities": []}, "embed: severities must list at least one"),
         ({"embed.severities": [1, 1]}, "embed: severities holds a value twice"),
+        ({"embed.layer_images": -1}, "embed: layer_images must not be negative"),
         ({"embed.corrupted_images": 0}, "embed: corrupted_images must be at least 1"),
         ({"ood.detectors": ["knn"]}, "ood: detectors must hold `fused`"),
         ({"export.batch_sizes": [4]}, "export: batch_sizes must hold two different sizes"),

@@ -35,7 +35,7 @@ def test_everything_comes_out_as_it_went_in_but_images_and_features(finished, pa
     for name, content in files(packed).items():
         if name.startswith("runs/") and not name.endswith("dataset.json"):
             assert before[name] == content, name
-    wanted = {n for n in before if n.startswith("runs/") and ".lock" not in n and not n.endswith(".features.npy")}
+    wanted = {n for n in before if n.startswith("runs/") and ".lock" not in n and not n.endswith(".npy")}
     came = {name for name in files(packed) if name.startswith("runs/")}
     assert came - wanted == {f"runs/{model}/seed-3/data/prepared/dataset.json" for model in ("hybrid", "wide")}
     assert wanted == came & wanted
@@ -47,12 +47,12 @@ def test_what_has_no_room_is_left_out_by_name_the_largest_first(finished, tmp_pa
     assert sum(path.stat().st_size for path in (tmp_path / "packed").glob("study.tar.*")) <= 0.7 * MIB
     left = json.loads((tmp_path / "packed/left_out.json").read_text())
     assert left
-    assert all(name.endswith((".npy", ".safetensors")) for name in left)
+    assert all(name.endswith((".parquet", ".safetensors")) for name in left)
     unpack(tmp_path / "packed")
     came = files(tmp_path / "packed")
     assert not set(left) & set(came)
     assert all(any(name.endswith(f"/{small}") for name in came) for small in SMALL)
-    large = [len(content) for name, content in came.items() if name.endswith((".npy", ".safetensors"))]
+    large = [len(content) for name, content in came.items() if name.endswith((".parquet", ".safetensors"))]
     assert max(large, default=0) <= min((finished / name).stat().st_size for name in left)
 
 
