@@ -17,5 +17,7 @@ def test_a_row_an_image_and_a_column_a_detector(tmp_path):
         expected = np.concatenate([of_split["test"], of_split["near"], of_split["far"]])
         np.testing.assert_array_equal(table[name].to_numpy(), expected)
     again = read_scores(tmp_path / "scores.parquet")
-    assert {name: set(of_split) for name, of_split in again.items()} == dict.fromkeys(scores, {"test", "near", "far"})
-    assert all((again[name][split] == scores[name][split]).all() for name in again for split in again[name])
+    assert set(again) == set(scores)
+    for name, of_split in again.items():
+        assert set(of_split) == {"test", "near", "far"}
+        assert all((values == scores[name][split]).all() for split, values in of_split.items())
