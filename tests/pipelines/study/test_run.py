@@ -4,11 +4,15 @@ import hashlib
 import json
 import shutil
 import signal
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.numpy import load_file
 
+from pipelines.study.__main__ import main
 from pipelines.study.members import Member, locked
 
 STAGES = {"pretrain", "embed", "probe", "ood"}
@@ -35,6 +39,31 @@ def files(folder: Path) -> dict[str, str]:
         for path in sorted((folder / "runs").rglob("*"))
         if path.is_file() and ".lock" not in path.name
     }
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a command came to."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def run(capfd, monkeypatch, tmp_path) -> Callable[..., Told]:
+    """`run(folder, …)` is `python -m pipelines.study run FOLDER …`, in this process; without an export."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: str | Path, until: str = "ood") -> Told:
+        capfd.readouterr()
+        code = main(["run", *map(str, arguments), "--until", until])
+        return Told(code, *capfd.readouterr())
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield call
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture
@@ -86,54 +115,40 @@ def test_numbers_are_those_of_the_stages(finished):
     assert ("wide", "3", "ood/nll/near/auroc") not in table
 
 
-def test_run_again_it_does_nothing_and_a_missing_stage_alone_is_made_up_for(bare, study):
+def test_run_again_it_does_nothing_and_a_missing_stage_alone_is_made_up_for(run, study):
     before = files(study)
-    assert " took " not in bare("run", study).stdout
+    assert " took " not in run(study).out
     assert files(study) == before
     shutil.rmtree(study / "runs/wide/seed-3/outputs/wide/ood")
-    done = bare("run", study)
-    assert next(line for line in done.stdout.splitlines() if " took " in line).startswith("wide, seed 3: ood took")
+    done = run(study)
+    assert next(line for line in done.out.splitlines() if " took " in line).startswith("wide, seed 3: ood took")
     same = {name for name, digest in files(study).items() if before.get(name) == digest}
     assert {name for name in before if "/ood/" in name and name.endswith(".npy")} <= same  # what it was, bit for bit
 
 
-def test_killed_in_training_it_ends_where_the_uninterrupted_one_ends(bare, finished, tmp_path):
-    shutil.copy(finished / "study.json", tmp_path)
-    options = ("run", tmp_path, "--models", "wide", "--until", "pretrain")
-    done = bare(*options, before=KILLED_IN_TRAINING, code=None)
-    assert done.returncode == -signal.SIGKILL, done.stderr
-    member = tmp_path / "runs/wide/seed-3"
-    assert not (member / "outputs/wide/pretrain").exists()
-    assert list((member / ".scratch").glob("*/resume.pt"))
-    bare(*options)
-    weights = "runs/wide/seed-3/outputs/wide/pretrain/model.safetensors"
-    ours, theirs = (load_file(folder / weights) for folder in (tmp_path, finished))
-    assert set(ours) == set(theirs)
-    assert all((ours[name] == theirs[name]).all() for name in ours)
-    assert not (member / "outputs/wide/embed").exists()
+def test_results_of_other_settings_are_refused(run, study):
+    done = run(study, "--set", "model.decoder_layers=2", "--models", "hybrid")
+    assert done.code == 1
+    assert "error: hybrid, seed 3: " in done.err
+    assert "model.decoder_layers: 1 then, 2 now" in done.err
+    assert "Traceback" not in done.err
+    only_how = ("training.checkpoint_seconds=1", "training.micro_batch=32")  # it is computed, not what
+    assert run(study, "--set", *only_how).code == 0
 
 
-def test_results_of_other_settings_are_refused(bare, study):
-    done = bare("run", study, "--set", "model.decoder_layers=2", "--models", "hybrid", code=1)
-    assert "error: hybrid, seed 3: " in done.stderr
-    assert "model.decoder_layers: 1 then, 2 now" in done.stderr
-    assert "Traceback" not in done.stderr
-    bare("run", study, "--set", "training.checkpoint_seconds=1", "training.micro_batch=32")  # only how it is computed
-
-
-def test_a_change_with_a_name_is_another_model(bare, study):
+def test_a_change_with_a_name_is_another_model(run, study):
     before = files(study)
     name = ("--models", "hybrid", "--set", "model.decoder_layers=2", "training.steps=6", "--as", "deep")
-    bare("run", study, *name, "--until", "pretrain")
+    run(study, *name, until="pretrain")
     member = Member.open(study / "runs/deep/seed-3")
     assert (member.model, member.params.model.decoder_layers) == ("deep", 2)
     assert {k: v for k, v in files(study).items() if "/deep/" not in k} == before
     assert "| deep | 1 |" in (study / "table.md").read_text()
 
 
-def test_a_budget_of_seconds(bare, study):
+def test_a_budget_of_seconds(run, study):
     """How many steps that is belongs to the machine; that it ends by the clock is told by what it counted."""
-    bare("run", study, "--models", "wide", "--seconds", "0.2", "--as", "quick", "--until", "pretrain")
+    run(study, "--models", "wide", "--seconds", "0.2", "--as", "quick", until="pretrain")
     metrics = Member.open(study / "runs/quick/seed-3").results("pretrain")
     assert metrics["trained_seconds"] >= 0.2
     assert metrics["steps"] > 1
@@ -147,26 +162,43 @@ def test_a_budget_of_seconds(bare, study):
         (["--set", "model.widht=3"], 2, "model.widht: unknown key, did you mean 'width'"),
         (["--set", "model.width=3", "--as", "new"], 2, "changes one model into another; say which with --models"),
         (["--models", "wide", "--set", "data.val_fraction=0.2", "--as", "new"], 2, "share their images"),
-        (["--set", "data.val_fraction=0.2"], 1, "made with other data.* settings"),
+        (["--set", "data.val_fraction=0.2"], 2, "made with other data.* settings"),
         (["--models", "wide", "--set", "training.learning_rate=1e30", "--as", "wild"], 1, "wild, seed 3: step"),
     ],
 )
-def test_mistakes_are_told(bare, study, options, code, told):
-    done = bare("run", study, *options, code=code)
-    assert told in done.stderr
-    assert "Traceback" not in done.stderr
+def test_mistakes_are_told(run, study, options, code, told):
+    done = run(study, *options)
+    assert done.code == code
+    assert told in done.err
+    assert "Traceback" not in done.err
 
 
-def test_a_member_that_another_process_works_at_is_left_to_it(bare, study):
+def test_a_member_that_another_process_works_at_is_left_to_it(run, study):
     shutil.rmtree(study / "runs/wide/seed-3/outputs/wide/ood")
     with locked(study / "runs/wide/seed-3/.lock"):
-        done = bare("run", study)
-    assert "1 of 2 are being worked at by another process" in done.stdout
+        done = run(study)
+    assert "1 of 2 are being worked at by another process" in done.out
     assert not (study / "runs/wide/seed-3/outputs/wide/ood").exists()
 
 
-def test_a_study_that_was_moved_goes_on(bare, study, tmp_path):
+def test_a_study_that_was_moved_goes_on(run, study, tmp_path):
     moved = study.rename(tmp_path / "elsewhere")
     shutil.rmtree(moved / "runs/wide/seed-3/outputs/wide/ood")
-    bare("run", moved, "--models", "wide")
+    run(moved, "--models", "wide")
     assert (moved / "runs/wide/seed-3/outputs/wide/ood/results.json").exists()
+
+
+def test_killed_in_training_it_ends_where_the_uninterrupted_one_ends(bare, run, finished, tmp_path):
+    shutil.copy(finished / "study.json", tmp_path)
+    options = ("run", tmp_path, "--models", "wide", "--until", "pretrain")
+    done = bare(*options, before=KILLED_IN_TRAINING, code=None)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    member = tmp_path / "runs/wide/seed-3"
+    assert not (member / "outputs/wide/pretrain").exists()
+    assert list((member / ".scratch").glob("*/resume.pt"))
+    assert run(tmp_path, "--models", "wide", until="pretrain").code == 0
+    weights = "runs/wide/seed-3/outputs/wide/pretrain/model.safetensors"
+    ours, theirs = (load_file(folder / weights) for folder in (tmp_path, finished))
+    assert set(ours) == set(theirs)
+    assert all((ours[name] == theirs[name]).all() for name in ours)
+    assert not (member / "outputs/wide/embed").exists()
