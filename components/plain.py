@@ -21,7 +21,7 @@ def read_plain(kind: type[T], value: Any, where: str = "") -> T:
     Raises:
         ConfigError: a key is unknown or missing, a value has another type, or the dataclass refuses the combination.
     """
-    return _read(kind, value, where)  # type: ignore[no-any-return]
+    return _read(kind, value, where)
 
 
 def _read(kind: Any, value: Any, where: str) -> Any:

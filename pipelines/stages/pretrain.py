@@ -8,6 +8,7 @@ import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -80,8 +81,8 @@ def run(params: Params, variant_name: str) -> None:
             save_weights(out.path / "model.safetensors", model, architecture)
             _write_curves(out.path / CURVES, trained.history)
             if architecture.generative:
-                np.savez_compressed(out.path / "samples.npz", **samples(model, params.seed))
-                np.savez_compressed(out.path / "completions.npz", **completions(model, data.val[0], params.seed))
+                _write_images(out.path / "samples.npz", samples(model, params.seed))
+                _write_images(out.path / "completions.npz", completions(model, data.val[0], params.seed))
             out.metrics = trained.metrics
             out.metrics["training_seconds"] = sum(row["seconds"] for row in trained.history)
             out.metrics["steps"] = trained.history[-1]["step"]
@@ -143,6 +144,10 @@ def _resume_key(params: Params, variant: str, prepared: Prepared) -> str:
         for file in sorted(place.rglob("*.py")) if place.is_dir() else [place]:
             digest.update(file.read_bytes())
     return digest.hexdigest()[:16]
+
+
+def _write_images(path: Path, rows: dict[str, Any]) -> None:
+    np.savez_compressed(path, **rows)
 
 
 def _write_curves(path: Path, history: History) -> None:

@@ -3,6 +3,7 @@
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -59,7 +60,7 @@ def draw(folder: Path, prepared: Prepared, variant: str) -> None:
 
 
 def _keep_for_figures(result: ProbeResult, folder: Path) -> None:
-    kept = {"confusion": result.confusion}
+    kept: dict[str, Any] = {"confusion": result.confusion}
     kept |= {f"{bins}/{name}": v for bins in RELIABILITY for name, v in asdict(getattr(result, bins)).items()}
     kept |= {f"few_label/{shots}": accuracies for shots, accuracies in result.few_label.items()}
     np.savez(folder / DRAWN_FROM, **kept)

@@ -47,7 +47,7 @@ def run(params: Params, variant: str, run_name: str | None = None, register: boo
             out.constants = {"score": list(params.gate.score), "cached_stages": cached, "seed": params.seed}
             for name, file in GATHERED:
                 shutil.copyfile(stage_folder(name, variant) / file, out.path / file)
-            gather(variant, STAGES, SHARED, out.path / "page")
+            gather(variant, stages, shared_stages, out.path / "page")
         # the few numbers that matter first are in the journal by now, under plain names; here follow all of them
         _log_curves(journal, variant)
         for name, numbers in (metrics | shared).items():

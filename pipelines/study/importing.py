@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import chdir, contextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -130,7 +130,7 @@ def _finish(member: Member, register: bool) -> None:
     from pipelines.stages import export, ood, pretrain, probe, report
 
     model, prepared = member.model, Prepared.open(PREPARED)
-    figures = {
+    figures: dict[str, Callable[[Path], None]] = {
         "pretrain": pretrain.draw,
         "probe": partial(probe.draw, prepared=prepared, variant=model),
         "ood": partial(ood.draw, prepared=prepared, variant=model),

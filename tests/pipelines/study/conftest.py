@@ -52,7 +52,7 @@ PARAMS: dict[str, Any] = {
     "data": {
         "image_size": 8,
         "channels": 1,
-        "labelled": {"builtin": "digits", "limit": 600},
+        "labelled": {"builtin": "digits", "limit": 400},
         "ood": {
             "held-out": {"distance": "near", "held_out_classes": ["4", "7"]},
             "shuffled": {"distance": "far", "shuffled_test": True},
@@ -68,7 +68,7 @@ PARAMS: dict[str, Any] = {
         **{"log_every": 5, "evaluate_every": 10, "diagnose_every": 10, "precision": "float32", "device": "cpu"},
     },
     "variants": {"hybrid": {"w_gen": 1.0, "w_con": 1.0}, "contrastive": {"w_gen": 0.0, "w_con": 1.0}},
-    "embed": {"corruptions": ["contrast"], "severities": [1, 5], "corrupted_images": 50, "layer_images": 300},
+    "embed": {"corruptions": ["contrast"], "severities": [3], "corrupted_images": 20, "layer_images": 100},
     "probe": {"l2": [0.01], "k": [5], "shots": [1, 10], "draws": 2},
     "ood": {"detectors": ["mahalanobis", "knn", "energy", "nll", "fused"], "bootstrap": 50},
     "export": {"batch_sizes": [1, 64]},
