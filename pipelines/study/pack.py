@@ -82,9 +82,10 @@ def unpack(folder: Path) -> None:
             whole.seek(0)
             with tarfile.open(fileobj=whole) as archive:
                 for entry in archive:
-                    target = folder / tarfile.data_filter(entry, str(folder)).name
-                    content = archive.extractfile(entry)
-                    if content is not None and not target.exists():
+                    if (folder / entry.name).exists():
+                        continue
+                    target = folder / tarfile.data_filter(entry, str(folder)).name  # refuses what would lead outside
+                    if (content := archive.extractfile(entry)) is not None:
                         with atomic_file(target) as temporary, temporary.open("wb") as file:
                             shutil.copyfileobj(content, file)
     except (tarfile.TarError, EOFError) as error:
