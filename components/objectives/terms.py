@@ -50,7 +50,7 @@ class Objective(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         """Features (n, D) of views and what the generative term reduces, where there is one; see GenerativeTerm."""
         if self.generative is None:
-            return model.represent(tokens)
+            return model.pool(model.encode(tokens)), None
         return self.generative.represent(model, tokens, condition, drawn, scored)
 
     def after_step(self, model: GCRL, progress: float) -> None:

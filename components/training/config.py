@@ -17,7 +17,7 @@ class TrainingConfig:
     batch_size: int  # images a step, over all processes; each gives `views` views
     learning_rate: float  # at a batch of 256 images; the effective rate is scaled linearly
     seconds: float | None = None  # train so long, whatever the speed; compiling and looks at validation do not count
-    views: int = 2  # contrasted views of an image; the likelihood is that of the first two
+    views: int = 2  # contrasted views of an image
     optimizer: Literal["muon", "adamw"] = "muon"
     weight_decay: float = 0.05
     warmup_steps: int = 50
