@@ -73,7 +73,7 @@ sync: $(VENV)/main.stamp ## send what an unreachable MLflow server has missed
 	@python -m pipelines.tracking sync
 
 import-study: $(VENV)/main.stamp ## bring a study that ran elsewhere into MLflow: make import-study DIR=… (docs/remote-training.md)
-	@test -n "$(DIR)" || { echo "usage: make import-study DIR=… (a study's folder, or one with study.tar.00 …)" >&2; exit 2; }
+	@test -n "$(DIR)" || { echo "usage: make import-study DIR=… (a study's folder, or one with study.tar.000 …)" >&2; exit 2; }
 	@python -m pipelines.study import "$(DIR)" $(if $(REGISTER),--register)
 
 promote: $(VENV)/main.stamp ## make a model version champion by hand: make promote VERSION=3 (or VERSION=challenger)

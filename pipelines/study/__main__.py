@@ -66,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     pack.set_defaults(do=_pack)
 
     bring = commands.add_parser("import", help="results into MLflow")
-    bring.add_argument("folder", type=Path, metavar="DIR", help="a study's folder, or one with study.tar.00 …")
+    bring.add_argument("folder", type=Path, metavar="DIR", help="a study's folder, or one with study.tar.000 …")
     bring.add_argument("--register", action="store_true", help="also as versions of the registered model")
     bring.set_defaults(do=_import)
     return parser

@@ -49,7 +49,7 @@ def import_study(folder: Path, register: bool = False) -> int:
     unpack(folder)
     members = [member for member in members_of(folder) if all(map(member.has_run, REPORTED))]
     if not members:
-        raise UserError(f"{folder}: no model there whose stages {', '.join(REPORTED)} have run, and no study.tar.00.")
+        raise UserError(f"{folder}: no model there whose stages {', '.join(REPORTED)} have run, and no study.tar.000.")
     root, data = tracking_folder(), PREPARED.resolve()
     if deliver(root=root).pending:  # also what an interrupted import has handed over
         return len(members)
@@ -141,7 +141,9 @@ def _finish(member: Member, register: bool) -> None:
             try:
                 draw(folder)
             except FileNotFoundError as error:
-                print(f"{member}: figures of {stage} left out: {Path(error.filename).name} was not packed")
+                print(
+                    f"{member}: figures of {stage} left out: {Path(error.filename or str(error)).name} was not packed"
+                )
     if not has_run("export", model):
         needed = (stage_folder("pretrain", model) / "model.safetensors", PREPARED / "test.npy")
         if missing := [path.name for path in needed if not path.exists()]:

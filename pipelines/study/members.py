@@ -55,14 +55,13 @@ class Member:
         """Metrics or constants of a stage that has run."""
         return dict(read_json(self.folder / "outputs" / self.model / stage / "results.json")[kind])
 
-    def begin(self, data: Path) -> None:
-        """Make the folder, or make sure that what is in it was made with the same settings.
+    def check_settings(self) -> None:
+        """Make sure that what is in the folder was made with the same settings.
 
         Raises:
             ConfigError: it was not; the message names the settings.
         """
-        settings = self.folder / SETTINGS
-        if settings.exists():
+        if (self.folder / SETTINGS).exists():
             before, now = (_decisive(params) for params in (Member.open(self.folder).params, self.params))
             different = [f"{k}: {before.get(k)} then, {now.get(k)} now" for k in now if before.get(k) != now[k]]
             if different:
@@ -70,7 +69,11 @@ class Member:
                     f"{self.folder}: holds results of other settings ({'; '.join(different)}). Put this study into "
                     "another folder, or delete that one."
                 )
-        write_json(settings, asdict(self.params))
+
+    def begin(self, data: Path) -> None:
+        """Make the folder, with a link to the images."""
+        self.check_settings()
+        write_json(self.folder / SETTINGS, asdict(self.params))
         link = self.folder / PREPARED
         if not link.exists():
             link.parent.mkdir(parents=True, exist_ok=True)

@@ -22,7 +22,7 @@ NEVER = ".npy"  # features: many times the size of all else, and made again from
 
 
 def pack(study: Path, out: Path, part_mib: float, parts: int, models: Sequence[str] = ()) -> list[Path]:
-    """Write the archive's parts `study.tar.00`, `study.tar.01` … to the folder `out`, and return them.
+    """Write the archive's parts `study.tar.000`, `study.tar.001` … to the folder `out`, and return them.
 
     In it are every finished stage's numbers, curves, figures and journals, and as many of the scores and weights as
     there is room for, the smallest first; those of `models` before all others. What found no room is listed in
@@ -31,22 +31,23 @@ def pack(study: Path, out: Path, part_mib: float, parts: int, models: Sequence[s
     Raises:
         UserError: there is nothing to pack, or no room for the least.
     """
-    room = int(part_mib * MIB) * parts
     needed, wanted = _files(study)
     if not needed:
         raise UserError(f"{study}: no finished stage to pack.")
+    listing = json.dumps(dict.fromkeys(wanted, 1e9))  # of files left out: no longer than this
+    room = int(part_mib * MIB) * parts - len(listing) - 2 * tarfile.RECORDSIZE  # the archive's own end
     chosen = list(needed)
     used = sum(map(_size_in_archive, needed.values()))
     left: dict[str, float] = {}
     of_models = [f"{RUNS}/{model}/" for model in models]
     for name in sorted(wanted, key=lambda n: (not n.startswith(tuple(of_models)), wanted[n].stat().st_size, n)):
         size = _size_in_archive(wanted[name])
-        if used + size > room - _ENDING:
+        if used + size > room:
             left[name] = round(wanted[name].stat().st_size / MIB, 2)
         else:
             chosen.append(name)
             used += size
-    if used > room - _ENDING:
+    if used > room:
         raise UserError(f"pack: the results take {used / MIB:.1f} MiB, more than {parts} parts of {part_mib:g} MiB.")
     files = needed | wanted
     with atomic_directory(out) as folder, tempfile.TemporaryFile() as whole:
@@ -59,7 +60,7 @@ def pack(study: Path, out: Path, part_mib: float, parts: int, models: Sequence[s
         for number in itertools.count():
             if not (content := whole.read(int(part_mib * MIB))):
                 break
-            (folder / f"study.tar.{number:02d}").write_bytes(content)
+            (folder / f"study.tar.{number:03d}").write_bytes(content)
     return sorted(out.glob("study.tar.*"))
 
 
@@ -72,7 +73,7 @@ def unpack(folder: Path) -> None:
     parts = sorted(folder.glob("study.tar.*"))
     if not parts:
         return
-    expected = [f"study.tar.{i:02d}" for i in range(len(parts))]
+    expected = [f"study.tar.{i:03d}" for i in range(len(parts))]
     if [part.name for part in parts] != expected:
         raise UserError(f"{folder}: parts of the archive are missing: expected {', '.join(expected)}.")
     try:
@@ -90,9 +91,6 @@ def unpack(folder: Path) -> None:
                             shutil.copyfileobj(content, file)
     except (tarfile.TarError, EOFError) as error:
         raise UserError(f"{folder}: the archive is damaged or a part is missing ({error}). Fetch it again.") from error
-
-
-_ENDING = 2 * tarfile.RECORDSIZE + MIB // 2  # the archive's own end, and left_out.json
 
 
 def _size_in_archive(path: Path) -> int:

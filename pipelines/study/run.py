@@ -47,10 +47,12 @@ def run_study(
     member that fails for a reason that a user can mend is told, and the others go on.
 
     Raises:
-        ConfigError: unknown models, or parameters that do not fit. Nothing has run then.
+        ConfigError: unknown models, parameters that do not fit, or results of others. Nothing has run then.
     """
     plan = Plan.open(study)
     members = _members(plan, out, models, seeds, changes or {}, name)
+    for member in members:
+        member.check_settings()
     failed = busy = 0
     if plan.floor:
         for seed in dict.fromkeys(member.seed for member in members):

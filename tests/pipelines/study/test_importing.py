@@ -56,7 +56,7 @@ def imported(finished, empty_store, tmp_path_factory) -> Project:
     """A project that has imported the whole study; it has the images, too. Not to be changed."""
     project = new_project(tmp_path_factory.mktemp("imported"), empty_store)
     shutil.copytree(finished / "data/prepared", project.root / "data/prepared")
-    pack(finished, project.fetched, 0.5, 99)
+    pack(finished, project.fetched, 16, 8)
     with at(project.root):
         assert import_study(project.fetched, register=True) == 0
     return project
@@ -157,7 +157,7 @@ def test_twice_is_once_and_so_is_fetched_again(finished, imported, tmp_path, cap
     before = everything(imported.client)
     with at(imported.root):
         assert import_study(imported.fetched) == 0
-        pack(finished, tmp_path / "again", 0.5, 99)
+        pack(finished, tmp_path / "again", 16, 8)
         assert import_study(tmp_path / "again") == 0
     assert everything(imported.client) == before
     assert capsys.readouterr().out.count("already there") == 4

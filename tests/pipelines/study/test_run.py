@@ -128,8 +128,8 @@ def test_run_again_it_does_nothing_and_a_missing_stage_alone_is_made_up_for(run,
 
 def test_results_of_other_settings_are_refused(run, study):
     done = run(study, "--set", "model.decoder_layers=2", "--models", "hybrid")
-    assert done.code == 1
-    assert "error: hybrid, seed 3: " in done.err
+    assert done.code == 2
+    assert "runs/hybrid/seed-3: holds results of other settings" in done.err
     assert "model.decoder_layers: 1 then, 2 now" in done.err
     assert "Traceback" not in done.err
     only_how = ("training.checkpoint_seconds=1", "training.micro_batch=32")  # it is computed, not what
