@@ -42,7 +42,7 @@ class _Params(Params):
     # strict: "3" is no integer and 1 no boolean; nested dataclasses inherit all of this
     __pydantic_config__ = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
-    variants: dict[str, Variant]
+    variants: dict[str, Variant]  # type: ignore[assignment]  # VariantConfig in the end
 
 
 def read_params(text: str) -> Params:

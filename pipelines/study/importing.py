@@ -141,9 +141,8 @@ def _finish(member: Member, register: bool) -> None:
             try:
                 draw(folder)
             except FileNotFoundError as error:
-                print(
-                    f"{member}: figures of {stage} left out: {Path(error.filename or str(error)).name} was not packed"
-                )
+                absent = Path(error.filename or str(error)).name  # PyArrow tells the path in its message alone
+                print(f"{member}: figures of {stage} left out: {absent} was not packed")
     if not has_run("export", model):
         needed = (stage_folder("pretrain", model) / "model.safetensors", PREPARED / "test.npy")
         if missing := [path.name for path in needed if not path.exists()]:
