@@ -34,14 +34,14 @@ def pack(study: Path, out: Path, part_mib: float, parts: int, models: Sequence[s
     needed, wanted = _files(study)
     if not needed:
         raise UserError(f"{study}: no finished stage to pack.")
-    listing = json.dumps(dict.fromkeys(wanted, 1e9))  # of files left out: no longer than this
+    listing = json.dumps(dict.fromkeys(wanted, 1e9), indent=2)  # of files left out: no longer than this
     room = int(part_mib * MIB) * parts - len(listing) - 2 * tarfile.RECORDSIZE  # the archive's own end
     chosen = list(needed)
-    used = sum(map(_size_in_archive, needed.values()))
+    used = sum(_size_in_archive(*item) for item in needed.items())
     left: dict[str, float] = {}
     of_models = [f"{RUNS}/{model}/" for model in models]
     for name in sorted(wanted, key=lambda n: (not n.startswith(tuple(of_models)), wanted[n].stat().st_size, n)):
-        size = _size_in_archive(wanted[name])
+        size = _size_in_archive(name, wanted[name])
         if used + size > room:
             left[name] = round(wanted[name].stat().st_size / MIB, 2)
         else:
@@ -52,7 +52,7 @@ def pack(study: Path, out: Path, part_mib: float, parts: int, models: Sequence[s
     files = needed | wanted
     with atomic_directory(out) as folder, tempfile.TemporaryFile() as whole:
         (folder / LEFT_OUT).write_text(json.dumps(left, indent=2) + "\n")
-        with tarfile.open(fileobj=whole, mode="w") as archive:
+        with tarfile.open(fileobj=whole, mode="w", format=tarfile.GNU_FORMAT) as archive:
             archive.add(folder / LEFT_OUT, arcname=LEFT_OUT)
             for name in chosen:
                 archive.add(files[name].resolve(), arcname=name)
@@ -93,10 +93,10 @@ def unpack(folder: Path) -> None:
         raise UserError(f"{folder}: the archive is damaged or a part is missing ({error}). Fetch it again.") from error
 
 
-def _size_in_archive(path: Path) -> int:
-    """With its headers, of which a long name needs three more blocks."""
-    blocks = -(-path.stat().st_size // tarfile.BLOCKSIZE)
-    return (blocks + 4) * tarfile.BLOCKSIZE
+def _size_in_archive(name: str, path: Path) -> int:
+    """With its header, which takes two blocks more for a long name."""
+    header = 1 if len(name) <= tarfile.LENGTH_NAME else 3
+    return (header - (-path.stat().st_size // tarfile.BLOCKSIZE)) * tarfile.BLOCKSIZE
 
 
 def _files(study: Path) -> tuple[dict[str, Path], dict[str, Path]]:

@@ -162,7 +162,11 @@ def test_a_budget_of_seconds(run, study):
         (["--set", "model.widht=3"], 2, "model.widht: unknown key, did you mean 'width'"),
         (["--set", "model.width=3", "--as", "new"], 2, "changes one model into another; say which with --models"),
         (["--models", "wide", "--set", "data.val_fraction=0.2", "--as", "new"], 2, "share their images"),
-        (["--set", "data.val_fraction=0.2"], 2, "made with other data.* settings"),
+        (
+            ["--set", "data.val_fraction=0.2"],
+            2,
+            "other settings (data.val_fraction: 0.1 then, 0.2 now)",
+        ),
         (["--models", "wide", "--set", "training.learning_rate=1e30", "--as", "wild"], 1, "wild, seed 3: step"),
     ],
 )
@@ -171,6 +175,15 @@ def test_mistakes_are_told(run, study, options, code, told):
     assert done.code == code
     assert told in done.err
     assert "Traceback" not in done.err
+
+
+def test_images_made_with_other_settings_are_refused(run, study):
+    shutil.rmtree(study / "runs")
+    shutil.rmtree(study / "floor")
+    done = run(study, "--set", "data.val_fraction=0.2")
+    assert done.code == 2
+    assert "data/prepared: made with other data.* settings" in done.err
+    assert not list((study / "runs").rglob("results.json"))
 
 
 def test_a_member_that_another_process_works_at_is_left_to_it(run, study):
