@@ -48,8 +48,8 @@ def expected_files() -> Iterator[str]:
         kinds = ("contrast", "gaussian_blur")
         corrupted = [f"{out}/embed/corrupted/{kind}-{severity}" for kind in kinds for severity in (2, 5)]
         yield from (f"{path}.features.npy" for path in corrupted)
-        parts = ("encoder", "decoder") if likelihood else ("encoder",)
-        yield from (f"{out}/embed/layers/{split}.{part}.npy" for split in ("train", "val", "test") for part in parts)
+        kinds = ("rows", "encoder", "decoder") if likelihood else ("rows", "encoder")
+        yield from (f"{out}/embed/layers/{split}.{kind}.npy" for split in ("train", "val", "test") for kind in kinds)
         yield from (f"{out}/probe/layers.{form}" for form in ("csv", "png"))
         yield f"{out}/ood/scores.parquet"
         yield from (f"{out}/ood/robustness.{form}" for form in ("csv", "png"))
