@@ -19,7 +19,7 @@ from components.model.build import Architecture, save_weights
 from components.model.config import ModelConfig
 from components.model.gcrl import GCRL
 from components.model.tokens import to_unit
-from components.objectives.config import GenerativeConfig, VariantConfig
+from components.objectives.config import AutoregressiveConfig, VariantConfig
 from components.training.average import update_average
 from components.training.checkpoint import History
 from components.training.config import TrainingConfig
@@ -109,7 +109,7 @@ def assert_equal_weights(one: GCRL, other: GCRL) -> None:
         (HYBRID, {"optimizer": "adamw"}),
         (HYBRID, {"micro_batch": 4, "views": 3}),
         (HYBRID, {"ema_decay": 0.9, "keep": "best_knn"}),
-        (VariantConfig(1, 1, generative=GenerativeConfig(scored_share=0.3)), {}),
+        (VariantConfig(1, 1, generative=AutoregressiveConfig(scored_share=0.3)), {}),
         (VariantConfig(1, 0), {}),
         (VariantConfig(0, 1), {}),
     ],
