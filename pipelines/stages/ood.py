@@ -1,17 +1,14 @@
 """ood: detectors fitted on in-distribution data, thresholds from validation, measured on test and the OOD sets."""
 
-from pathlib import Path
-
 import numpy as np
 
 from components.data.prepared import Prepared
-from components.evaluation import figures_map, figures_ood, openood, plot_data
+from components.evaluation import figures_ood, openood, plot_data
 from components.evaluation.detectors import Batch, InDistribution
-from components.evaluation.embedding_map import embedding_map
 from components.evaluation.features import Embedded
-from components.evaluation.hardest import hardest, write_hardest
-from components.evaluation.ood import OodResult, run_detectors
+from components.evaluation.ood import run_detectors
 from components.evaluation.probes import Labelled, LinearProbe
+from components.evaluation.shown import write_shown
 from components.files import write_json
 from pipelines.config import Params
 from pipelines.paths import PREPARED, stage_folder
@@ -52,30 +49,12 @@ def run(params: Params, variant: str) -> None:
             table = openood.openood_table(result.scores, prepared.ood)
             openood.write_csv(table, out.path / "openood.csv")
             (out.path / "openood.md").write_text(openood.markdown(table, prepared.ood))
+            write_shown(out.path, result, prepared, embedded, probe, variant, params.seed)
             fused = result.scores["fused"]
             plot_data.write_roc(out.path / "roc.csv", fused, list(sets))
             figures_ood.roc_curves(result.scores, prepared.ood, out.path / "roc.png")
             figures_ood.auroc_intervals(result.metrics, prepared.ood, out.path / "auroc.png")
             figures_ood.score_histograms(fused, result.thresholds["fused"], prepared.ood, out.path / "scores.png")
-            _show(out.path, result, prepared, embedded, probe, variant, params.seed)
         stage.journal.artifact(stage_folder("ood", variant) / "openood.md")
         for name, reason in result.left_out.items():
             print(f"detector {name} left out: {reason}")
-
-
-def _show(
-    out: Path, result: OodResult, prepared: Prepared, embedded: Embedded, probe: LinearProbe, title: str, seed: int
-) -> None:
-    """The map of the features, and the images that each detector gets most wrong."""
-    splits = {"test": "test", **{name: f"ood-{name}" for name in prepared.ood}}
-    features = {name: embedded.features(split) for name, split in splits.items()}
-    images = {name: prepared.images(split) for name, split in splits.items()}
-    labels, classes = prepared.labels("test"), prepared.classes
-    figures_map.map_figure(embedding_map(features, seed), labels, classes, title, out / "map.png")
-    write_hardest(
-        out / "hardest.parquet",
-        hardest(result.scores, result.thresholds),
-        image=lambda name, row: images[name][row],
-        class_name=lambda name, row: classes[labels[row]] if name == "test" else "",
-        read_as=lambda name, row: classes[probe.logits(features[name][row : row + 1]).argmax()],
-    )
