@@ -95,9 +95,11 @@ def objective(settings: VariantConfig) -> str:
     """What a variant learns from, in words."""
     parts = []
     if settings.w_gen > 0:
-        parts.append(f"predicting images piece by piece (likelihood, weight {settings.w_gen:g})")
+        parts.append(f"predicting images piece by piece ({settings.generative.name}, weight {settings.w_gen:g})")
     if settings.w_con > 0:
-        parts.append(f"telling two views of one image from other images (contrastive, weight {settings.w_con:g})")
+        parts.append(
+            f"telling images apart, however they are altered ({settings.contrastive.name}, weight {settings.w_con:g})"
+        )
     return " and ".join(parts)
 
 

@@ -10,6 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from components.data.prepared import Prepared
 from components.evaluation.figures_comparison import layer_lines, variant_lines
 from components.files import atomic_file
+from pipelines.comparison import COLUMNS
 from pipelines.config import GateConfig
 from pipelines.page import content
 from pipelines.page.content import Report
@@ -89,6 +90,7 @@ def _html(reports: Sequence[Report], prepared: Prepared, gate: GateConfig, regis
         made=content.moment(max(report.record["finished"] for report in reports)),
         commit=content.commit(reports[0].record.get("provenance", {})),
         gate=gate,
+        titles={column.name: column.title for column in COLUMNS},
         registry=registry,
         data_uri=data_uri,
     )
