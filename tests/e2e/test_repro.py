@@ -2,12 +2,16 @@
 
 import csv
 import fnmatch
+import io
 import json
 import math
 import re
 from collections.abc import Iterator
 
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from pipelines.page.gather import FILES
 
@@ -94,6 +98,21 @@ def test_results_hold_numbers_and_what_they_depend_on(finished):
             assert results["constants"]["data_fingerprint"] == fingerprint, path
         if stage in ("prepare", "pretrain", "probe", "ood", "floor"):
             assert results["constants"]["seed"] == 0, path
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_images_that_a_detector_gets_most_wrong(finished, variant):
+    folder = finished.root / "outputs" / variant / "ood"
+    found = pq.read_table(folder / "hardest.parquet").to_pylist()
+    assert len(found) == 16 * (4 + VARIANTS[variant])  # eight of each kind for every detector
+    for row in found:
+        split = "test" if row["set"] == "test" else f"ood-{row['set']}"
+        image = np.load(finished.root / f"data/prepared/{split}.npy", mmap_mode="r")[row["index"]]
+        np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(row["picture"]))), image[..., 0])
+        scores = np.load(folder / f"{row['detector']}.{row['set']}.scores.npy")
+        assert row["score"] == scores[row["index"]]
+    worst = next(row for row in found if row["detector"] == "fused" and row["set"] == "test")
+    assert worst["score"] == np.load(folder / "fused.test.scores.npy").max()
 
 
 def test_what_it_says(finished):
