@@ -9,6 +9,7 @@ from components.evaluation.detectors import Batch, InDistribution
 from components.evaluation.features import CORRUPTED, Embedded
 from components.evaluation.ood import run_detectors
 from components.evaluation.probes import Labelled, LinearProbe
+from components.evaluation.shown import write_shown
 from components.files import write_json
 from pipelines.config import Params
 from pipelines.paths import PREPARED, stage_folder
@@ -58,6 +59,7 @@ def run(params: Params, variant: str) -> None:
             table = openood.openood_table(result.scores, prepared.ood)
             openood.write_csv(table, out.path / "openood.csv")
             (out.path / "openood.md").write_text(openood.markdown(table, prepared.ood))
+            write_shown(out.path, result, prepared, embedded, probe, variant, params.seed)
             fused = result.scores["fused"]
             plot_data.write_roc(out.path / "roc.csv", fused, list(sets))
             figures_ood.roc_curves(result.scores, prepared.ood, out.path / "roc.png")
