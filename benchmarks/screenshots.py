@@ -101,7 +101,7 @@ def take(server: str, experiment_name: str) -> None:
 
 def take_page(path: Path) -> None:
     """Write docs/images/report_*.png: the page's beginning, and what detectors get most wrong."""
-    with browser(1280, 1180) as page:
+    with browser(1500, 1500) as page:
         page.goto(path.resolve().as_uri())
         page.screenshot(path=IMAGES / "report_overview.png")
         section = page.locator("section.variant").first

@@ -22,7 +22,8 @@ class EmbedConfig:
     corruptions: tuple[Corruption, ...] = ()  # of test images; without any, no robustness is measured
     severities: tuple[Severity, ...] = (1, 2, 3, 4, 5)
     corrupted_images: int = 1000  # test images at most, spread evenly over the split
-    layer_images: int = 2000  # of train, val and test each, at most: features after every block; 0 writes none
+    # of train, val and test each, at most, but one of each class: features after every block; 0 writes none
+    layer_images: int = 2000
 
     def __post_init__(self) -> None:
         for name in ("corruptions", "severities"):

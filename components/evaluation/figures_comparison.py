@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
+from typing import Any
 
 from components.evaluation import figure_style as style
 
@@ -71,21 +72,21 @@ def variant_lines(
 def layer_lines(layers: Mapping[str, Sequence[tuple[str, float]]], title: str, path: Path | str) -> None:
     """One line a variant through what a probe reads after each layer: its (part, accuracy) in order; part is `encoder`
     or `decoder`, whose layers are dashed."""
-    from matplotlib.ticker import PercentFormatter
+    from matplotlib.ticker import MaxNLocator, PercentFormatter
 
     with style.figure(path, 4.6, 3.2) as canvas:
         axes = canvas.add_subplot()
         for i, (name, points) in enumerate(layers.items()):
             encoder = sum(part == "encoder" for part, _ in points)
             numbers, accuracies = list(range(1, len(points) + 1)), [accuracy for _, accuracy in points]
-            look = {"color": colour_of(i), "marker": "o", "markersize": 4}
+            look: dict[str, Any] = {"color": colour_of(i), "marker": "o", "markersize": 4}
             axes.plot(numbers[:encoder], accuracies[:encoder], label=name if encoder else None, **look)
             if encoder < len(points):
                 start = max(encoder - 1, 0)
                 axes.plot(numbers[start:], accuracies[start:], linestyle="--", label=f"{name}, decoder", **look)
         axes.set_title(title)
         axes.set_xlabel("block of the network, from the input on")
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.yaxis.set_major_formatter(PercentFormatter(1))
         axes.legend()
 

@@ -29,8 +29,10 @@ def map_figure(
         axes = canvas.add_subplot()
         sets = [name for name in places if name != "test"]
         for i, name in enumerate(sets):
+            found = places[name].positions
             axes.scatter(
-                *places[name].positions.T,
+                found[:, 0],
+                found[:, 1],
                 s=14,
                 marker=MARKS[i % len(MARKS)],
                 color=GREYS[i % len(GREYS)],
@@ -38,7 +40,7 @@ def map_figure(
                 label=name,
             )
         rows, positions = places["test"]
-        axes.scatter(*positions.T, s=12, color=colours[labels[rows]], linewidths=0)
+        axes.scatter(positions[:, 0], positions[:, 1], s=12, color=colours[labels[rows]], linewidths=0)
         for number, name in enumerate(classes if len(classes) <= NAMED_CLASSES else ()):
             members = positions[labels[rows] == number]  # (n, 2)
             if len(members):

@@ -7,9 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from components.errors import UserError
 from components.evaluation.config import ProbeConfig
-from components.evaluation.features import evenly_spread
 from components.evaluation.probes import Labelled, accuracy, fit_linear, knn_probe
 from components.files import atomic_file
 
@@ -30,19 +28,13 @@ def probe_layers(folder: Path, labels: Mapping[str, np.ndarray], config: ProbeCo
 
     `labels` are all those of train, val and test, (N,) each. As in `run_probes`, probes are fitted on train, chosen on
     val and measured on test, here on the images whose features were kept. One layer is held at a time.
-    Raises UserError where the training images that were kept lack a class.
     """
     found: list[LayerAccuracy] = []
     for part in PARTS:
         if not (folder / f"train.{part}.npy").exists():
             continue
         files = {split: np.load(folder / f"{split}.{part}.npy", mmap_mode="r") for split in labels}  # (layers, N, D)
-        kept = {split: y[evenly_spread(len(y), files[split].shape[1])] for split, y in labels.items()}
-        if absent := np.setdiff1d(labels["train"], kept["train"]).tolist():
-            raise UserError(
-                f"embed.layer_images: among {len(kept['train'])} training images there is none of class {absent[0]}. "
-                "Raise it, or set it to 0 to probe no layers."
-            )
+        kept = {split: of_split[np.load(folder / f"{split}.rows.npy")] for split, of_split in labels.items()}
         for index in range(len(files["train"])):
             train, val, test = (
                 Labelled(files[split][index].astype(np.float32), kept[split]) for split in ("train", "val", "test")

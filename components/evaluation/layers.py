@@ -19,23 +19,24 @@ from components.model.tokens import to_unit
 def embed_layers(model: GCRL, prepared: Prepared, config: EmbedConfig, out: Path, device: torch.device) -> None:
     """Write `layers/<split>.<part>.npy`, float16 (layers, N, D), to `out` for train, val and test.
 
-    The part is encoder or, for a variant with a likelihood, decoder; the images are `evenly_spread` over the split.
+    The part is encoder or, for a variant with a likelihood, decoder. `layers/<split>.rows.npy` (N,) holds the images'
+    rows in the split: `evenly_spread` ones, and the first of each class, because a probe needs every class.
     Raises UserError where a value is NaN or too large for 16 bits.
     """
     if not config.layer_images:
         return
     model.to(device)
     for split in ("train", "val", "test"):
-        images = prepared.images(split)
-        chosen = images[evenly_spread(len(images), config.layer_images)]
-        for part, features in layer_features(model, chosen, device).items():
+        images, (_, firsts) = prepared.images(split), np.unique(prepared.labels(split), return_index=True)
+        rows = np.union1d(evenly_spread(len(images), config.layer_images), firsts)
+        _save(out / LAYERS / f"{split}.rows.npy", rows)
+        for part, features in layer_features(model, images[rows], device).items():
             if not np.isfinite(features).all():
                 raise UserError(
                     f"{out}: the {part}'s features of split {split!r} hold values that are NaN or beyond 65,504. "
                     "The weights are broken or training diverged: train again with a lower learning rate."
                 )
-            with atomic_file(out / LAYERS / f"{split}.{part}.npy") as temporary, temporary.open("wb") as file:
-                np.save(file, features)
+            _save(out / LAYERS / f"{split}.{part}.npy", features)
 
 
 @torch.no_grad()
@@ -70,3 +71,8 @@ def _layers(model: GCRL, tokens: Tensor) -> Iterator[tuple[str, list[Tensor]]]:
     yield "encoder", layers
     if model.decoder is not None and model.decoder_norm is not None:
         yield "decoder", pooled(encoded[:, :-1], model.decoder.blocks, model.decoder_norm)[1]
+
+
+def _save(path: Path, values: np.ndarray) -> None:
+    with atomic_file(path) as temporary, temporary.open("wb") as file:
+        np.save(file, values)

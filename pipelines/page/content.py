@@ -56,7 +56,7 @@ class Report:
 def table(reports: Sequence[Report]) -> dict[str, list[dict[str, Any]]]:
     """The comparison: {group: a row a measure}, {title, meaning, up, cells: [{text, spread, best}], floors: [text]}."""
     floor = reports[0].metrics("floor")
-    groups: dict[str, list[dict[str, Any]]] = {}
+    groups: dict[str, list[dict[str, Any]]] = {heading: [] for heading in words.GROUPS}
     for column in COLUMNS:
         best = _best(column, reports)
         cells = []
@@ -66,7 +66,7 @@ def table(reports: Sequence[Report]) -> dict[str, list[dict[str, Any]]]:
         if not any(cell["text"] for cell in cells):
             continue
         known = column.stage == "probe"
-        groups.setdefault(words.GROUPS.get(column.stage, column.stage), []).append(
+        groups[_group(column)].append(
             {
                 "title": column.title,
                 "meaning": words.MEASURES.get(column.name, ""),
@@ -75,7 +75,7 @@ def table(reports: Sequence[Report]) -> dict[str, list[dict[str, Any]]]:
                 "floors": [shown(column, floor.get(f"{name}/{column.metric}") if known else None) for name in FLOORS],
             }
         )
-    return groups
+    return {heading: rows for heading, rows in groups.items() if rows}
 
 
 def strengths(report: Report, reports: Sequence[Report]) -> dict[str, list[str]]:
@@ -95,9 +95,11 @@ def objective(settings: VariantConfig) -> str:
     """What a variant learns from, in words."""
     parts = []
     if settings.w_gen > 0:
-        parts.append(f"predicting images piece by piece (likelihood, weight {settings.w_gen:g})")
+        parts.append(f"predicting images piece by piece ({settings.generative.name}, weight {settings.w_gen:g})")
     if settings.w_con > 0:
-        parts.append(f"telling two views of one image from other images (contrastive, weight {settings.w_con:g})")
+        parts.append(
+            f"telling images apart, however they are altered ({settings.contrastive.name}, weight {settings.w_con:g})"
+        )
     return " and ".join(parts)
 
 
@@ -135,7 +137,9 @@ def hardest(report: Report) -> list[dict[str, Any]]:
             row["detector"], {"threshold": f"{metrics[row['detector'] + '/threshold']:.3g}", "ood": [], "test": []}
         )
         kind = "test" if row["set"] == "test" else "ood"
-        of_detector[kind].append({**row, "score": f"{row['score']:.3g}", "wrong": row["flagged"] == (kind == "test")})
+        of_detector[kind].append(
+            {**row, "score": f"{row['score']:#.3g}".rstrip("."), "wrong": row["flagged"] == (kind == "test")}
+        )
     names = sorted(found, key=lambda name: name != "fused")
     return [{"name": name, "meaning": words.DETECTORS.get(name, ""), **found[name]} for name in names]
 
@@ -161,39 +165,38 @@ def not_measured(reports: Sequence[Report]) -> list[str]:
     for report in reports:
         missing = [c.title for c in COLUMNS if report.row[c.name] is None]
         if missing:
-            told.append(f"{report.name}: {', '.join(missing)}.")
+            told.append(f"{report.name} has no {', '.join(missing)}.")
         reasons: dict[str, list[str]] = {}
         for name, reason in read_json(report.folder / "left_out.json").items():
             reasons.setdefault(reason, []).append(name)
-        told += [f"{report.name}: detectors {', '.join(names)}: {reason}." for reason, names in reasons.items()]
+        told += [
+            f"{report.name}: without the detectors {', '.join(names)} ({reason})." for reason, names in reasons.items()
+        ]
     if not any(layers(report) for report in reports):
         told.append("What each layer of the network knows: no layers.csv was written.")
     return told
 
 
 def stages(reports: Sequence[Report]) -> list[dict[str, str]]:
-    """When, from which commit and on what each stage ran."""
+    """When, from which commit and on what each stage ran; first those that all variants share."""
+    shared = {stage: r for stage, r in reports[0].stages.items() if r["record"]["variant"] is None}
+    own = [(stage, r) for report in reports for stage, r in report.stages.items() if stage not in shared]
     rows = []
-    for report in reports:
-        for stage, result in report.stages.items():
-            record = result["record"]
-            if record["variant"] is None and report is not reports[0]:
-                continue  # it is the same in every report
-            tags = record.get("provenance", {})  # none in records of older versions
-            hardware = [tags.get(f"hardware.{part}") for part in ("gpu", "cpu")]
-            cores = f"{tags['hardware.cores']} cores, {tags['hardware.memory']}" if "hardware.cores" in tags else None
-            rows.append(
-                {
-                    "stage": stage if record["variant"] is None else f"{stage} {report.name}",
-                    "does": words.STAGES.get(stage, ""),
-                    "command": f"python -m pipelines.stages {stage}"
-                    + (f" --variant {report.name}" if record["variant"] else ""),
-                    "finished": moment(record["finished"]),
-                    "seconds": f"{record['seconds']:.1f}",
-                    "commit": commit(tags),
-                    "hardware": ", ".join(filter(None, [*hardware, cores])) or "not recorded",
-                }
-            )
+    for stage, result in [*shared.items(), *own]:
+        record = result["record"]
+        tags = record.get("provenance", {})  # none in records of older versions
+        cores = f"{tags['hardware.cores']} cores, {tags['hardware.memory']}" if "hardware.cores" in tags else None
+        hardware = [tags.get("hardware.gpu"), tags.get("hardware.cpu"), cores]
+        rows.append(
+            {
+                "stage": " ".join(filter(None, [stage, record["variant"]])),
+                "does": words.STAGES[stage],
+                "finished": moment(record["finished"]),
+                "seconds": f"{record['seconds']:.1f}",
+                "commit": commit(tags),
+                "hardware": ", ".join(filter(None, hardware)) or "not recorded",
+            }
+        )
     return rows
 
 
@@ -238,6 +241,10 @@ def moment(seconds: float) -> str:
 def shown(column: Column, value: float | None) -> str | None:
     """A number in its column's form."""
     return None if value is None or not math.isfinite(value) else f"{value:{column.form}}"
+
+
+def _group(column: Column) -> str:
+    return next(heading for heading, names in words.GROUPS.items() if column.name in names)
 
 
 def _best(column: Column, reports: Sequence[Report], reverse: bool = False) -> str | None:

@@ -20,6 +20,7 @@ FILES = (  # of each stage; those that a variant does not have are left out
     ("ood", "scores.png"),
     ("ood", "roc.png"),
     ("ood", "map.png"),
+    ("ood", "robustness.png"),
     ("ood", "hardest.parquet"),
     ("ood", "left_out.json"),
 )

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 
 from components.data.prepared import Prepared
 from components.evaluation.figures_comparison import layer_lines, variant_lines
 from components.files import atomic_file
+from pipelines.comparison import COLUMNS
 from pipelines.config import GateConfig
 from pipelines.page import content
 from pipelines.page.content import Report
@@ -61,7 +61,7 @@ def _html(reports: Sequence[Report], prepared: Prepared, gate: GateConfig, regis
     # near sets first: they are the hard ones
     distances = dict(sorted(prepared.ood.items(), key=lambda item: item[1] == "far"))
     return environment.get_template("page.html").render(
-        style=Markup((HERE / "page.css").read_text()),
+        style=(HERE / "page.css").read_text(),
         source=" and ".join(s["name"] for split, s in prepared.meta["sources"].items() if not split.startswith("ood-")),
         data=prepared.meta,
         distances=distances,
@@ -90,6 +90,7 @@ def _html(reports: Sequence[Report], prepared: Prepared, gate: GateConfig, regis
         made=content.moment(max(report.record["finished"] for report in reports)),
         commit=content.commit(reports[0].record.get("provenance", {})),
         gate=gate,
+        titles={column.name: column.title for column in COLUMNS},
         registry=registry,
         data_uri=data_uri,
     )

@@ -11,19 +11,25 @@ MEASURES = {  # columns of the comparison
     "1 is perfect, 0.5 a coin toss.",
     "far_ood_auroc": "The same for images that have nothing to do with the training data.",
     "ood_fpr95": "Share of usual images that raise a false alarm if 95 % of the foreign ones are to be caught.",
+    "robustness": "Accuracy on blurred, noisy or otherwise damaged test images, as a share of that on clean ones.",
     "training_seconds": "Time in the training loop.",
     "latency_ms": "Time of the exported ONNX model for one image on the CPU of the machine that exported it.",
 }
-GROUPS = {  # a column's stage → heading
-    "probe": "Telling classes apart",
-    "embed": "Knowing what images look like",
-    "ood": "Knowing what it has never seen",
-    "pretrain": "Cost of training",
-    "export": "Cost of use",
+GROUPS = {  # heading → columns under it
+    "Telling classes apart": (
+        "linear_accuracy",
+        "knn_accuracy",
+        "few_label_accuracy",
+        "calibration_error",
+        "robustness",
+    ),
+    "Knowing what images look like": ("bits_per_dim",),
+    "Knowing what it has never seen": ("near_ood_auroc", "far_ood_auroc", "ood_fpr95"),
+    "Cost": ("training_seconds", "latency_ms"),
 }
 DETECTORS = {
     "mahalanobis": "distance to the nearest class in feature space, scaled by the features' spread",
-    "relative_mahalanobis": "the same, less the distance to all training images together",
+    "relative_mahalanobis": "distance to the nearest class, less that to all training images together",
     "ssd": "distance to the nearest cluster of features; needs no labels",
     "knn": "distance to the k-th most similar training image",
     "msp": "how unsure the linear probe is of its first choice",

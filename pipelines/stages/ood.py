@@ -8,27 +8,18 @@ from pathlib import Path
 import numpy as np
 
 from components.data.prepared import Prepared
-from components.evaluation import (
-    figures_map,
-    figures_ood,
-    figures_robustness,
-    openood,
-    plot_data,
-    robustness,
-    score_table,
-)
+from components.evaluation import figures_ood, figures_robustness, openood, plot_data, robustness, score_table
 from components.evaluation.detectors import Batch, InDistribution
-from components.evaluation.embedding_map import Mapped, embedding_map
 from components.evaluation.features import CORRUPTED, Embedded
-from components.evaluation.hardest import hardest, write_hardest
-from components.evaluation.ood import OodResult, run_detectors
+from components.evaluation.ood import run_detectors
 from components.evaluation.probes import Labelled, LinearProbe
+from components.evaluation.shown import draw_map, write_shown
 from components.files import read_json, write_json
 from pipelines.config import Params
 from pipelines.paths import PREPARED, stage_folder
 from pipelines.stages.tracked import RESULTS, log_data, tracked
 
-SCORES, MAP = "scores.parquet", "map.npz"
+SCORES = "scores.parquet"
 
 
 def run(params: Params, variant: str) -> None:
@@ -74,13 +65,13 @@ def run(params: Params, variant: str) -> None:
             table = openood.openood_table(result.scores, prepared.ood)
             openood.write_csv(table, out.path / "openood.csv")
             (out.path / "openood.md").write_text(openood.markdown(table, prepared.ood))
+            write_shown(out.path, result, prepared, embedded, probe, params.seed)
             plot_data.write_roc(out.path / "roc.csv", result.scores["fused"], list(sets))
             if corrupted:
                 robustness.write_csv(
                     corrupted, params.embed.corruptions, params.embed.severities, out.path / "robustness.csv"
                 )
                 stage.journal.artifact(out.path / "robustness.csv")
-            _show(out.path, result, prepared, embedded, probe, params.seed)
         stage.journal.artifact(stage_folder("ood", variant) / "openood.md")
         for name, reason in result.left_out.items():
             print(f"detector {name} left out: {reason}")
@@ -91,33 +82,13 @@ def draw(folder: Path, prepared: Prepared, variant: str) -> None:
     distances = prepared.ood
     results, threshold = read_json(folder / RESULTS), read_json(folder / "thresholds.json")["fused"]
     metrics, constants = results["metrics"], results["constants"]
-    sets = ("test", *distances)
     figures_ood.auroc_intervals(metrics, distances, folder / "auroc.png")
     if constants["corruptions"]:
         corrupted = {n.removeprefix("robustness/"): v for n, v in metrics.items() if n.startswith("robustness/")}
         measured = corrupted, constants["corruptions"], constants["severities"]
         figures_robustness.robustness_by_severity(*measured, folder / "robustness.png")
-    with np.load(folder / MAP) as kept:
-        places = {name: Mapped(kept[f"{name}/rows"], kept[f"{name}/positions"]) for name in sets}
-        figures_map.map_figure(places, kept["labels"], prepared.classes, variant, folder / "map.png")
+    draw_map(folder, prepared.classes, variant)
     # last, because an archive may lack the scores
     scores = score_table.read_scores(folder / SCORES)
     figures_ood.roc_curves(scores, distances, folder / "roc.png")
     figures_ood.score_histograms(scores["fused"], threshold, distances, folder / "scores.png")
-
-
-def _show(out: Path, result: OodResult, prepared: Prepared, embedded: Embedded, probe: LinearProbe, seed: int) -> None:
-    """The map of the features, and the images that each detector gets most wrong."""
-    splits = {"test": "test", **{name: f"ood-{name}" for name in prepared.ood}}
-    features = {name: embedded.features(split) for name, split in splits.items()}
-    images = {name: prepared.images(split) for name, split in splits.items()}
-    labels, classes = prepared.labels("test"), prepared.classes
-    places = {f"{name}/{k}": v for name, at in embedding_map(features, seed).items() for k, v in at._asdict().items()}
-    np.savez_compressed(out / MAP, labels=labels, **places)
-    write_hardest(
-        out / "hardest.parquet",
-        hardest(result.scores, result.thresholds),
-        image=lambda name, row: images[name][row],
-        class_name=lambda name, row: classes[labels[row]] if name == "test" else "",
-        read_as=lambda name, row: classes[probe.logits(features[name][row : row + 1]).argmax()],
-    )

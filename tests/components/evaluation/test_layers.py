@@ -1,4 +1,6 @@
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -11,7 +13,8 @@ from components.model.encode import encode_images
 from components.model.tokens import to_unit
 
 CPU = torch.device("cpu")
-SPLITS = {"train": 11, "val": 5, "test": 3, "ood-far": 4}
+LABELS = {"train": [0, 1, 0, 0, 1, 1, 0, 2, 1, 0, 1], "val": [1, 0, 0, 1, 2], "test": [0, 1, 2], "ood-far": [-1] * 4}
+SPLITS = {split: len(labels) for split, labels in LABELS.items()}
 
 
 @pytest.fixture
@@ -21,6 +24,9 @@ def prepared(tmp_path):
     rng = np.random.default_rng(0)
     for split, count in SPLITS.items():
         np.save(folder / f"{split}.npy", rng.integers(0, 256, (count, 4, 4, 1), dtype=np.uint8))
+    splits = [split for split, count in SPLITS.items() for _ in range(count)]
+    labels = [label for labels in LABELS.values() for label in labels]
+    pq.write_table(pa.table({"split": splits, "label": labels}), folder / "manifest.parquet")
     return Prepared(folder, {"splits": dict.fromkeys(SPLITS)})
 
 
@@ -54,11 +60,11 @@ def test_what_is_written(make_model, prepared, tmp_path, w_gen):
     embed_layers(model, prepared, EmbedConfig(layer_images=4), tmp_path / "out", CPU)
     parts = ("encoder", "decoder") if w_gen else ("encoder",)
     written = {file.name for file in (tmp_path / "out/layers").iterdir()}
-    assert written == {f"{split}.{part}.npy" for split in ("train", "val", "test") for part in parts}
-    images = prepared.images("train")[evenly_spread(11, 4)]
-    np.testing.assert_array_equal(
-        np.load(tmp_path / "out/layers/train.encoder.npy"), layer_features(model, images, CPU)["encoder"]
-    )
+    assert written == {f"{split}.{kind}.npy" for split in ("train", "val", "test") for kind in (*parts, "rows")}
+    rows = np.load(tmp_path / "out/layers/train.rows.npy")
+    assert set(rows) == {*evenly_spread(11, 4), 0, 1, 7}  # and the first of each class
+    for part, features in layer_features(model, prepared.images("train")[rows], CPU).items():
+        np.testing.assert_array_equal(np.load(tmp_path / f"out/layers/train.{part}.npy"), features)
     assert np.load(tmp_path / "out/layers/test.encoder.npy").shape == (2, 3, 16)
 
 
@@ -73,4 +79,4 @@ def test_values_beyond_16_bits_are_refused(make_model, prepared, tmp_path):
         model.norm.bias[3] = 1e5
     with pytest.raises(UserError, match=r"the encoder's features of split 'train' hold values that are NaN or beyond"):
         embed_layers(model, prepared, EmbedConfig(), tmp_path / "out", CPU)
-    assert not list(tmp_path.glob("out/layers/*"))
+    assert not (tmp_path / "out/layers/train.encoder.npy").exists()
