@@ -3,12 +3,14 @@
 import fcntl
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import chdir, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from components.data.prepared import Prepared
 from components.errors import ConfigError
 from components.files import read_json, write_json
 from components.plain import read_plain
@@ -71,11 +73,19 @@ class Member:
                 )
 
     def begin(self, data: Path) -> None:
-        """Make the folder, with a link to the images."""
+        """Make the folder, with a link to the images.
+
+        Raises:
+            ConfigError: what came back from another machine was made from other images.
+        """
         self.check_settings()
         write_json(self.folder / SETTINGS, asdict(self.params))
         link = self.folder / PREPARED
-        if not link.exists():
+        if not (link / "palette.npy").exists():
+            if link.is_dir():  # packed, and unpacked here: a description of the images
+                if Prepared.open(link).fingerprint() != Prepared.open(data).fingerprint():
+                    raise ConfigError(f"{self.folder}: was made from other images than those in {data}.")
+                shutil.rmtree(link)
             link.parent.mkdir(parents=True, exist_ok=True)
             link.unlink(missing_ok=True)  # one that leads nowhere: the study was moved
             link.symlink_to(os.path.relpath(data.resolve(), link.parent.resolve()))

@@ -24,6 +24,7 @@ from components.training.device import choose_device, describe_hardware
 from pipelines.config import Params
 from pipelines.paths import PREPARED
 from pipelines.study.members import FLOOR, RUNS, STAGES, Member, locked
+from pipelines.study.pack import unpack
 from pipelines.study.plan import Plan
 from pipelines.study.tables import write_tables
 from pipelines.tracking.journal import FOLDER_VARIABLE, OFFLINE_VARIABLE, TAGS_VARIABLE
@@ -43,12 +44,13 @@ def run_study(
 ) -> int:
     """Run the stages up to `until` of these models and seeds (default: the plan's); returns how many members failed.
 
-    `changes` are dotted keys with values for all of them. With `name`, they make one model another, of that name. A
+    A study that came back packed goes on where its parts are. `changes` are dotted keys with values for all of them. With `name`, they make one model another, of that name. A
     member that fails for a reason that a user can mend is told, and the others go on.
 
     Raises:
         ConfigError: unknown models, parameters that do not fit, or results of others. Nothing has run then.
     """
+    unpack(study)
     plan = Plan.open(study)
     members = _members(plan, out, models, seeds, changes or {}, name)
     for member in members:

@@ -14,6 +14,7 @@ from safetensors.numpy import load_file
 
 from pipelines.study.__main__ import main
 from pipelines.study.members import Member, locked
+from pipelines.study.pack import pack
 
 STAGES = {"pretrain", "embed", "probe", "ood"}
 
@@ -199,6 +200,23 @@ def test_a_study_that_was_moved_goes_on(run, study, tmp_path):
     shutil.rmtree(moved / "runs/wide/seed-3/outputs/wide/ood")
     run(moved, "--models", "wide")
     assert (moved / "runs/wide/seed-3/outputs/wide/ood/results.json").exists()
+
+
+def test_a_study_that_came_back_packed_goes_on_here(run, study, finished, tmp_path):
+    """Trained there, evaluated here."""
+    for stage in ("embed", "probe", "ood"):
+        shutil.rmtree(study / f"runs/wide/seed-3/outputs/wide/{stage}")
+    shutil.rmtree(study / "runs/hybrid")
+    pack(study, tmp_path / "fetched", 16, 8)
+    assert run(tmp_path / "fetched", "--models", "wide").code == 0
+    ours, theirs = (Member.open(folder / "runs/wide/seed-3") for folder in (tmp_path / "fetched", finished))
+    for stage in ("probe", "ood"):
+        assert ours.results(stage) == pytest.approx(theirs.results(stage), rel=1e-6)
+
+    other = tmp_path / "other"
+    pack(study, other, 16, 8)
+    done = run(other, "--models", "wide", "--set", "data.labelled.limit=399")
+    assert "other settings (data.labelled.limit: 400 then, 399 now)" in done.err
 
 
 def test_killed_in_training_it_ends_where_the_uninterrupted_one_ends(bare, run, finished, tmp_path):
