@@ -44,8 +44,9 @@ def run_study(
 ) -> int:
     """Run the stages up to `until` of these models and seeds (default: the plan's); returns how many members failed.
 
-    A study that came back packed goes on where its parts are. `changes` are dotted keys with values for all of them. With `name`, they make one model another, of that name. A
-    member that fails for a reason that a user can mend is told, and the others go on.
+    A study that came back packed goes on where its parts are. `changes` are dotted keys with values for all models.
+    With `name`, they make one model another, of that name. A member that fails for a reason that a user can mend is
+    told, and the others go on.
 
     Raises:
         ConfigError: unknown models, parameters that do not fit, or results of others. Nothing has run then.
