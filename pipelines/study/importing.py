@@ -10,8 +10,8 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import chdir, contextmanager
+from collections.abc import Callable
+from contextlib import chdir
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -25,7 +25,7 @@ from pipelines.stages.results import has_run, record_of
 from pipelines.study.members import STAGES, Member, members_of
 from pipelines.study.pack import unpack
 from pipelines.tracking import deliver, store
-from pipelines.tracking.journal import EVENTS, FOLDER_VARIABLE, OFFLINE_VARIABLE, TAGS_VARIABLE, tracking_folder
+from pipelines.tracking.journal import EVENTS, tracking_folder
 from pipelines.tracking.outbox import read_events
 from pipelines.tracking.provenance import GIT_TAGS
 
@@ -60,7 +60,7 @@ def import_study(folder: Path, register: bool = False) -> int:
             print(f"{member}: already there")
             continue
         _find_images(member, data)
-        with _as_if_there(member, key):
+        with member.at_work(_tags(member, key), **{STARTED: "0"}):  # nothing came from DVC's cache
             _finish(member, register)
         for stage in (*STAGES, "report"):
             _hand_over(member, stage, root)
@@ -105,24 +105,11 @@ def _find_images(member: Member, project: Path) -> None:
         place.symlink_to(project)
 
 
-@contextmanager
-def _as_if_there(member: Member, key: str) -> Iterator[None]:
-    """In the member's folder, offline; runs that begin here say where the model was made."""
+def _tags(member: Member, key: str) -> dict[str, str]:
+    """Where the model was made, for the runs that begin here."""
     start = read_events(member.folder / ".tracking" / "journals" / key)[0]
     tags = {name: value for name, value in start.fields["tags"].items() if name.startswith(MADE_THERE)}
-    before = dict(os.environ)
-    os.environ |= {
-        FOLDER_VARIABLE: str(member.folder.resolve() / ".tracking"),
-        OFFLINE_VARIABLE: "1",
-        TAGS_VARIABLE: json.dumps(tags | {MEMBER: key}),
-        STARTED: "0",  # nothing came from DVC's cache
-    }
-    try:
-        with chdir(member.folder):
-            yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
+    return tags | {MEMBER: key}
 
 
 def _finish(member: Member, register: bool) -> None:

@@ -4,7 +4,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import chdir, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from components.training.config import EXECUTION
 from pipelines.config import Params
 from pipelines.paths import PREPARED
 from pipelines.stages.results import has_run
+from pipelines.tracking.journal import FOLDER_VARIABLE, OFFLINE_VARIABLE, TAGS_VARIABLE
 
 RUNS, SETTINGS = "runs", "settings.json"
 FLOOR = "floor"  # runs once a seed, for all models
@@ -89,6 +90,22 @@ class Member:
             link.parent.mkdir(parents=True, exist_ok=True)
             link.unlink(missing_ok=True)  # one that leads nowhere: the study was moved
             link.symlink_to(os.path.relpath(data.resolve(), link.parent.resolve()))
+
+    @contextmanager
+    def at_work(self, tags: Mapping[str, str], **variables: str) -> Iterator[None]:
+        """In its folder, where journals stay and are sent nowhere; runs that begin in this get these tags."""
+        before = dict(os.environ)
+        os.environ |= variables | {
+            FOLDER_VARIABLE: str(self.folder.resolve() / ".tracking"),
+            OFFLINE_VARIABLE: "1",
+            TAGS_VARIABLE: json.dumps(dict(tags)),
+        }
+        try:
+            with chdir(self.folder):
+                yield
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
 
     @contextmanager
     def taken(self) -> Iterator[bool]:

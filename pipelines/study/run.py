@@ -7,11 +7,9 @@ folder; several may run side by side in one folder (one a GPU), each taking a mo
 
 import importlib
 import json
-import os
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import chdir, contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -27,7 +25,6 @@ from pipelines.study.members import FLOOR, RUNS, STAGES, Member, locked
 from pipelines.study.pack import unpack
 from pipelines.study.plan import Plan
 from pipelines.study.tables import write_tables
-from pipelines.tracking.journal import FOLDER_VARIABLE, OFFLINE_VARIABLE, TAGS_VARIABLE
 from pipelines.tracking.provenance import git_commit
 
 SAVE_SECONDS = 15.0  # of training that are lost at most
@@ -134,7 +131,7 @@ def _work_at(member: Member, stages: Sequence[str], plan: Plan, data: Path) -> b
             elif not member.has_run(stage):
                 began = time.monotonic()
                 print(f"{member}: {stage}", flush=True)
-                with _in_its_folder(member, plan):
+                with member.at_work(_tags(plan, member.params)):
                     module = importlib.import_module(f"pipelines.stages.{stage}")
                     module.run(member.params, *([] if stage == FLOOR else [member.model]))
                 print(f"{member}: {stage} took {time.monotonic() - began:.0f} s", flush=True)
@@ -145,28 +142,7 @@ def _can_export() -> bool:
     return all(find_spec(package) is not None for package in ("onnx", "onnxscript", "onnxruntime"))
 
 
-@contextmanager
-def _in_its_folder(member: Member, plan: Plan) -> Iterator[None]:
-    """Journals stay in the member's folder, and say of which study and hardware they are."""
-    tags = {
-        **plan.source,
-        **git_commit(),
-        "study": plan.name,
-        "hardware": describe_hardware(choose_device(member.params.training)),
-    }
-    variables = {
-        FOLDER_VARIABLE: str(member.folder.resolve() / ".tracking"),
-        OFFLINE_VARIABLE: "1",
-        TAGS_VARIABLE: json.dumps(tags),
-    }
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ |= variables
-    try:
-        with chdir(member.folder):
-            yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+def _tags(plan: Plan, params: Params) -> dict[str, str]:
+    """Which study a run is of, which code made it, and on what."""
+    hardware = describe_hardware(choose_device(params.training))
+    return {**plan.source, **git_commit(), "study": plan.name, "hardware": hardware}
