@@ -19,6 +19,79 @@ class NTXentConfig:
 
 
 @dataclass(frozen=True)
+class MoCoConfig:
+    """MoCo v2: negatives are the keys of earlier batches."""
+
+    name: Literal["moco"] = "moco"
+    queue: int = 4096  # keys; a few batches' views, but no more than there are images
+    momentum: float = 0.99  # of the encoder that computes the keys
+    temperature: float = 0.2
+
+    def __post_init__(self) -> None:
+        _positive(self, "queue", "temperature")
+        _share(self, "momentum")
+
+
+@dataclass(frozen=True)
+class MoCoV3Config:
+    """MoCo v3: no queue, but a predictor."""
+
+    name: Literal["moco_v3"] = "moco_v3"
+    momentum: float = 0.99  # at first; it grows along a cosine to 1
+    temperature: float = 0.2
+
+    def __post_init__(self) -> None:
+        _positive(self, "temperature")
+        _share(self, "momentum")
+
+
+@dataclass(frozen=True)
+class SupConConfig:
+    """SupCon: images of a class are positives; needs labels."""
+
+    name: Literal["supcon"] = "supcon"
+    temperature: float = 0.1
+
+    def __post_init__(self) -> None:
+        _positive(self, "temperature")
+
+
+@dataclass(frozen=True)
+class CACRConfig:
+    """CACR: farther positives and nearer negatives weigh more."""
+
+    name: Literal["cacr"] = "cacr"
+    views: int = 4  # of an image, in place of training.views
+    alpha: float = 1.0  # weight of the attraction
+    beta: float = 1.0  # weight of the repulsion
+    tau_positive: float = 1.0  # how much more a positive weighs the farther it is
+    tau_negative: float = 0.9  # how much more a negative weighs the nearer it is
+
+    def __post_init__(self) -> None:
+        if self.views < 2:
+            raise ValueError("views must be at least 2: a view needs another of its image to agree with")
+        _positive(self, "alpha", "beta")
+        if self.tau_positive < 0 or self.tau_negative < 0:
+            raise ValueError("tau_positive and tau_negative must not be negative")
+
+
+@dataclass(frozen=True)
+class InstDiscConfig:
+    """InstDisc: every image is a class of its own, remembered in a bank."""
+
+    name: Literal["instdisc"] = "instdisc"
+    negatives: int | None = None  # noise images a step; null: all images, exactly
+    momentum: float = 0.5  # of an image's vector in the bank
+    temperature: float = 0.07
+
+    def __post_init__(self) -> None:
+        _positive(self, "temperature")
+        if self.negatives is not None:
+            _positive(self, "negatives")
+        _share(self, "momentum")
+
+
+@dataclass(frozen=True)
 class AutoregressiveConfig:
     """The exact likelihood in raster order, at the decoder's exit."""
 
@@ -37,7 +110,7 @@ class AutoregressiveConfig:
 
 
 # the first of each kind is what a section without a name means
-ContrastiveConfig = NTXentConfig
+ContrastiveConfig = NTXentConfig | MoCoConfig | MoCoV3Config | SupConConfig | CACRConfig | InstDiscConfig
 GenerativeConfig = AutoregressiveConfig
 
 
@@ -65,3 +138,9 @@ def _positive(config: object, *names: str) -> None:
     for name in names:
         if getattr(config, name) <= 0:
             raise ValueError(f"{name} must be positive")
+
+
+def _share(config: object, *names: str) -> None:
+    for name in names:
+        if not 0 <= getattr(config, name) < 1:
+            raise ValueError(f"{name} must lie in [0, 1)")

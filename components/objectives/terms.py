@@ -7,12 +7,22 @@ from torch import Tensor, nn
 
 from components.model.gcrl import GCRL
 from components.objectives.autoregressive import Autoregressive
+from components.objectives.cacr import CACR
 from components.objectives.config import VariantConfig
+from components.objectives.instdisc import InstDisc
+from components.objectives.moco import MoCo
+from components.objectives.moco_v3 import MoCoV3
 from components.objectives.nt_xent import NTXent
+from components.objectives.supcon import SupCon
 from components.objectives.term import Batch, ContrastiveTerm, GenerativeTerm, Loss, TrainingSet
 
 CONTRASTIVE: dict[str, Callable[..., ContrastiveTerm]] = {
     "nt_xent": NTXent,
+    "moco": MoCo,
+    "moco_v3": MoCoV3,
+    "supcon": SupCon,
+    "cacr": CACR,
+    "instdisc": InstDisc,
 }
 GENERATIVE: dict[str, Callable[..., GenerativeTerm]] = {
     "autoregressive": Autoregressive,

@@ -18,6 +18,7 @@ EXTRA = (
     ("MFU", MFU, ".1%"),
     ("peak GPU memory, GB", "pretrain/peak_memory_gb", ".1f"),
     ("validation k-NN", "pretrain/val/knn_accuracy", ".1%"),
+    ("effective rank", "pretrain/val/effective_rank", ".1f"),
     ("validation nats/token", "pretrain/val/nll_nats_per_token", ".3f"),
 )
 NONE = "–"

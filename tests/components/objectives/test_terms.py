@@ -32,6 +32,26 @@ def test_every_term_that_the_configuration_knows_is_listed(settings, listed):
     assert [config().name for config in get_args(settings) or (settings,)] == list(listed)
 
 
+@pytest.mark.parametrize("config", get_args(ContrastiveConfig), ids=lambda config: config.name)
+def test_what_a_term_owns_begins_by_the_seed_and_is_none_of_the_models(objective, make_model, config):
+    variant = VariantConfig(0, 1, contrastive=config())
+    first, again, other = (objective(variant, seed).state_dict() for seed in (0, 0, 1))
+    assert all(torch.equal(value, again[name]) or value.isnan() for name, value in first.items())
+    drawn = [
+        name for name in first if "encoder" not in name and first[name].is_floating_point() and first[name].ndim > 1
+    ]
+    assert not any(torch.equal(first[name], other[name]) for name in drawn)
+    model = make_model(w_gen=0)
+    names = list(model.state_dict())
+    torch.manual_seed(3)
+    expected = torch.rand(3)
+    torch.manual_seed(3)
+    build_objective(variant, model, DATA, 0)
+    assert torch.equal(torch.rand(3), expected)  # nobody else's numbers
+    assert list(model.state_dict()) == names
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
 def test_a_term_of_weight_0_is_not_made(objective):
     assert objective(VariantConfig(1, 0)).contrastive is None
     assert objective(VariantConfig(0, 1)).generative is None

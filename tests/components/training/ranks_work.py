@@ -14,7 +14,14 @@ from torch import Tensor
 from components.data.config import AugmentationConfig
 from components.errors import ConfigError, UserError
 from components.model.gcrl import GCRL
-from components.objectives.config import VariantConfig
+from components.objectives.config import (
+    CACRConfig,
+    InstDiscConfig,
+    MoCoConfig,
+    MoCoV3Config,
+    SupConConfig,
+    VariantConfig,
+)
 from components.objectives.term import TrainingSet
 from components.objectives.terms import Objective, build_objective
 from components.training.config import TrainingConfig
@@ -28,6 +35,15 @@ from components.training.views import draw_views
 
 HYBRID = VariantConfig(0.7, 1.3)
 AUGMENTATION = AugmentationConfig(translate=0.2, brightness=0.3)
+# a contrastive term each, beside the likelihood
+TERMS = {
+    "moco": VariantConfig(0.7, 1.3, contrastive=MoCoConfig(queue=40, momentum=0.8)),
+    "moco_v3": VariantConfig(0.7, 1.3, contrastive=MoCoV3Config(momentum=0.8)),
+    "supcon": VariantConfig(0.7, 1.3, contrastive=SupConConfig()),
+    "cacr": VariantConfig(0.7, 1.3, contrastive=CACRConfig()),
+    "instdisc": VariantConfig(0.7, 1.3, contrastive=InstDiscConfig(temperature=0.3)),
+    "instdisc-estimated": VariantConfig(0.7, 1.3, contrastive=InstDiscConfig(negatives=50, temperature=0.3)),
+}
 # variant, views, passes on each process
 CASES = {
     "hybrid": (HYBRID, 2, 1),
@@ -35,8 +51,9 @@ CASES = {
     "three-views": (HYBRID, 3, 2),
     "generative": (VariantConfig(1, 0), 2, 1),
     "contrastive": (VariantConfig(0, 1), 2, 1),
+    **{name: (variant, 3, 2) for name, variant in TERMS.items()},
 }
-SEVERAL = {"hybrid": HYBRID}
+SEVERAL = {"hybrid": HYBRID, **TERMS}
 CPU = torch.device("cpu")
 
 
@@ -61,7 +78,6 @@ def step(
     drawn = draw_views(model, mine, views, AUGMENTATION, generator, ranks, objective.draw)
     execution = replace(execution_of(model, objective, config(), CPU, ranks), passes=passes)
     found = backward(model, objective, drawn, images, generator, execution, list(model.encoder.parameters()))
-    objective.after_step(model, (number + 1) / 6)
     parameters = [*model.named_parameters(), *objective.named_parameters()]
     gradients = {f"gradient of {name}": p.grad for name, p in parameters if p.grad is not None}
     watched = {f"gradient of {name} on the encoder": value for name, value in found.gradients.items()}
@@ -77,6 +93,7 @@ def several_steps(model: GCRL, data: PretrainData, ranks: Ranks, variant: Varian
     for number in range(5):
         step(model, objective, data, ranks, 2, 1, number)
         optimizer.step()
+        objective.after_step(model, (number + 1) / 6)
     return {**model.state_dict(), **{f"owned {name}": value for name, value in objective.state_dict().items()}}
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -19,7 +19,13 @@ from components.model.build import Architecture, save_weights
 from components.model.config import ModelConfig
 from components.model.gcrl import GCRL
 from components.model.tokens import to_unit
-from components.objectives.config import AutoregressiveConfig, VariantConfig
+from components.objectives.config import (
+    AutoregressiveConfig,
+    ContrastiveConfig,
+    MoCoConfig,
+    NTXentConfig,
+    VariantConfig,
+)
 from components.training.average import update_average
 from components.training.checkpoint import History
 from components.training.config import TrainingConfig
@@ -32,6 +38,7 @@ CONFIG = TrainingConfig(
     evaluate_every=3, diagnose_every=4, checkpoint_seconds=0,
 )  # fmt: skip
 HYBRID = VariantConfig(1, 1)
+TERMS = [config for config in get_args(ContrastiveConfig) if config is not NTXentConfig]
 TIMING = {"seconds", "images_per_second"}
 CPU = torch.device("cpu")
 
@@ -63,7 +70,7 @@ pretrain(model, data, HYBRID, CONFIG, AUGMENTATION, 0, folder / "resume.pt", "ke
 @pytest.fixture
 def data(stripes) -> PretrainData:
     images, labels = stripes
-    return PretrainData(images, (images, labels), (images[:40], labels[:40]))
+    return PretrainData(images, (images, labels), (images[:40], labels[:40]), labels)
 
 
 @pytest.fixture
@@ -112,8 +119,12 @@ def assert_equal_weights(one: GCRL, other: GCRL) -> None:
         (VariantConfig(1, 1, generative=AutoregressiveConfig(scored_share=0.3)), {}),
         (VariantConfig(1, 0), {}),
         (VariantConfig(0, 1), {}),
+        *((VariantConfig(0, 1, contrastive=config()), {"micro_batch": 8}) for config in TERMS),
     ],
-    ids=["muon", "muon in bfloat16", "adamw", "micro-batches", "average", "some patches", "generative", "contrastive"],
+    ids=[
+        *["muon", "muon in bfloat16", "adamw", "micro-batches", "average", "some patches", "generative", "contrastive"],
+        *(config.name for config in TERMS),
+    ],
 )
 @pytest.mark.parametrize("done", [0, 3, 7], ids="{} steps done".format)
 def test_a_resumed_run_ends_bit_for_bit_where_the_uninterrupted_one_ends(
@@ -286,15 +297,19 @@ def test_the_average_is_what_is_evaluated_and_ends_the_run(fresh, data, tmp_path
     assert {name: trained.metrics[name] for name in found} == found
 
 
-@pytest.mark.parametrize("changes", [{"micro_batch": 4}, {"compile": True}], ids=["micro-batches", "compiled"])
-def test_how_a_run_is_computed_does_not_change_what_it_finds(fresh, train, tmp_path, changes, monkeypatch):
+@pytest.mark.parametrize(
+    ("variant", "changes"),
+    [(HYBRID, {"micro_batch": 4}), (VariantConfig(1, 1, contrastive=MoCoConfig(queue=64)), {"compile": True})],
+    ids=["micro-batches", "compiled"],
+)
+def test_how_a_run_is_computed_does_not_change_what_it_finds(fresh, train, tmp_path, variant, changes, monkeypatch):
     """The first steps of it: rounding grows on its way through an optimizer."""
     # traced and split into forward and backward, but not compiled to C++, which would take a minute
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager", fullgraph=True))
     steps = {"steps": 3, "log_every": 1, "warmup_steps": 0, "learning_rate": 0.001}
     model = fresh()
-    expected = train(fresh(), resume=tmp_path / "one.pt", **steps)
-    found = train(model, resume=tmp_path / "other.pt", **steps, **changes)
+    expected = train(fresh(), variant, resume=tmp_path / "one.pt", **steps)
+    found = train(model, variant, resume=tmp_path / "other.pt", **steps, **changes)
     for ours, theirs in zip(without_timing(found), without_timing(expected), strict=True):
         assert ours == pytest.approx(theirs, rel=1e-3, abs=1e-4)
     assert list(torch.load(tmp_path / "other.pt")["model"]) == list(fresh().state_dict())

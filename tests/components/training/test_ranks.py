@@ -31,7 +31,7 @@ import ranks_work as work  # noqa: E402
 @pytest.fixture(scope="module")
 def data(stripes) -> PretrainData:
     images, labels = stripes
-    return PretrainData(images, (images, labels), (images[:40], labels[:40]))
+    return PretrainData(images, (images, labels), (images[:40], labels[:40]), labels)
 
 
 @pytest.fixture(scope="module")
