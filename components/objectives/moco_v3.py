@@ -1,8 +1,8 @@
 """MoCo v3: momentum contrast within the batch (Chen, Xie and He 2021, arXiv 2104.02057, algorithm 1).
 
 What we changed: the predictor reads L2-normalised projections, and is as wide inside as the projection head; with more
-than two views the loss is the mean over all ordered pairs, times two. The patch embedding is trained like all else: at
-this scale the paper's instability, for which it is frozen there, was not seen.
+than two views the loss is the mean over all ordered pairs, times two. The patch embedding, which the paper freezes to
+keep the training of large vision transformers stable, is trained like all else.
 """
 
 import math
