@@ -14,7 +14,7 @@ from ruamel.yaml.error import YAMLError
 
 from components.data.config import AugmentationConfig, DataConfig
 from components.errors import ConfigError
-from components.evaluation.config import OodConfig, ProbeConfig
+from components.evaluation.config import CertificateConfig, OodConfig, ProbeConfig
 from components.export.config import ExportConfig
 from components.model.config import ModelConfig
 from components.objectives.config import VariantConfig
@@ -62,6 +62,7 @@ class Params(BaseModel):
     export: ExportConfig
     gate: GateConfig
     tracking: TrackingConfig
+    certificate: dict[str, CertificateConfig] = Field(default_factory=dict)  # by variant; no entry: no certificate
 
     def variant(self, name: str) -> VariantConfig:
         """The variant of this name."""
@@ -121,6 +122,17 @@ def _check_combinations(path: Path | str, params: Params) -> None:
             raise ConfigError(
                 f"{path}: variants.{name}: a variant's name is a folder's name: lower-case letters, digits, - and _; "
                 f"taken are {', '.join(RESERVED)}."
+            )
+    for name, certificate in params.certificate.items():
+        if name not in params.variants:
+            known = ", ".join(params.variants)
+            raise ConfigError(
+                f"{path}: certificate.{name}: no such variant{nearest(name, params.variants)}. Known: {known}."
+            )
+        if certificate.split == "val" and params.training.keep != "final":
+            raise ConfigError(
+                f"{path}: certificate.{name}.split: training.keep {params.training.keep} chooses the model by the "
+                "validation images, so they cannot certify it. Set split: test, or training.keep: final."
             )
     if not params.data.ood:
         raise ConfigError(f"{path}: data.ood: expected at least one OOD set: the ood_score is reported on them.")
