@@ -123,17 +123,7 @@ def _check_combinations(path: Path | str, params: Params) -> None:
                 f"{path}: variants.{name}: a variant's name is a folder's name: lower-case letters, digits, - and _; "
                 f"taken are {', '.join(RESERVED)}."
             )
-    for name, certificate in params.certificate.items():
-        if name not in params.variants:
-            known = ", ".join(params.variants)
-            raise ConfigError(
-                f"{path}: certificate.{name}: no such variant{nearest(name, params.variants)}. Known: {known}."
-            )
-        if certificate.split == "val" and params.training.keep != "final":
-            raise ConfigError(
-                f"{path}: certificate.{name}.split: training.keep {params.training.keep} chooses the model by the "
-                "validation images, so they cannot certify it. Set split: test, or training.keep: final."
-            )
+    _check_certificates(path, params)
     if not params.data.ood:
         raise ConfigError(f"{path}: data.ood: expected at least one OOD set: the ood_score is reported on them.")
     known = [c.name for c in COLUMNS if c.higher_is_better]
@@ -145,6 +135,20 @@ def _check_combinations(path: Path | str, params: Params) -> None:
                 )
             if needed := _needed_for(column, params):
                 raise ConfigError(f"{path}: gate.{key}: {column} is not measured without {needed}.")
+
+
+def _check_certificates(path: Path | str, params: Params) -> None:
+    for name, certificate in params.certificate.items():
+        if name not in params.variants:
+            known = ", ".join(params.variants)
+            raise ConfigError(
+                f"{path}: certificate.{name}: no such variant{nearest(name, params.variants)}. Known: {known}."
+            )
+        if certificate.split == "val" and params.training.keep != "final":
+            raise ConfigError(
+                f"{path}: certificate.{name}.split: training.keep {params.training.keep} chooses the model by the "
+                "validation images, so they cannot certify it. Set split: test, or training.keep: final."
+            )
 
 
 def _needed_for(column: str, params: Params) -> str | None:

@@ -28,7 +28,7 @@ from components.data.augment import apply, draw
 from components.data.config import AugmentationConfig
 from components.errors import UserError
 from components.evaluation.config import CertificateConfig
-from components.evaluation.pac_bayes import best_lambda, complexity, gaussian_kl, kl_inverse, chernoff_upper
+from components.evaluation.pac_bayes import best_lambda, chernoff_upper, complexity, gaussian_kl, kl_inverse
 from components.evaluation.random_head import HEAD_SIZE, TEMPERATURE, Gaussian, gibbs_risk, learn_head, learn_posterior
 from components.model.gcrl import GCRL
 from components.model.tokens import to_unit
@@ -55,8 +55,8 @@ class Certificate:
             if m["non_vacuous"]
             else f"vacuous: the bound is {m['bound']:.1%}, guessing errs in {m['chance']:.1%} of the cases"
         )
-        seen = f"{c['m']} tuples of {c['split']}: {m['empirical_risk']:.1%}; {c['confirmed_on']}: {m['confirmed_risk']:.1%}"
-        return f"certificate: {verdict} ({seen})"
+        there = f"{m['empirical_risk']:.1%} in {c['m']} tuples of {c['split']}"
+        return f"certificate: {verdict} ({there}, {m['confirmed_risk']:.1%} on {c['confirmed_on']})"
 
 
 def certify(views: Mapping[str, Tensor], config: CertificateConfig, seed: int) -> Certificate:
