@@ -31,9 +31,9 @@ from components.errors import UserError
 from components.evaluation.config import ProbeConfig
 from components.evaluation.probes import Labelled, run_probes
 from components.files import read_json, write_json
-from components.objectives.config import GenerativeConfig
+from components.objectives.config import AutoregressiveConfig
 
-WHOLE = replace(VARIANTS["hybrid"], generative=GenerativeConfig())
+WHOLE = replace(VARIANTS["hybrid"], generative=AutoregressiveConfig())
 OURS = {
     "ours, contrastive": (VARIANTS["contrastive"], LIKELIHOOD),
     "ours, hybrid": (VARIANTS["hybrid"], LIKELIHOOD),

@@ -39,7 +39,7 @@ def training_memory(
     trainee.train(STEPS)
     on_gpu = trainee.device.type == "cuda"
     peak = torch.cuda.max_memory_allocated() if on_gpu else _resident("VmHWM") - before
-    told = describe(trainee.state.model, trainee.architecture, variant, training)
+    told = describe(trainee.state.model, trainee.state.objective, trainee.architecture, training)
     return {"peak GB": peak / 1e9, "estimated GB": float(told["estimated_memory_gb"])}
 
 

@@ -46,7 +46,8 @@ def run_one(params: Params, prepared: Prepared, variant_name: str, folder: Path)
     architecture = Architecture.of(params.model, variant, prepared.image_size, prepared.palette)
     model = build(architecture, prepared.palette, params.seed)
     labelled = {s: (prepared.images(s), prepared.labels(s)) for s in ("train", "val")}
-    data = PretrainData(prepared.images(prepared.pretrain_split), bank=labelled["train"], val=labelled["val"])
+    split = prepared.pretrain_split
+    data = PretrainData(prepared.images(split), labelled["train"], labelled["val"], prepared.labels(split))
     started = time.monotonic()
     trained = pretrain(
         model,

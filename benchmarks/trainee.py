@@ -10,20 +10,21 @@ from components.model.build import Architecture, build
 from components.model.config import ModelConfig
 from components.model.encode import encode_images
 from components.model.flops import flops_per_view
-from components.objectives.config import GenerativeConfig, VariantConfig
+from components.objectives.config import AutoregressiveConfig, VariantConfig
 from components.training.config import TrainingConfig
 from components.training.data import batch_order, batches
 from components.training.device import choose_device, choose_dtype
 from components.training.loop import Run, execution_of, first_state, take_step
 from components.training.optimizer import effective_learning_rate, schedule
+from components.training.quick_look import PretrainData
 from components.training.ranks import Ranks
-from components.training.views import SCORED, scored_patches
+from components.training.views import SCORED
 
 # the recipe of presets/cifar10-cpu.yaml
 SHAPE = {"heads": 4, "encoder_layers": 5, "decoder_layers": 2, "projection_width": 512, "projection_size": 128}
 VARIANTS = {
-    "hybrid": VariantConfig(0.33, 1.0, generative=GenerativeConfig(scored_share=0.25)),
-    "generative": VariantConfig(1.0, 0.0, generative=GenerativeConfig(scored_share=0.25)),
+    "hybrid": VariantConfig(0.33, 1.0, generative=AutoregressiveConfig(scored_share=0.25)),
+    "generative": VariantConfig(1.0, 0.0, generative=AutoregressiveConfig(scored_share=0.25)),
     "contrastive": VariantConfig(0.0, 1.0),
 }
 LIKELIHOOD = "logistic_mixture"
@@ -59,12 +60,15 @@ class Trainee:
         augmentation: AugmentationConfig = SIMCLR,
         seed: int = 0,
     ) -> None:
+        training = training.of(variant)
         self.run = Run(variant, training, augmentation, seed, Path(), "")
         self.device = choose_device(training)
         self.architecture = Architecture.of(model, variant, images.shape[1], palette)
-        self.state = first_state(build(self.architecture, palette, seed), self.run)
-        self.execution = execution_of(self.state.model, training, self.device, Ranks())
-        order = batch_order(len(images), training.batch_size, seed)
+        nobody = (images[:0], np.empty(0, np.int64))  # no validation here
+        data = PretrainData(images, bank=nobody, val=nobody)
+        self.state = first_state(build(self.architecture, palette, seed), data, self.run)
+        self.execution = execution_of(self.state.model, self.state.objective, training, self.device, Ranks())
+        order, self.order = (batch_order(len(images), training.batch_size, seed) for _ in range(2))
         # one reader for all calls of `train`: on a GPU a new one would copy the whole set again
         self.pixels = batches(images, order, range(training.steps), slice(0, training.batch_size), self.device)
 
@@ -73,7 +77,8 @@ class Trainee:
         config = self.run.config
         for _ in range(steps):
             rate = effective_learning_rate(config) * schedule(config, self.state.step)
-            take_step(self.state, next(self.pixels), self.run, self.execution, rate, diagnose=False)
+            step = self.order(self.state.step)
+            take_step(self.state, next(self.pixels), step, self.run, self.execution, rate, diagnose=False)
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
 
@@ -101,6 +106,6 @@ class Trainee:
     @property
     def flops_per_image(self) -> float:
         """Of one training step, an image with all its views."""
-        share = scored_patches(self.run.variant.generative.scored_share, self.state.model.patches)
-        encoder, decoder = flops_per_view(self.architecture, share).training
+        scored = self.run.variant.generative.scored(self.state.model.patches)
+        encoder, decoder = flops_per_view(self.architecture, scored).training
         return self.run.config.views * encoder + SCORED * decoder

@@ -25,7 +25,7 @@ from benchmarks.measuring import Report, Row, add_shape, medians, parser_for, ru
 from benchmarks.trainee import LIKELIHOOD, VARIANTS, Trainee, model_config, training_config
 from components.data.prepared import Prepared
 from components.model.config import ModelConfig
-from components.objectives.config import GenerativeConfig, VariantConfig
+from components.objectives.config import AutoregressiveConfig, VariantConfig
 
 Setup = tuple[ModelConfig, VariantConfig, bool | None]  # the last: compiled or not; None: as by default
 MATMUL = "matrix product"
@@ -42,13 +42,13 @@ def setups(part: str, options: argparse.Namespace) -> dict[str, Setup]:
         return {name: (model(), VARIANTS[name], None) for name in ("contrastive", "hybrid", "generative")}
     if part == "tokens":
         patch = f"patches {options.patch_size}×{options.patch_size}"
-        whole = replace(hybrid, generative=GenerativeConfig())  # the pixel form has no patches to choose among
+        whole = replace(hybrid, generative=AutoregressiveConfig())  # the pixel form has no patches to choose among
         return {patch: (model("palette"), whole, None), "pixels": (model("palette", 1), whole, None)}
     if part == "heads":
         return {
             f"{likelihood}, {share:.0%} scored": (
                 model(likelihood),
-                replace(hybrid, generative=GenerativeConfig(scored_share=share)),
+                replace(hybrid, generative=AutoregressiveConfig(scored_share=share)),
                 None,
             )
             for likelihood in ("palette", "logistic_mixture", "categorical")

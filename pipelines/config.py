@@ -4,11 +4,12 @@ import difflib
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Annotated, Any, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, GetCoreSchemaHandler, ValidationError
+from pydantic_core import CoreSchema, core_schema
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -17,7 +18,13 @@ from components.errors import ConfigError
 from components.evaluation.config import CertificateConfig, OodConfig, ProbeConfig
 from components.export.config import ExportConfig
 from components.model.config import ModelConfig
-from components.objectives.config import VariantConfig
+from components.objectives.config import (
+    AutoregressiveConfig,
+    ContrastiveConfig,
+    GenerativeConfig,
+    NTXentConfig,
+    VariantConfig,
+)
 from components.training.config import TrainingConfig
 from pipelines.comparison import COLUMNS
 from pipelines.paths import RESERVED
@@ -45,6 +52,32 @@ class TrackingConfig:
     registered_model: str = "gcrl"
 
 
+def _by_name(kinds: Any) -> dict[str, Any]:
+    """The settings' classes of one kind of term."""
+    return {kind.name: kind for kind in get_args(kinds) or (kinds,) if is_dataclass(kind) and hasattr(kind, "name")}
+
+
+class ByName:
+    """Validates a term by the class that its `name` stands for; without a name, by the first of its kind."""
+
+    def __get_pydantic_core_schema__(self, kinds: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        named = _by_name(kinds)
+        first = next(iter(named))
+        return core_schema.tagged_union_schema(
+            {name: handler.generate_schema(kind) for name, kind in named.items()},
+            lambda given: str(given.get("name", first) if isinstance(given, dict) else getattr(given, "name", first)),
+        )
+
+
+@dataclass(frozen=True)
+class _Variant(VariantConfig):
+    contrastive: Annotated[ContrastiveConfig, ByName()] = field(default_factory=NTXentConfig)
+    generative: Annotated[GenerativeConfig, ByName()] = field(default_factory=AutoregressiveConfig)
+
+
+Variant = Annotated[_Variant, AfterValidator(lambda variant: VariantConfig(**vars(variant)))]
+
+
 class Params(BaseModel):
     """One complete params.yaml."""
 
@@ -56,7 +89,7 @@ class Params(BaseModel):
     model: ModelConfig
     augmentation: AugmentationConfig
     training: TrainingConfig
-    variants: dict[str, VariantConfig]
+    variants: dict[str, Variant]
     probe: ProbeConfig
     ood: OodConfig
     export: ExportConfig
@@ -166,7 +199,10 @@ def _needed_for(column: str, params: Params) -> str | None:
 def _explain(error: ValidationError) -> list[str]:
     lines = []
     for item in error.errors(include_url=False):
-        key = ".".join(str(part) for part in item["loc"]) or "(top level)"
+        path = item["loc"]
+        if path[0] == "variants" and path[2:3] in (("contrastive",), ("generative",)):
+            path = path[:3] + path[4:]  # without the term's name, which is no key
+        key = ".".join(str(part) for part in path) or "(top level)"
         if item["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
             known = keys_at(item["loc"][:-1])
             lines.append(f"{key}: unknown key{nearest(str(item['loc'][-1]), known)}. Known keys: {', '.join(known)}.")
@@ -174,8 +210,10 @@ def _explain(error: ValidationError) -> list[str]:
             lines.append(f"{key}: missing; this key is required.")
         elif item["type"] == "value_error":
             lines.append(f"{key}: {item['ctx']['error']}.")
-        elif item["type"] == "literal_error":
-            given, expected = item["input"], item["ctx"]["expected"]
+        elif item["type"] in ("literal_error", "union_tag_invalid"):
+            term = item["type"] == "union_tag_invalid"
+            key, given = (f"{key}.name", item["input"]["name"]) if term else (key, item["input"])
+            expected = item["ctx"]["expected_tags" if term else "expected"]
             close = nearest(str(given), re.findall(r"'([^']*)'", expected))
             lines.append(f"{key}: unknown value {given!r}{close}. Expected {expected}.")
         else:
@@ -197,8 +235,12 @@ def keys_at(location: tuple[int | str, ...]) -> list[str]:
             kind = Params.model_fields[str(part)].annotation
         elif is_dataclass(kind) and str(part) in {f.name for f in fields(kind)}:
             kind = next(f.type for f in fields(kind) if f.name == part)
+        elif part in (terms := _by_name(kind)):
+            kind = terms[str(part)]
         elif get_args(kind):  # a dict's values
             kind = get_args(kind)[-1]
+        if get_origin(kind) is Annotated:
+            kind = get_args(kind)[0]
         if candidates := [a for a in get_args(kind) if is_dataclass(a)]:
             kind = candidates[0] if type(None) in get_args(kind) else kind  # an optional section
     return list(Params.model_fields) if kind is Params else [f.name for f in fields(kind)] if is_dataclass(kind) else []

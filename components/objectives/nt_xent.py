@@ -4,6 +4,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from components.objectives.config import NTXentConfig
+from components.objectives.term import Batch, ContrastiveTerm, Loss, view_accuracy
+
+
+class NTXent(ContrastiveTerm[NTXentConfig]):
+    """Views of an image attract each other, all others of the batch repel."""
+
+    def forward(self, batch: Batch) -> Loss:
+        views = len(batch.projections)
+        loss = nt_xent(batch.projections.flatten(0, 1), self.config.temperature, views)
+        return loss, {"contrastive_accuracy": view_accuracy(batch.projections)}
+
 
 def nt_xent(projections: Tensor, temperature: float, views: int = 2) -> Tensor:
     """Mean over all ordered pairs of views z, z⁺ of an image of −log exp(z·z⁺/τ) / Σ_a exp(z·z_a/τ); float32 scalar.

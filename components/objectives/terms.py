@@ -1,44 +1,80 @@
-"""The objective's terms: `(what the model gives, configuration) → (loss, {metric: value})`, listed in one dict a kind.
-
-A new term is a function in a file of its own, a line here and its configuration in config.py.
-"""
+"""The terms by name, and the objective that a variant makes of two of them."""
 
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from components.objectives.config import ContrastiveConfig, GenerativeConfig, VariantConfig
-from components.objectives.nt_xent import nt_xent
+from components.model.gcrl import GCRL
+from components.objectives.autoregressive import Autoregressive
+from components.objectives.cacr import CACR
+from components.objectives.config import VariantConfig
+from components.objectives.instdisc import InstDisc
+from components.objectives.moco import MoCo
+from components.objectives.moco_v3 import MoCoV3
+from components.objectives.nt_xent import NTXent
+from components.objectives.supcon import SupCon
+from components.objectives.term import Batch, ContrastiveTerm, GenerativeTerm, Loss, TrainingSet
 
-Term = tuple[Tensor, dict[str, Tensor]]
-
-
-def nt_xent_term(projections: Tensor, config: ContrastiveConfig) -> Term:
-    """NT-Xent on projections (V, B, P), and how often a view's nearest other view is of the same image."""
-    views, images, _ = projections.shape
-    z = projections.flatten(0, 1)
-    nearest = (z @ z.T).detach().fill_diagonal_(-2.0).argmax(1)  # (V·B,)
-    hits = nearest % images == torch.arange(len(z), device=z.device) % images
-    return nt_xent(z, config.temperature, views), {"contrastive_accuracy": hits.float().mean()}
-
-
-def autoregressive_term(nll: Tensor, config: GenerativeConfig) -> Term:
-    """Mean negative log-likelihood in nats a token (Chen et al. 2020, iGPT, equation 2) of each token's (n, T, S)."""
-    return nll.mean(), {}
-
-
-CONTRASTIVE: dict[str, Callable[[Tensor, ContrastiveConfig], Term]] = {"nt_xent": nt_xent_term}
-GENERATIVE: dict[str, Callable[[Tensor, GenerativeConfig], Term]] = {"autoregressive": autoregressive_term}
-
-
-def contrastive_loss(projections: Tensor, variant: VariantConfig) -> Term:
-    """The weighted contrastive loss of projections (V, B, P), and its metrics (the unweighted loss included)."""
-    loss, metrics = CONTRASTIVE[variant.contrastive.name](projections, variant.contrastive)
-    return variant.w_con * loss, {"contrastive_loss": loss.detach(), **metrics}
+CONTRASTIVE: dict[str, Callable[..., ContrastiveTerm]] = {
+    "nt_xent": NTXent,
+    "moco": MoCo,
+    "moco_v3": MoCoV3,
+    "supcon": SupCon,
+    "cacr": CACR,
+    "instdisc": InstDisc,
+}
+GENERATIVE: dict[str, Callable[..., GenerativeTerm]] = {
+    "autoregressive": Autoregressive,
+}
 
 
-def generative_loss(nll: Tensor, variant: VariantConfig) -> Term:
-    """The weighted generative loss of token likelihoods (n, T, S), and its metrics (the unweighted loss included)."""
-    loss, metrics = GENERATIVE[variant.generative.name](nll, variant.generative)
-    return variant.w_gen * loss, {"nll_nats_per_token": loss.detach(), **metrics}
+class Objective(nn.Module):
+    """A variant's weighted terms, with all that they own; `build_objective` makes it. A term of weight 0 is None."""
+
+    def __init__(self, variant: VariantConfig, model: GCRL, data: TrainingSet) -> None:
+        super().__init__()
+        self.variant = variant
+        contrastive, generative = variant.contrastive, variant.generative
+        self.contrastive = CONTRASTIVE[contrastive.name](contrastive, model, data) if variant.w_con else None
+        self.generative = GENERATIVE[generative.name](generative, model, data) if variant.w_gen else None
+
+    def contrast(self, batch: Batch) -> Loss:
+        """The weighted contrastive loss of a whole batch, and its metrics (the unweighted loss included)."""
+        assert self.contrastive is not None
+        loss, metrics = self.contrastive(batch)
+        return self.variant.w_con * loss, {"contrastive_loss": loss.detach(), **metrics}
+
+    def generate(self, values: Tensor) -> Loss:
+        """The weighted generative loss of what `represent` gave for some views, and its metrics."""
+        assert self.generative is not None
+        loss, metrics = self.generative(values)
+        return self.variant.w_gen * loss, metrics
+
+    def draw(self, views: int, images: int, generator: torch.Generator) -> Tensor | None:
+        """What the generative term draws for each scored view of a batch (views, images, ...)."""
+        return None if self.generative is None else self.generative.draw(views, images, generator)
+
+    def represent(
+        self, model: GCRL, tokens: Tensor, condition: Tensor, drawn: Tensor | None, scored: int
+    ) -> tuple[Tensor, Tensor | None]:
+        """Features (n, D) of views and what the generative term reduces, where there is one; see GenerativeTerm."""
+        if self.generative is None:
+            return model.pool(model.encode(tokens)), None
+        return self.generative.represent(model, tokens, condition, drawn, scored)
+
+    def after_step(self, model: GCRL, progress: float) -> None:
+        """See ContrastiveTerm."""
+        if self.contrastive is not None:
+            self.contrastive.after_step(model, progress)
+
+
+def build_objective(variant: VariantConfig, model: GCRL, data: TrainingSet, seed: int) -> Objective:
+    """The objective of a variant on the model's device; the same seed gives the same first weights and banks.
+
+    Raises:
+        ConfigError: a term cannot be had of this training set.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed + 2**32)  # no run's seed: a model's weights are others
+        return Objective(variant, model, data).to(model.start.device)

@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from components.errors import UserError
 from components.files import atomic_file
 from components.model.gcrl import GCRL
+from components.objectives.terms import Objective
 
 History = list[dict[str, float]]
 # what torch.load and load_state_dict raise for a file that is cut short, altered or not theirs
@@ -34,6 +35,7 @@ class State:
     is needed, and the schedule is a function of the step."""
 
     model: GCRL
+    objective: Objective  # what its terms own is saved
     optimizers: list[Optimizer]
     average: GCRL | None = None  # the moving average of the weights
     step: int = 0  # finished ones
@@ -48,6 +50,7 @@ def save_resume(path: Path, key: str, state: State) -> None:
         "key": key,
         "step": state.step,
         "model": state.model.state_dict(),
+        "objective": state.objective.state_dict(),
         "optimizers": [o.state_dict() for o in state.optimizers],
         "average": state.average.state_dict() if state.average else None,
         "history": state.history,
@@ -69,6 +72,7 @@ def load_resume(path: Path, key: str, state: State) -> None:
         if saved["key"] != key:
             raise UserError(f"{path}: resume file of another run (key {saved['key']}, expected {key}). {start_over}")
         state.model.load_state_dict(saved["model"])
+        state.objective.load_state_dict(saved["objective"])
         for optimizer, its in zip(state.optimizers, saved["optimizers"], strict=True):
             optimizer.load_state_dict(its)
         if state.average:

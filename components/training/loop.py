@@ -9,6 +9,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,6 +17,8 @@ from components.data.config import AugmentationConfig
 from components.errors import UserError
 from components.model.gcrl import GCRL
 from components.objectives.config import VariantConfig
+from components.objectives.term import TrainingSet
+from components.objectives.terms import Objective, build_objective
 from components.training.average import update_average
 from components.training.checkpoint import History, Kept, State, load_resume, save_resume
 from components.training.config import TrainingConfig
@@ -80,15 +83,17 @@ def pretrain(
     Raises:
         UserError: a loss or the gradient is not finite (with step, learning rate and each term), the resume file is
             unusable, memory ran out, or one of several processes was killed.
+        ConfigError: a term cannot be had of these images.
     """
+    config = config.of(variant)
     run = Run(variant, config, augmentation, seed, resume, resume_key)
     if config.processes > 1:
         # the weights go over as bytes: torch would put the tensors of an argument into memory that all of them share
         launch(_train_beside_others, (pickle.dumps(model.cpu()), data, run), config, on_metrics)
-        state = first_state(model, run)
+        state = first_state(model, data, run)
         load_resume(resume, resume_key, state)
     else:
-        state = first_state(model, run)
+        state = first_state(model, data, run)
         _train(state, data, run, Ranks(), on_metrics)
     if state.kept:
         model.load_state_dict(state.kept.weights)
@@ -97,14 +102,15 @@ def pretrain(
     return Trained(state.history, state.kept.step if state.kept else state.step)
 
 
-def first_state(model: GCRL, run: Run) -> State:
+def first_state(model: GCRL, data: PretrainData, run: Run) -> State:
     model.to(choose_device(run.config))
+    objective = build_objective(run.variant, model, TrainingSet(data.images, data.labels), run.seed)
     average = copy.deepcopy(model).eval() if run.config.ema_decay else None
-    return State(model, build_optimizers(model, run.config), average)
+    return State(model, objective, build_optimizers(model, run.config, objective), average)
 
 
 def _train_beside_others(ranks: Ranks, on_metrics: OnMetrics, model: bytes, data: PretrainData, run: Run) -> None:
-    _train(first_state(pickle.loads(model), run), data, run, ranks, on_metrics)
+    _train(first_state(pickle.loads(model), data, run), data, run, ranks, on_metrics)
 
 
 def _train(state: State, data: PretrainData, run: Run, ranks: Ranks, on_metrics: OnMetrics) -> None:
@@ -114,31 +120,38 @@ def _train(state: State, data: PretrainData, run: Run, ranks: Ranks, on_metrics:
         for old in state.history:
             on_metrics(int(old["step"]), {k: v for k, v in old.items() if k != "step"})
     model = state.model
-    execution = execution_of(model, run.config, device, ranks)
+    execution = execution_of(model, state.objective, run.config, device, ranks)
     with (
         numerics(run.config, device),
         compilation_is_explained(compiles(run.config, device)),
-        memory_is_explained(model, data.images, run.config, execution, device),
+        memory_is_explained(model, state.objective, data.images, run.config, execution, device),
     ):
         _take_steps(state, data, run, execution, device, on_metrics)
 
 
-def execution_of(model: GCRL, config: TrainingConfig, device: torch.device, ranks: Ranks) -> Execution:
-    represent: Callable[..., tuple[Tensor, Tensor | None]] = model.represent
+def execution_of(
+    model: GCRL, objective: Objective, config: TrainingConfig, device: torch.device, ranks: Ranks
+) -> Execution:
+    def represent(tokens: Tensor, condition: Tensor, drawn: Tensor | None, scored: int) -> tuple[Tensor, Tensor | None]:
+        return objective.represent(model, tokens, condition, drawn, scored)
 
     def encode(tokens: Tensor) -> Tensor:
         return model.pool(model.encode(tokens))
 
+    term = objective.contrastive
+    observe = term.observe if term is not None and term.observes else None
     if compiles(config, device):  # functions, not the module: the names of its weights stay as they are
         represent, encode = torch.compile(represent, dynamic=False), torch.compile(encode, dynamic=False)
-    return Execution(represent, encode, choose_dtype(config, device), config.passes, ranks)
+        observe = torch.compile(observe, dynamic=False) if observe else None
+    return Execution(represent, encode, observe, choose_dtype(config, device), config.passes, ranks)
 
 
 def _take_steps(
     state: State, data: PretrainData, run: Run, execution: Execution, device: torch.device, on_metrics: OnMetrics
 ) -> None:
     config, ranks = run.config, execution.ranks
-    order = batch_order(len(data.images), config.batch_size, run.seed)
+    # one for the thread that reads, and one for this: they keep the epoch's shuffle
+    order, own_order = (batch_order(len(data.images), config.batch_size, run.seed) for _ in range(2))
     remaining = range(state.step, config.steps)
     unchecked: list[tuple[int, float, dict[str, Tensor]]] = []
     saved_at = window_at = time.monotonic()
@@ -149,7 +162,7 @@ def _take_steps(
             done = step + 1
             rate = effective_learning_rate(config) * schedule(config, step)
             diagnose = done % config.diagnose_every == 0
-            found, norm = take_step(state, pixels, run, execution, rate, diagnose)
+            found, norm = take_step(state, pixels, own_order(step), run, execution, rate, diagnose)
             if not ranks.leads:
                 continue
             unchecked.append((done, rate, found.terms | {"gradient norm": norm}))
@@ -181,21 +194,25 @@ def _take_steps(
 
 
 def take_step(
-    state: State, pixels: Tensor, run: Run, execution: Execution, rate: float, diagnose: bool
+    state: State, pixels: Tensor, images: np.ndarray, run: Run, execution: Execution, rate: float, diagnose: bool
 ) -> tuple[Found, Tensor]:
-    """One optimizer step; what it found, and the gradient's norm before clipping."""
-    model, config = state.model, run.config
+    """One optimizer step; what it found, and the gradient's norm before clipping.
+
+    The pixels (b, H, W, C) are this process's share, `images` (B,) the indices of the whole batch in the training set.
+    """
+    model, objective, config = state.model, state.objective, run.config
     model.train()
     generator = step_generator(run.seed, state.step, pixels.device)
-    share = run.variant.generative.scored_share
-    views = draw_views(model, pixels, config.views, run.augmentation, generator, execution.ranks, share)
+    views = draw_views(model, pixels, config.views, run.augmentation, generator, execution.ranks, objective.draw)
     shared = list(model.encoder.parameters()) if diagnose else []
-    found = backward(model, views, run.variant, execution, shared)
-    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.gradient_clip)
+    indices = torch.from_numpy(images).to(pixels.device)
+    found = backward(model, objective, views, indices, generator, execution, shared)
+    norm = torch.nn.utils.clip_grad_norm_([*model.parameters(), *objective.parameters()], config.gradient_clip)
     set_learning_rate(state.optimizers, rate)
     for optimizer in state.optimizers:
         optimizer.step()
     state.step += 1
+    objective.after_step(model, state.step / config.steps)
     if state.average:
         assert config.ema_decay is not None
         update_average(state.average, model, config.ema_decay, state.step)

@@ -1,5 +1,6 @@
 """Muon for the hidden matrices, AdamW for everything else, both under one schedule."""
 
+import itertools
 import math
 
 from torch import nn
@@ -15,15 +16,19 @@ def effective_learning_rate(config: TrainingConfig) -> float:
     return config.learning_rate * config.batch_size / 256
 
 
-def build_optimizers(model: nn.Module, config: TrainingConfig) -> list[Optimizer]:
-    """The optimizers of a model. Norms, biases, embeddings and positions are not decayed.
+def build_optimizers(model: nn.Module, config: TrainingConfig, objective: nn.Module | None = None) -> list[Optimizer]:
+    """The optimizers of a model, and of what its objective owns and wants trained. Norms, biases, embeddings and
+    positions are not decayed.
 
     Muon (Jordan 2024) takes the 2-D weights inside the transformer blocks; its update is scaled to AdamW's root mean
     square (Liu et al. 2025, arXiv 2502.16982), so that one learning rate serves both.
     """
     lr = effective_learning_rate(config)
     hidden, decayed, free = [], [], []
-    for name, parameter in model.named_parameters():
+    modules = [model] if objective is None else [model, objective]
+    for name, parameter in itertools.chain(*(module.named_parameters() for module in modules)):
+        if not parameter.requires_grad:
+            continue
         if parameter.ndim < 2 or "embedding" in name or "position" in name:
             free.append(parameter)
         elif ".blocks." in name and config.optimizer == "muon":

@@ -14,11 +14,13 @@ QUICK_LOOK = 2000  # images of a split that are read
 
 @dataclass(frozen=True)
 class PretrainData:
-    """uint8 images (N, H, W, C); labels (M,) serve the k-NN that watches the training and nothing else."""
+    """uint8 images (N, H, W, C). The labels (M,) of bank and val serve the k-NN that watches the training; those of the
+    images (N,), −1 where one has none, serve a term that is supervised, and nothing else."""
 
     images: np.ndarray
     bank: tuple[np.ndarray, np.ndarray]  # labelled training images and labels
     val: tuple[np.ndarray, np.ndarray]
+    labels: np.ndarray | None = None
 
 
 def evaluate(model: GCRL, data: PretrainData, device: torch.device) -> dict[str, float]:

@@ -5,7 +5,8 @@ contrastive loss compares every view with every other, and the projection head n
 can be computed in parts. Both need the features alone, which are small. So, with gradient caching (Gao et al. 2021,
 arXiv 2101.06983):
 
-1. the features of all views are computed and gathered from all processes;
+1. the features of all views, and whatever else the contrastive term observes of them, are computed and gathered from
+   all processes;
 2. every process computes projections and contrastive loss of the whole batch, and the loss's slope at each feature;
 3. each part is passed through the model again, now keeping what a backward pass needs, which starts from the slopes of
    its own features and from its likelihood.
@@ -22,8 +23,8 @@ import torch
 from torch import Tensor
 
 from components.model.gcrl import GCRL
-from components.objectives.config import VariantConfig
-from components.objectives.terms import contrastive_loss, generative_loss
+from components.objectives.term import Batch
+from components.objectives.terms import Objective
 from components.training.diagnostics import flat_gradient
 from components.training.ranks import Ranks
 from components.training.views import SCORED, Views
@@ -31,10 +32,12 @@ from components.training.views import SCORED, Views
 
 @dataclass(frozen=True)
 class Execution:
-    """How a step is computed. `represent` is the model's method, `encode` its features alone, compiled or not."""
+    """How a step is computed. `represent` is the objective's on the model, `encode` the features alone, `observe` the
+    contrastive term's; compiled or not."""
 
-    represent: Callable[..., tuple[Tensor, Tensor | None]]
+    represent: Callable[[Tensor, Tensor, Tensor | None, int], tuple[Tensor, Tensor | None]]
     encode: Callable[[Tensor], Tensor]
+    observe: Callable[[Tensor], Tensor] | None = None
     dtype: torch.dtype = torch.float32  # under autocast, where it is another
     passes: int = 1
     ranks: Ranks = field(default_factory=Ranks)
@@ -54,22 +57,37 @@ class Found:
 
 
 def backward(
-    model: GCRL, views: Views, variant: VariantConfig, execution: Execution, watched: Sequence[Tensor] = ()
+    model: GCRL,
+    objective: Objective,
+    views: Views,
+    images: Tensor,
+    generator: torch.Generator,
+    execution: Execution,
+    watched: Sequence[Tensor] = (),
 ) -> Found:
-    """Set every parameter's gradient to that of the loss over all views of all processes."""
+    """Set every parameter's gradient, of the model and of what the objective owns, to that of the loss over all views
+    of all processes. `images` (B,) are the indices of the whole batch's images, the generator is the step's."""
     parts, ranks = views.split(execution.passes), execution.ranks
     found = Found({}, {}, {})
     model.zero_grad(set_to_none=True)
+    objective.zero_grad(set_to_none=True)
     passed = pass_through(parts[0], execution) if len(parts) == 1 else None
     slopes: Sequence[Tensor | None] = [None] * len(parts)
-    if variant.w_con:
-        features = passed[0].unflatten(0, views.tokens.shape[:2]) if passed else _features(parts, execution)
-        slopes = _contrast(model, features, variant, execution, found).chunk(len(parts), 1)
+    if objective.contrastive is not None:
+        shape = views.tokens.shape[:2]  # (V, b)
+        features = passed[0].unflatten(0, shape) if passed else _of_views(execution.encode, parts, execution)
+        observed = _of_views(execution.observe, parts, execution) if execution.observe else None
+        everyone = ranks.gather(features).requires_grad_()  # (V, B, D)
+        with execution.autocast(features.device):
+            projections = model.project(everyone.flatten(0, 1)).unflatten(0, everyone.shape[:2])
+        observed = None if observed is None else ranks.gather(observed)
+        batch = Batch(everyone, projections, images, generator, observed)
+        slopes = _contrast(objective, batch, found)[:, ranks.share(len(images))].chunk(len(parts), 1)
     for part, slope in zip(parts, slopes, strict=True):
-        part_features, nll = passed or pass_through(part, execution)
+        part_features, values = passed or pass_through(part, execution)
         losses = {}
-        if nll is not None:
-            loss, metrics = generative_loss(nll, variant)
+        if values is not None:
+            loss, metrics = objective.generate(values)
             losses["generative"] = loss / len(parts)
             _add(found.terms, {"generative": losses["generative"].detach()})
             _add(found.metrics, {name: value / len(parts) for name, value in metrics.items()})
@@ -78,39 +96,36 @@ def backward(
         if watched:
             _add(found.gradients, {name: flat_gradient(loss, watched) for name, loss in losses.items()})
         torch.stack(list(losses.values())).sum().backward()
-    parameters = [p.grad for p in model.parameters() if p.grad is not None]
+    parameters = [p.grad for module in (model, objective) for p in module.parameters() if p.grad is not None]
     ranks.average_([*parameters, *found.terms.values(), *found.metrics.values(), *found.gradients.values()])
     return found
 
 
 def pass_through(part: Views, execution: Execution) -> tuple[Tensor, Tensor | None]:
-    """Features (V·b, D) and the likelihood (2b, T, S) of the first two views, where there is a decoder."""
+    """Features (V·b, D) and what the generative term reduces of the first two views, where there is one."""
     tokens, condition = part.tokens.flatten(0, 1), part.condition[:SCORED].flatten(0, 1)
-    scored = None if part.scored is None else part.scored.flatten(0, 1)
+    drawn = None if part.drawn is None else part.drawn.flatten(0, 1)
     with execution.autocast(tokens.device):
-        return execution.represent(tokens, condition, scored, len(condition))
+        return execution.represent(tokens, condition, drawn, len(condition))
 
 
 @torch.no_grad()
-def _features(parts: Sequence[Views], execution: Execution) -> Tensor:
-    """Features (V, b, D) of all parts."""
+def _of_views(function: Callable[[Tensor], Tensor], parts: Sequence[Views], execution: Execution) -> Tensor:
+    """What a function gives of the tokens of all views, part by part: (V, b, ...)."""
     with execution.autocast(parts[0].tokens.device):
-        features = [execution.encode(part.tokens.flatten(0, 1)) for part in parts]
-    return torch.cat([f.unflatten(0, p.tokens.shape[:2]) for f, p in zip(features, parts, strict=True)], 1)
+        found = [function(part.tokens.flatten(0, 1)) for part in parts]
+    return torch.cat([f.unflatten(0, p.tokens.shape[:2]) for f, p in zip(found, parts, strict=True)], 1)
 
 
-def _contrast(model: GCRL, features: Tensor, variant: VariantConfig, execution: Execution, found: Found) -> Tensor:
-    """The slope of the contrastive loss at these features (V, b, D), which are contrasted with all processes' features.
-    Leaves the projection head's gradient in place: every process computes the same one."""
-    everyone = execution.ranks.gather(features).requires_grad_()  # (V, B, D)
-    with execution.autocast(features.device):
-        projections = model.project(everyone.flatten(0, 1))
-    loss, metrics = contrastive_loss(projections.unflatten(0, everyone.shape[:2]), variant)
+def _contrast(objective: Objective, batch: Batch, found: Found) -> Tensor:
+    """The slope of the contrastive loss at the features (V, B, D) of the whole batch. Leaves the gradients of the
+    projection head and of what the term owns in place: every process computes the same ones."""
+    loss, metrics = objective.contrast(batch)
     loss.backward()
     found.terms["contrastive"] = loss.detach()
     found.metrics.update(metrics)
-    assert everyone.grad is not None
-    return everyone.grad[:, execution.ranks.share(everyone.shape[1])]
+    assert batch.features.grad is not None
+    return batch.features.grad
 
 
 def _add(to: dict[str, Tensor], values: dict[str, Tensor]) -> None:

@@ -1,5 +1,6 @@
 """What a step sees: the augmented views of its batch, and whatever else is drawn at random for them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -22,18 +23,13 @@ class Views:
 
     tokens: Tensor  # (V, b, T, S, ...)
     condition: Tensor  # (V, b, A), the parameters of their augmentation
-    scored: Tensor | None = None  # (SCORED, b, m), the patches whose likelihood is scored; None: all
+    drawn: Tensor | None = None  # (SCORED, b, ...), what the generative term drew for each scored view
 
     def split(self, parts: int) -> list["Views"]:
         """The same views in parts, each with all views of an equal share of the images."""
-        scored = [None] * parts if self.scored is None else self.scored.chunk(parts, 1)
-        chunks = zip(self.tokens.chunk(parts, 1), self.condition.chunk(parts, 1), scored, strict=True)
+        drawn = [None] * parts if self.drawn is None else self.drawn.chunk(parts, 1)
+        chunks = zip(self.tokens.chunk(parts, 1), self.condition.chunk(parts, 1), drawn, strict=True)
         return [Views(*chunk) for chunk in chunks]
-
-
-def scored_patches(share: float, patches: int) -> int:
-    """How many of a view's patches are scored: the nearest number to the share, at least one."""
-    return max(1, round(share * patches))
 
 
 @torch.no_grad()
@@ -44,23 +40,23 @@ def draw_views(
     augmentation: AugmentationConfig,
     generator: torch.Generator,
     ranks: Ranks,
-    scored_share: float = 1.0,
+    draw_more: Callable[[int, int, torch.Generator], Tensor | None] | None = None,
 ) -> Views:
-    """Independent random views of pixels uint8 (b, H, W, C), a process's share of the batch, and which of their patches
-    are scored, other ones for each view.
+    """Independent random views of pixels uint8 (b, H, W, C), a process's share of the batch, and what the generative
+    term draws for the scored ones (its `draw`).
 
     The numbers are drawn for the whole batch: what an image gets does not depend on how many processes there are.
     Views are quantised again, so that the likelihood scores whole tokens.
     """
     b = len(pixels)
-    drawn = draw(augmentation, views * b * ranks.size, pixels.shape[3], generator)
+    batch = b * ranks.size
+    parameters = draw(augmentation, views * batch, pixels.shape[3], generator)
     if ranks.size > 1:
-        everyone = torch.arange(views * b * ranks.size, device=pixels.device)
-        drawn = drawn.of(everyone.view(views, ranks.size, b)[:, ranks.rank].flatten())
+        everyone = torch.arange(views * batch, device=pixels.device)
+        parameters = parameters.of(everyone.view(views, ranks.size, b)[:, ranks.rank].flatten())
     images = to_unit(pixels).repeat(views, 1, 1, 1)  # (V·b, C, H, W)
-    tokens = model.tokenizer(apply(images, drawn, augmentation.padding))
-    scored = None
-    if scored_share < 1:  # drawn last: a share of 1 leaves all other draws as they are
-        order = torch.rand(SCORED, ranks.size, b, model.patches, generator=generator, device=pixels.device).argsort(-1)
-        scored = order[:, ranks.rank, :, : scored_patches(scored_share, model.patches)]
-    return Views(tokens.unflatten(0, (views, b)), drawn.condition.unflatten(0, (views, b)), scored)
+    tokens = model.tokenizer(apply(images, parameters, augmentation.padding))
+    # drawn last: a term that draws nothing leaves all other draws as they are
+    drawn = draw_more(SCORED, batch, generator) if draw_more else None
+    drawn = None if drawn is None else drawn[:, ranks.share(batch)]
+    return Views(tokens.unflatten(0, (views, b)), parameters.condition.unflatten(0, (views, b)), drawn)

@@ -12,6 +12,8 @@ from pathlib import Path
 from components.data.prepared import Prepared
 from components.evaluation.figures_training import image_rows, training_curves
 from components.model.build import Architecture, build, save_weights
+from components.objectives.term import TrainingSet
+from components.objectives.terms import build_objective
 from components.training.checkpoint import History
 from components.training.config import EXECUTION, TrainingConfig
 from components.training.draw import completions, samples
@@ -45,12 +47,14 @@ def run(params: Params, variant_name: str) -> None:
         prepared.images(prepared.pretrain_split),
         bank=(prepared.images("train"), prepared.labels("train")),
         val=(prepared.images("val"), prepared.labels("val")),
+        labels=prepared.labels(prepared.pretrain_split),
     )
+    objective = build_objective(variant, model, TrainingSet(data.images, data.labels), params.seed)
     with tracked(params, "pretrain", variant_name, settings) as stage:
         key = _resume_key(params, variant_name, prepared)
         scratch = SCRATCH / f"pretrain-{variant_name}-{key}"
         log_data(stage, prepared, {prepared.pretrain_split: "pretraining", "val": "validation"})
-        facts = describe(model, architecture, variant, params.training)
+        facts = describe(model, objective, architecture, params.training)
         stage.journal.params(facts)
         print("  ".join(f"{name} {value}" for name, value in facts.items()), flush=True)
         progress = Progress(params.training)

@@ -34,7 +34,7 @@ def make_model() -> Iterator[Callable[..., Any]]:
 
     from components.model.build import Architecture, build
     from components.model.config import ModelConfig
-    from components.objectives.config import GenerativeConfig, VariantConfig
+    from components.objectives.config import AutoregressiveConfig, VariantConfig
 
     def make(
         patch_size: int = 1,
@@ -50,7 +50,7 @@ def make_model() -> Iterator[Callable[..., Any]]:
     ) -> Any:
         small = {"width": 16, "heads": 2, "encoder_layers": 2, "decoder_layers": 2, "local_width": 8}
         config = ModelConfig(patch_size, **{**small, "projection_width": 16, "projection_size": 8, **shape})
-        variant = VariantConfig(w_gen, w_con, generative=GenerativeConfig(tell_decoder=tell_decoder))
+        variant = VariantConfig(w_gen, w_con, generative=AutoregressiveConfig(tell_decoder=tell_decoder))
         palette = a_palette(colours, channels)
         model = build(Architecture.of(config, variant, image_size, palette), palette, seed)
         if not fresh:

@@ -7,6 +7,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from components.errors import ConfigError
+from components.objectives.config import MoCoConfig, NTXentConfig, VariantConfig
 from pipelines.config import Params, load_params
 
 ROOT = Path(__file__).parents[2]
@@ -73,6 +74,14 @@ def test_what_is_not_given_has_its_default(load):
     assert params.data.test is None
 
 
+def test_a_term_has_the_keys_of_its_name(load):
+    term = load({"variants.hybrid.contrastive": {"name": "moco", "queue": 64}}).variant("hybrid").contrastive
+    assert term == MoCoConfig(queue=64)
+    assert load({"variants.hybrid.contrastive": {"temperature": 0.3}}).variants == {
+        "hybrid": VariantConfig(1, 1, contrastive=NTXentConfig(temperature=0.3))
+    }
+
+
 def test_lists_become_tuples(load):
     params = load({"probe.k": [1, 3], "data.labelled": {"parquet": ["a.parquet", "b.parquet"]}})
     assert params.probe.k == (1, 3)
@@ -91,6 +100,10 @@ def test_lists_become_tuples(load):
         ({"variants.hybrid.w_contrastive": 1}, "w_contrastive: unknown key, did you mean 'contrastive'"),
         ({"variants.hybrid.contrastive": {"temprature": 1}}, "contrastive.temprature: unknown key, did you mean 'tem"),
         ({"certificate": {"hybrid": {"detla": 0.1}}}, "certificate.hybrid.detla: unknown key, did you mean 'delta'"),
+        ({"variants.hybrid.contrastive": {"name": "moco", "momntum": 1}},
+         "contrastive.momntum: unknown key, did you mean 'momentum'. Known keys: name, queue, momentum, temperature."),
+        ({"variants.hybrid.contrastive": {"queue": 8}}, "contrastive.queue: unknown key. Known keys: name, temp"),
+        ({"variants.hybrid.generative": {"scored": 1}}, "generative.scored: unknown key, did you mean 'scored_share'"),
         ({"gate.xyzzy": 1}, "gate.xyzzy: unknown key. Known keys: score, minimum."),
     ],
 )  # fmt: skip
@@ -105,6 +118,10 @@ def test_an_unknown_key_names_the_nearest(load, changes, told):
     ("changes", "told"),
     [
         ({"variants.hybrid.contrastive": {"name": "nt_xnet"}}, "name: unknown value 'nt_xnet', did you mean 'nt_xent'"),
+        ({"variants.hybrid.contrastive": {"name": "mocov3"}},
+         "hybrid.contrastive.name: unknown value 'mocov3', did you mean 'moco_v3'. Expected 'nt_xent', 'moco', "),
+        ({"variants.hybrid.contrastive": {"name": None}}, "variants.hybrid.contrastive.name: unknown value None"),
+        ({"variants.hybrid.contrastive": {"name": [1]}}, "variants.hybrid.contrastive.name: unknown value [1]"),
         ({"variants.hybrid.generative": {"name": "masked"}}, "name: unknown value 'masked'. Expected 'autoregressive'"),
         ({"ood.detectors": ["fused", "mahalonobis"]}, "unknown value 'mahalonobis', did you mean 'mahalanobis'"),
         ({"training.optimizer": "adam"}, "training.optimizer: unknown value 'adam', did you mean 'adamw'"),
@@ -138,6 +155,8 @@ def test_an_unknown_name_is_told_with_the_known_ones(load, changes, told):
         ({"variants.hybrid.w_gen": float("inf")}, "variants.hybrid.w_gen: input should be a finite number, found inf"),
         ({"probe.l2": [0.1, float("nan")]}, "probe.l2.1: input should be a finite number"),
         ({"gate.minimum": {"knn_accuracy": float("nan")}}, "gate.minimum.knn_accuracy: input should be a finite"),
+        ({"variants.hybrid.contrastive": 3}, "variants.hybrid.contrastive: input should be an object, found 3"),
+        ({"variants.hybrid.contrastive": {"name": "moco", "queue": 1.5}}, "contrastive.queue: input should be a valid"),
         ({"probe.k": 5}, "probe.k: input should be a valid array, found 5"),
         ({"model": 3}, "model: input should be an object, found 3"),
         ({"model": None}, "model: input should be an object, found None"),
@@ -161,6 +180,10 @@ def test_a_wrong_type_or_a_missing_key(load, changes, told):
         ({"training.batch_size": 1}, "training: batch_size must be at least 2"),
         ({"training.weight_decay": -0.1}, "training: weight_decay must not be negative"),
         ({"variants.hybrid": {"w_gen": 0, "w_con": 0}}, "variants.hybrid: w_gen and w_con are both 0"),
+        (
+            {"variants.hybrid.contrastive": {"name": "moco", "momentum": 1.0}},
+            "variants.hybrid.contrastive: momentum must lie in [0, 1)",
+        ),
         ({"variants": {}}, "variants: expected at least one variant"),
         ({"variants.Big": {"w_gen": 1, "w_con": 1}}, "variants.Big: a variant's name is a folder's name"),
         ({"variants.floor": {"w_gen": 1, "w_con": 1}}, "variants.floor: a variant's name is a folder's name"),

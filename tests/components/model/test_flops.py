@@ -6,7 +6,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from components.model.build import Architecture, build
 from components.model.config import ModelConfig
 from components.model.flops import flops_per_view
-from components.objectives.config import GenerativeConfig, VariantConfig
+from components.objectives.config import AutoregressiveConfig, VariantConfig
 
 
 @pytest.mark.parametrize("likelihood", ["palette", "logistic_mixture", "categorical"])
@@ -17,7 +17,7 @@ from components.objectives.config import GenerativeConfig, VariantConfig
 def test_the_formula_equals_what_is_counted(likelihood, channels, told, w_gen, w_con, scored, make_palette):
     config = ModelConfig(2, width=16, heads=2, encoder_layers=3, decoder_layers=1, local_width=5, likelihood=likelihood)
     palette = make_palette(7, channels)
-    variant = VariantConfig(w_gen, w_con, generative=GenerativeConfig(tell_decoder=told))
+    variant = VariantConfig(w_gen, w_con, generative=AutoregressiveConfig(tell_decoder=told))
     architecture = Architecture.of(config, variant, 6, palette)
     model, n = build(architecture, palette, 0), 4
     tokens = model.tokenizer(torch.zeros(n, channels, 6, 6))

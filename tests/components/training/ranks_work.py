@@ -4,6 +4,7 @@ import copy
 import os
 import pickle
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +14,35 @@ from torch import Tensor
 from components.data.config import AugmentationConfig
 from components.errors import ConfigError, UserError
 from components.model.gcrl import GCRL
-from components.objectives.config import VariantConfig
+from components.objectives.config import (
+    CACRConfig,
+    InstDiscConfig,
+    MoCoConfig,
+    MoCoV3Config,
+    SupConConfig,
+    VariantConfig,
+)
+from components.objectives.term import TrainingSet
+from components.objectives.terms import Objective, build_objective
 from components.training.config import TrainingConfig
 from components.training.data import step_generator
 from components.training.launch import OnMetrics
-from components.training.loop import pretrain
+from components.training.loop import execution_of, pretrain
 from components.training.quick_look import PretrainData
 from components.training.ranks import Ranks
-from components.training.step import Execution, backward
+from components.training.step import backward
 from components.training.views import draw_views
 
 HYBRID = VariantConfig(0.7, 1.3)
 AUGMENTATION = AugmentationConfig(translate=0.2, brightness=0.3)
+# a contrastive term each, beside the likelihood
+TERMS = {
+    "moco": VariantConfig(0.7, 1.3, contrastive=MoCoConfig(queue=40, momentum=0.8)),
+    "moco_v3": VariantConfig(0.7, 1.3, contrastive=MoCoV3Config(momentum=0.8)),
+    "supcon": VariantConfig(0.7, 1.3, contrastive=SupConConfig()),
+    "cacr": VariantConfig(0.7, 1.3, contrastive=CACRConfig()),
+    "instdisc": VariantConfig(0.7, 1.3, contrastive=InstDiscConfig(negatives=50, temperature=0.3)),
+}
 # variant, views, passes on each process
 CASES = {
     "hybrid": (HYBRID, 2, 1),
@@ -32,7 +50,9 @@ CASES = {
     "three-views": (HYBRID, 3, 2),
     "generative": (VariantConfig(1, 0), 2, 1),
     "contrastive": (VariantConfig(0, 1), 2, 1),
+    **{name: (variant, 3, 2) for name, variant in TERMS.items()},
 }
+SEVERAL = {"hybrid": HYBRID, **TERMS}
 CPU = torch.device("cpu")
 
 
@@ -42,34 +62,49 @@ def config(**changes: Any) -> TrainingConfig:
     return TrainingConfig(**{"steps": 6, "batch_size": 16, **fixed, **every, **changes})
 
 
+def objective_of(model: GCRL, data: PretrainData, variant: VariantConfig) -> Objective:
+    return build_objective(variant, model, TrainingSet(data.images, data.labels), 0)
+
+
 def step(
-    model: GCRL, data: PretrainData, ranks: Ranks, variant: VariantConfig, views: int, passes: int, number: int = 0
+    model: GCRL, objective: Objective, data: PretrainData, ranks: Ranks, views: int, passes: int, number: int = 0
 ) -> dict[str, Tensor]:
-    """Losses, metrics, gradients and batch statistics of one step on 16 images."""
+    """Losses, metrics, gradients, batch statistics, and what the objective owns, after one step on 16 images."""
     model.train()
-    mine = torch.from_numpy(data.images[16 * number : 16 * (number + 1)][ranks.share(16)])
-    drawn = draw_views(model, mine, views, AUGMENTATION, step_generator(0, number, CPU), ranks)
-    execution = Execution(model.represent, lambda tokens: model.pool(model.encode(tokens)), passes=passes, ranks=ranks)
-    found = backward(model, drawn, variant, execution, list(model.encoder.parameters()))
-    gradients = {f"gradient of {name}": p.grad for name, p in model.named_parameters() if p.grad is not None}
+    images = torch.arange(16 * number, 16 * (number + 1))
+    mine = torch.from_numpy(data.images[images[ranks.share(16)]])
+    generator = step_generator(0, number, CPU)
+    drawn = draw_views(model, mine, views, AUGMENTATION, generator, ranks, objective.draw)
+    execution = replace(execution_of(model, objective, config(), CPU, ranks), passes=passes)
+    found = backward(model, objective, drawn, images, generator, execution, list(model.encoder.parameters()))
+    parameters = [*model.named_parameters(), *objective.named_parameters()]
+    gradients = {f"gradient of {name}": p.grad for name, p in parameters if p.grad is not None}
     watched = {f"gradient of {name} on the encoder": value for name, value in found.gradients.items()}
-    return {**found.terms, **found.metrics, **gradients, **watched, **dict(model.named_buffers())}
+    owned = {f"owned {name}": value for name, value in objective.state_dict().items()}
+    return {**found.terms, **found.metrics, **gradients, **watched, **dict(model.named_buffers()), **owned}
 
 
-def several_steps(model: GCRL, data: PretrainData, ranks: Ranks) -> dict[str, Tensor]:
-    """The weights after five steps."""
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+def several_steps(model: GCRL, data: PretrainData, ranks: Ranks, variant: VariantConfig) -> dict[str, Tensor]:
+    """The weights, and what the objective owns, after five steps."""
+    objective = objective_of(model, data, variant)
+    trained = [p for module in (model, objective) for p in module.parameters() if p.requires_grad]
+    optimizer = torch.optim.SGD(trained, lr=0.05)
     for number in range(5):
-        step(model, data, ranks, HYBRID, 2, 1, number)
+        step(model, objective, data, ranks, 2, 1, number)
         optimizer.step()
-    return model.state_dict()
+        objective.after_step(model, (number + 1) / 6)
+    return {**model.state_dict(), **{f"owned {name}": value for name, value in objective.state_dict().items()}}
 
 
 def find(ranks: Ranks, on_metrics: OnMetrics, model: bytes, data: PretrainData, folder: Path) -> None:
     """Write what this process found in every case."""
-    for name, case in CASES.items():
-        torch.save(copy.deepcopy(step(pickle.loads(model), data, ranks, *case)), folder / f"{name}-{ranks.rank}.pt")
-    torch.save(several_steps(pickle.loads(model), data, ranks), folder / f"weights-{ranks.rank}.pt")
+    for name, (variant, views, passes) in CASES.items():
+        own = pickle.loads(model)
+        found = step(own, objective_of(own, data, variant), data, ranks, views, passes)
+        torch.save(copy.deepcopy(found), folder / f"{name}-{ranks.rank}.pt")
+    for name, variant in SEVERAL.items():
+        weights = several_steps(pickle.loads(model), data, ranks, variant)
+        torch.save(weights, folder / f"weights-{name}-{ranks.rank}.pt")
 
 
 def refuse(ranks: Ranks, on_metrics: OnMetrics) -> None:

@@ -32,7 +32,7 @@ model = build(architecture, palette, 0)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 folder = Path(sys.argv[1])
 for save in (
-    lambda: save_resume(folder / "resume.pt", "key", State(model, [])),
+    lambda: save_resume(folder / "resume.pt", "key", State(model, nn.Module(), [])),
     lambda: save_weights(folder / "model.safetensors", model, architecture),
 ):
     try:
@@ -45,15 +45,18 @@ for save in (
 def make(name: str = "muon", seed: int = 0, average: bool = False) -> State:
     torch.manual_seed(seed)
     model = nn.ModuleDict({"embedding": nn.Embedding(3, 4), "stack": nn.ModuleDict({"blocks": nn.Linear(4, 4)})})
-    optimizers = build_optimizers(model, TrainingConfig(10, 4, 0.5, optimizer=name, warmup_steps=0))
-    return State(model, optimizers, copy.deepcopy(model) if average else None)
+    objective = nn.ModuleDict({"predictor": nn.Linear(4, 4), "normalise": nn.BatchNorm1d(4)})
+    optimizers = build_optimizers(model, TrainingConfig(10, 4, 0.5, optimizer=name, warmup_steps=0), objective)
+    return State(model, objective, optimizers, copy.deepcopy(model) if average else None)
 
 
 def step(state: State) -> None:
     model = state.model
     for optimizer in state.optimizers:
         optimizer.zero_grad()
-    model["stack"]["blocks"](model["embedding"](torch.tensor([0, 1, 2]))).square().sum().backward()
+    features = model["stack"]["blocks"](model["embedding"](torch.tensor([0, 1, 2])))
+    owned = state.objective
+    (features.square().sum() + owned["normalise"](owned["predictor"](features)).square().sum()).backward()
     for optimizer in state.optimizers:
         optimizer.step()
     state.step += 1
@@ -80,8 +83,10 @@ def test_training_goes_on_from_the_file_as_if_nothing_had_happened(tmp_path, nam
     for _ in range(3):
         step(state)
         step(resumed)
-    for ours, theirs in zip(state.model.parameters(), resumed.model.parameters(), strict=True):
-        assert torch.equal(ours, theirs)
+    for of in ("model", "objective"):  # what the terms own, too
+        pairs = zip(getattr(state, of).state_dict().items(), getattr(resumed, of).state_dict().values(), strict=True)
+        for (name, ours), theirs in pairs:
+            assert torch.equal(ours, theirs), name
 
 
 def test_the_average_and_the_kept_model_come_back(tmp_path):
@@ -129,7 +134,7 @@ def test_a_file_that_is_no_resume_file(saved):
 
 
 def test_the_file_of_another_optimizer_or_model(saved):
-    for state in (make("adamw"), State(nn.Linear(2, 2), []), make(average=True)):
+    for state in (make("adamw"), State(nn.Linear(2, 2), nn.Module(), []), make(average=True)):
         with pytest.raises(UserError, match="not a usable resume file"):
             load_resume(saved, "key", state)
 

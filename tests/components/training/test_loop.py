@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ from components.model.build import Architecture, save_weights
 from components.model.config import ModelConfig
 from components.model.gcrl import GCRL
 from components.model.tokens import to_unit
-from components.objectives.config import GenerativeConfig, VariantConfig
+from components.objectives.config import AutoregressiveConfig, ContrastiveConfig, NTXentConfig, VariantConfig
 from components.training.average import update_average
 from components.training.checkpoint import History
 from components.training.config import TrainingConfig
@@ -32,6 +32,7 @@ CONFIG = TrainingConfig(
     evaluate_every=3, diagnose_every=4, checkpoint_seconds=0,
 )  # fmt: skip
 HYBRID = VariantConfig(1, 1)
+TERMS = [config for config in get_args(ContrastiveConfig) if config is not NTXentConfig]
 TIMING = {"seconds", "images_per_second"}
 CPU = torch.device("cpu")
 
@@ -63,7 +64,7 @@ pretrain(model, data, HYBRID, CONFIG, AUGMENTATION, 0, folder / "resume.pt", "ke
 @pytest.fixture
 def data(stripes) -> PretrainData:
     images, labels = stripes
-    return PretrainData(images, (images, labels), (images[:40], labels[:40]))
+    return PretrainData(images, (images, labels), (images[:40], labels[:40]), labels)
 
 
 @pytest.fixture
@@ -109,11 +110,15 @@ def assert_equal_weights(one: GCRL, other: GCRL) -> None:
         (HYBRID, {"optimizer": "adamw"}),
         (HYBRID, {"micro_batch": 4, "views": 3}),
         (HYBRID, {"ema_decay": 0.9, "keep": "best_knn"}),
-        (VariantConfig(1, 1, generative=GenerativeConfig(scored_share=0.3)), {}),
+        (VariantConfig(1, 1, generative=AutoregressiveConfig(scored_share=0.3)), {}),
         (VariantConfig(1, 0), {}),
         (VariantConfig(0, 1), {}),
+        *((VariantConfig(0, 1, contrastive=config()), {"micro_batch": 8}) for config in TERMS),
     ],
-    ids=["muon", "muon in bfloat16", "adamw", "micro-batches", "average", "some patches", "generative", "contrastive"],
+    ids=[
+        *["muon", "muon in bfloat16", "adamw", "micro-batches", "average", "some patches", "generative", "contrastive"],
+        *(config.name for config in TERMS),
+    ],
 )
 @pytest.mark.parametrize("done", [0, 3, 7], ids="{} steps done".format)
 def test_a_resumed_run_ends_bit_for_bit_where_the_uninterrupted_one_ends(

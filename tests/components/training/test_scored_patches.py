@@ -7,8 +7,9 @@ from scipy.stats import chisquare
 
 from components.data.config import AugmentationConfig
 from components.model.gcrl import GCRL
-from components.objectives.config import VariantConfig
-from components.objectives.terms import generative_loss
+from components.objectives.autoregressive import Autoregressive
+from components.objectives.config import AutoregressiveConfig
+from components.objectives.term import TrainingSet
 from components.training.data import step_generator
 from components.training.ranks import Ranks
 from components.training.views import Views, draw_views
@@ -22,9 +23,15 @@ def model(make_model) -> GCRL:
     return make_model(2, 8, 8)
 
 
+def term(model: GCRL, share: float = 1.0) -> Autoregressive:
+    return Autoregressive(
+        AutoregressiveConfig(scored_share=share), model, TrainingSet(np.empty((0, 8, 8, 1), np.uint8))
+    )
+
+
 def drawn(model: GCRL, pixels: torch.Tensor, share: float, step: int = 0, ranks: Ranks = ALONE) -> Views:
     augmentation = AugmentationConfig(translate=0.2)
-    return draw_views(model, pixels, 2, augmentation, step_generator(0, step, CPU), ranks, share)
+    return draw_views(model, pixels, 2, augmentation, step_generator(0, step, CPU), ranks, term(model, share).draw)
 
 
 @pytest.mark.parametrize("likelihood", ["palette", "logistic_mixture", "categorical"])
@@ -44,7 +51,7 @@ def test_loss_and_gradient_are_those_of_all_patches_on_average(model, stripes):
 
     def loss_and_gradient(scored: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
         nll = model(tokens, views.condition.flatten(0, 1), scored).nll
-        loss, _ = generative_loss(nll, VariantConfig(1, 0))
+        loss, _ = term(model)(nll)
         gradients = torch.autograd.grad(loss, list(model.decoder.parameters()))
         return loss.detach(), torch.cat([g.flatten() for g in gradients])
 
@@ -56,7 +63,7 @@ def test_loss_and_gradient_are_those_of_all_patches_on_average(model, stripes):
 
 def test_every_patch_is_scored_equally_often(model, stripes):
     pixels = torch.from_numpy(stripes[0][:32])
-    scored = torch.stack([drawn(model, pixels, 0.25, step).scored for step in range(20)])  # (20, 2, 32, 4)
+    scored = torch.stack([drawn(model, pixels, 0.25, step).drawn for step in range(20)])  # (20, 2, 32, 4)
     assert scored.shape == (20, 2, 32, 4)
     assert all(len(set(row)) == 4 for row in scored.flatten(0, 2).tolist())  # a patch is scored once
     assert chisquare(np.bincount(scored.flatten(), minlength=16)).pvalue > 0.001
@@ -66,14 +73,14 @@ def test_every_patch_is_scored_equally_often(model, stripes):
 def test_the_share_decides_nothing_else(model, stripes):
     pixels = torch.from_numpy(stripes[0][:8])
     whole, some = drawn(model, pixels, 1), drawn(model, pixels, 0.5)
-    assert whole.scored is None
+    assert whole.drawn is None
     assert torch.equal(whole.tokens, some.tokens)
     assert torch.equal(whole.condition, some.condition)
-    assert drawn(model, pixels, 1e-6).scored.shape == (2, 8, 1)
+    assert drawn(model, pixels, 1e-6).drawn.shape == (2, 8, 1)
 
 
 def test_processes_score_the_patches_that_one_alone_would_score(model, stripes):
     pixels = torch.from_numpy(stripes[0][:8])
     ranks = [Ranks(rank, 2) for rank in range(2)]
-    shares = [drawn(model, pixels[r.share(8)], 0.5, ranks=r).scored for r in ranks]
-    assert torch.equal(torch.cat(shares, 1), drawn(model, pixels, 0.5).scored)
+    shares = [drawn(model, pixels[r.share(8)], 0.5, ranks=r).drawn for r in ranks]
+    assert torch.equal(torch.cat(shares, 1), drawn(model, pixels, 0.5).drawn)

@@ -1,21 +1,26 @@
 """The gradient of a step is that of one pass over the whole batch, whatever it is spread over."""
 
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from components.data.config import AugmentationConfig
 from components.model.gcrl import GCRL, Outputs
-from components.objectives.config import ContrastiveConfig, VariantConfig
+from components.objectives.config import NTXentConfig, VariantConfig
 from components.objectives.nt_xent import nt_xent
+from components.objectives.term import TrainingSet
+from components.objectives.terms import build_objective
 from components.training.data import step_generator
 from components.training.ranks import Ranks
-from components.training.step import Execution, backward
+from components.training.step import Execution, Found, backward
 from components.training.views import Views, draw_views
 
-HYBRID = VariantConfig(0.7, 1.3, contrastive=ContrastiveConfig(temperature=0.3))
+HYBRID = VariantConfig(0.7, 1.3, contrastive=NTXentConfig(temperature=0.3))
 
 
 @pytest.fixture
@@ -28,8 +33,16 @@ def views_of(model: GCRL, pixels: Tensor, views: int = 2) -> Views:
     return draw_views(model, pixels, views, augmentation, step_generator(0, 0, pixels.device), Ranks())
 
 
-def execution(model: GCRL, passes: int = 1) -> Execution:
-    return Execution(model.represent, lambda tokens: model.pool(model.encode(tokens)), passes=passes)
+def find(
+    model: GCRL, drawn: Views, variant: VariantConfig = HYBRID, passes: int = 1, watched: Sequence[Tensor] = ()
+) -> Found:
+    """What a step finds on its views; leaves the gradients."""
+    images = torch.arange(drawn.tokens.shape[1])
+    objective = build_objective(variant, model, TrainingSet(np.zeros((len(images), 8, 8, 1), np.uint8)), 0)
+    execution = Execution(
+        partial(objective.represent, model), lambda tokens: model.pool(model.encode(tokens)), passes=passes
+    )
+    return backward(model, objective, drawn, images, torch.Generator(), execution, watched)
 
 
 def gradients(model: GCRL) -> dict[str, Tensor]:
@@ -52,7 +65,7 @@ def test_one_pass_is_the_plain_gradient_of_both_losses(model, stripes, views):
     }
     sum(losses.values()).backward()
     expected = gradients(model)
-    found = backward(model, drawn, HYBRID, execution(model))
+    found = find(model, drawn)
     assert_close(gradients(model), expected)
     assert found.terms.keys() == losses.keys()
     for name, loss in losses.items():
@@ -68,10 +81,10 @@ def test_many_passes_find_what_one_finds(make_model, stripes, variant, views, pa
     drawn = views_of(model, torch.from_numpy(stripes[0][:12]), views)
     watched = list(model.encoder.parameters())
     before = {name: value.clone() for name, value in model.named_buffers()}
-    one = backward(model, drawn, variant, execution(model), watched)
+    one = find(model, drawn, variant, watched=watched)
     expected, statistics = gradients(model), {name: value.clone() for name, value in model.named_buffers()}
     model.load_state_dict(before, strict=False)
-    many = backward(model, drawn, variant, execution(model, passes), watched)
+    many = find(model, drawn, variant, passes, watched)
     assert_close(gradients(model), expected)
     for field in ("terms", "metrics", "gradients"):
         assert_close(getattr(many, field), getattr(one, field))
@@ -82,11 +95,11 @@ def test_many_passes_find_what_one_finds(make_model, stripes, variant, views, pa
 def test_accumulated_gradients_without_the_cache_would_be_another_losss(model, stripes):
     """That what is tested above is no matter of course: each part contrasted with itself alone is not the same."""
     drawn = views_of(model, torch.from_numpy(stripes[0][:12]))
-    backward(model, drawn, HYBRID, execution(model))
+    find(model, drawn)
     expected = gradients(model)
     parts = []
     for part in drawn.split(2):
-        backward(model, part, HYBRID, execution(model))
+        find(model, part)
         parts.append(gradients(model))
     mean = {name: (parts[0][name] + parts[1][name]) / 2 for name in expected}
     with pytest.raises(AssertionError):
@@ -97,19 +110,19 @@ def test_scored_patches_go_with_their_views(model, stripes):
     """Whichever part of the batch an image is in, the patches that were drawn for it are scored."""
     drawn = views_of(model, torch.from_numpy(stripes[0][:12]), views=3)
     scored = torch.rand(2, 12, 16, generator=torch.Generator().manual_seed(0)).argsort(2)[:, :, :5]
-    drawn = replace(drawn, scored=scored)
+    drawn = replace(drawn, drawn=scored)
     nll = model(drawn.tokens[:2].flatten(0, 1), drawn.condition[:2].flatten(0, 1)).nll
     expected = nll.unflatten(0, (2, 12)).gather(2, scored[..., None].expand(-1, -1, -1, 4)).mean()
     for passes in (1, 3):
-        found = backward(model, drawn, HYBRID, execution(model, passes))
+        found = find(model, drawn, passes=passes)
         torch.testing.assert_close(found.metrics["nll_nats_per_token"], expected.detach())
 
 
 def test_watched_gradients_leave_the_step_as_it_is(model, stripes):
     drawn = views_of(model, torch.from_numpy(stripes[0][:12]))
-    backward(model, drawn, HYBRID, execution(model))
+    find(model, drawn)
     expected = gradients(model)
-    found = backward(model, drawn, HYBRID, execution(model), list(model.encoder.parameters()))
+    found = find(model, drawn, watched=list(model.encoder.parameters()))
     assert all(torch.equal(gradient, expected[name]) for name, gradient in gradients(model).items())
     whole = torch.cat([p.grad.flatten() for p in model.encoder.parameters() if p.grad is not None])
     torch.testing.assert_close(found.gradients["generative"] + found.gradients["contrastive"], whole)

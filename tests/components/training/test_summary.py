@@ -1,10 +1,13 @@
+import numpy as np
 import pytest
 import torch
 
 from components.model.build import Architecture, build
 from components.model.config import ModelConfig
 from components.model.flops import flops_per_view
-from components.objectives.config import GenerativeConfig, VariantConfig
+from components.objectives.config import AutoregressiveConfig, VariantConfig
+from components.objectives.term import TrainingSet
+from components.objectives.terms import build_objective
 from components.training.config import TrainingConfig
 from components.training.summary import describe
 
@@ -15,9 +18,11 @@ TRAINING = TrainingConfig(10, 4, 0.1, warmup_steps=0, device="cpu", precision="f
 def facts(make_palette):
     def of(training: TrainingConfig = TRAINING, share: float = 1.0, **shape) -> dict:
         palette = make_palette(7, 1)
-        variant = VariantConfig(1, 1, generative=GenerativeConfig(scored_share=share))
+        variant = VariantConfig(1, 1, generative=AutoregressiveConfig(scored_share=share))
         architecture = Architecture.of(ModelConfig(2, **(shape or {"width": 64})), variant, 16, palette)
-        return describe(build(architecture, palette, 0), architecture, variant, training)
+        model = build(architecture, palette, 0)
+        objective = build_objective(variant, model, TrainingSet(np.zeros((4, 16, 16, 1), np.uint8)), 0)
+        return describe(model, objective, architecture, training)
 
     return of
 

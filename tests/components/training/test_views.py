@@ -49,6 +49,6 @@ def test_parts_hold_all_views_of_their_images(model, stripes):
     assert [tuple(p.tokens.shape[:2]) for p in parts] == [(3, 3)] * 4
     assert torch.equal(torch.cat([p.tokens for p in parts], 1), whole.tokens)
     assert torch.equal(torch.cat([p.condition for p in parts], 1), whole.condition)
-    assert parts[1].scored is not None
-    assert parts[1].scored.flatten().tolist() == [3, 4, 5, 15, 16, 17]
-    assert all(p.scored is None for p in whole.split(4))
+    assert parts[1].drawn is not None
+    assert parts[1].drawn.flatten().tolist() == [3, 4, 5, 15, 16, 17]
+    assert all(p.drawn is None for p in whole.split(4))

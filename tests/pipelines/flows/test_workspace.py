@@ -118,6 +118,11 @@ def test_two_runs_never_share_one(root):
         (None, {"training.step": 3}, "training.step: unknown key, did you mean 'steps'"),
         (None, {"trainin.steps": 3}, "trainin.steps: unknown section 'trainin', did you mean 'training'"),
         (None, {"variants.hybird.w_con": 3}, "variants.hybird.w_con: unknown section 'hybird', did you mean 'hybrid'"),
+        (
+            None,
+            {"variants.hybrid.contrastive.tmperature": 3},
+            "tmperature: unknown key, did you mean 'temp",
+        ),
         (None, {"training.steps.x": 3}, "training.steps.x: training.steps is a value (400), no section with keys."),
         (None, {"training.steps": "3"}, "training.steps: "),
         (None, {"training.steps": None}, "training.steps: "),

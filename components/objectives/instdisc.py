@@ -1,0 +1,68 @@
+"""InstDisc: instance discrimination with a memory bank (Wu et al. 2018, arXiv 1805.01978, equations 4 to 8).
+
+What we changed: the noise images of a step are the same for all its views, which leaves the loss's expectation as it
+is and costs a matrix product instead of a gather for each view. The bank takes the mean of an image's views. There is
+no proximal regularisation (equation 9); the authors' code has none either.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from components.model.gcrl import GCRL
+from components.objectives.config import InstDiscConfig
+from components.objectives.term import Batch, ContrastiveTerm, Loss, TrainingSet, projection_size, view_accuracy
+
+
+class InstDisc(ContrastiveTerm[InstDiscConfig]):
+    """Every image is a class, whose weight vector is what the bank remembers of it; noise-contrastive estimation.
+
+    Owns the bank, one vector an image of the training set, at first random, and the normalising constant Z, which is
+    estimated on the first batch.
+    """
+
+    def __init__(self, config: InstDiscConfig, model: GCRL, data: TrainingSet) -> None:
+        super().__init__(config, model, data)
+        bank = torch.randn(len(data.images), projection_size(model))
+        self.register_buffer("bank", F.normalize(bank, dim=1))
+        self.register_buffer("log_z", torch.tensor(math.nan))
+        self.bank: Tensor
+        self.log_z: Tensor
+
+    def forward(self, batch: Batch) -> Loss:
+        z, size = batch.projections, len(self.bank)
+        noise = torch.randint(size, (self.config.negatives,), generator=batch.generator, device=z.device)
+        own, others = self.bank[batch.images], self.bank[noise]
+        with torch.no_grad():
+            self.log_z.copy_(torch.where(self.log_z.isnan(), self._log_z(z, own, others), self.log_z))
+        loss = nce(z, own, others, self.config.temperature, self.log_z, size)
+        with torch.no_grad():
+            m = self.config.momentum
+            self.bank[batch.images] = F.normalize(m * own + (1 - m) * z.float().mean(0), dim=1)
+        return loss, {"contrastive_accuracy": view_accuracy(z)}
+
+    def _log_z(self, z: Tensor, own: Tensor, others: Tensor) -> Tensor:
+        """log N + log of the mean of exp(v·f/τ) over the batch's pairs (equation 8)."""
+        products = torch.cat([(z * own).sum(-1)[..., None], z @ others.T], -1) / self.config.temperature
+        return products.flatten().logsumexp(0) - math.log(products.numel()) + math.log(len(self.bank))
+
+
+def nce(projections: Tensor, own: Tensor, noise: Tensor, temperature: float, log_z: Tensor, images: int) -> Tensor:
+    """Mean over views of −log h(i, f) − Σ_noise log(1 − h(j, f)), with h = P / (P + M/N) and P(i, f) = exp(v_i·f/τ) / Z
+    (equations 4 to 7); float32 scalar.
+
+    Args:
+        projections: f, L2-normalised (V, B, P).
+        own: v_i, what is remembered of each image (B, P).
+        noise: v_j, of M images drawn uniformly (M, P).
+        temperature: τ > 0.
+        log_z: log Z, a scalar.
+        images: N, of the training set.
+    """
+    f = projections.float()
+    offset = log_z + math.log(len(noise) / images)
+    data_odds = (f * own).sum(-1) / temperature - offset  # (V, B), the log-odds of data against noise
+    noise_odds = f @ noise.T / temperature - offset  # (V, B, M)
+    return (F.softplus(-data_odds) + F.softplus(noise_odds).sum(-1)).mean()

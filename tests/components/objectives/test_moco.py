@@ -1,0 +1,117 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.nn import functional as F
+
+from components.objectives.config import MoCoConfig
+from components.objectives.moco import MoCo, info_nce
+from components.objectives.term import Batch, TrainingSet
+
+DATA = TrainingSet(np.zeros((8, 2, 2, 1), np.uint8))
+
+
+@pytest.fixture
+def model(make_model):
+    return make_model().train()
+
+
+def batch_of(model, term: MoCo, seed: int = 0, images: int = 4) -> Batch:
+    """What a step would hand to the term for random tokens."""
+    tokens = torch.randint(3, (2 * images, 4, 1), generator=torch.Generator().manual_seed(seed))
+    features = model.pool(model.encode(tokens))
+    with torch.no_grad():
+        observed = term.observe(tokens).unflatten(0, (2, images))
+    projections = model.project(features).unflatten(0, (2, images))
+    return Batch(features.unflatten(0, (2, images)), projections, torch.arange(images), torch.Generator(), observed)
+
+
+def naive(q: Tensor, k: Tensor, queue: Tensor, temperature: float) -> float:
+    """Equation 1 of MoCo, one query and key at a time."""
+    losses = []
+    for v in range(len(q)):
+        for w in range(len(q)):
+            for i in range(q.shape[1]):
+                if v == w:
+                    continue
+                positive = math.exp(float(q[v, i] @ k[w, i]) / temperature)
+                negatives = sum(math.exp(float(q[v, i] @ n) / temperature) for n in queue)
+                losses.append(-math.log(positive / (positive + negatives)))
+    return sum(losses) / len(losses)
+
+
+@given(st.integers(2, 3), st.integers(1, 5), st.integers(1, 9), st.floats(0.05, 2), st.integers(0, 999))
+def test_it_equals_a_naive_loop(unit, views, images, queue, temperature, seed):
+    q, k, negatives = unit(views, images, seed=seed), unit(views, images, seed=seed + 1), unit(queue, seed=seed + 2)
+    found = info_nce(q, k, negatives, temperature).item()
+    assert found == pytest.approx(naive(q.double(), k.double(), negatives.double(), temperature), rel=1e-4, abs=1e-5)
+
+
+def test_loss_and_gradient_equal_the_public_librarys(unit):
+    """One image at a time: there a query's other references are its negatives."""
+    from pytorch_metric_learning.losses import NTXentLoss
+
+    k, queue = unit(2, 5, seed=1), unit(7, seed=2)
+    ours, theirs = (3 * unit(2, 5)).requires_grad_(), (3 * unit(2, 5)).requires_grad_()
+    loss = info_nce(F.normalize(ours, dim=-1), k, queue, 0.2)
+    labels = torch.arange(8)
+    each = [
+        NTXentLoss(0.2)(
+            theirs[v, i, None], labels[:1], ref_emb=torch.cat([k[1 - v, i, None], queue]), ref_labels=labels
+        )
+        for v in (0, 1)
+        for i in range(5)
+    ]
+    expected = torch.stack(each).mean()
+    torch.testing.assert_close(loss, expected)
+    loss.backward()
+    expected.backward()
+    torch.testing.assert_close(ours.grad, theirs.grad, atol=1e-6, rtol=1e-4)
+
+
+def test_the_queue_holds_the_last_keys_and_a_batch_is_contrasted_with_those_before_it(model):
+    term = MoCo(MoCoConfig(queue=20, temperature=0.3), model, DATA)
+    assert torch.allclose(term.queue.norm(dim=1), torch.ones(20))
+    kept = [*term.queue.clone()]
+    for seed in range(5):  # eight keys each: the queue goes round twice
+        batch = batch_of(model, term, seed)
+        keys = term.encoder.project(batch.observed)
+        loss, _ = term(batch)
+        assert loss.item() == pytest.approx(naive(batch.projections.detach(), keys, torch.stack(kept), 0.3), rel=1e-4)
+        kept = [*kept[8:], *keys.flatten(0, 1)]
+        assert {row.numpy().tobytes() for row in term.queue} == {row.numpy().tobytes() for row in kept}
+
+
+def test_of_more_keys_than_it_holds_the_queue_keeps_the_last(model):
+    term = MoCo(MoCoConfig(queue=3), model, DATA)
+    batch = batch_of(model, term)
+    keys = term.encoder.project(batch.observed).flatten(0, 1)
+    term(batch)
+    assert {row.numpy().tobytes() for row in term.queue} == {row.numpy().tobytes() for row in keys[-3:]}
+
+
+def test_gradients_go_to_the_queries_alone(model):
+    term = MoCo(MoCoConfig(queue=8), model, DATA)
+    loss, metrics = term(batch_of(model, term))
+    loss.backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.encoder.parameters())
+    assert model.projection[3].weight.grad.abs().sum() > 0
+    assert all(p.grad is None and not p.requires_grad for p in term.parameters())
+    assert not metrics["contrastive_accuracy"].requires_grad
+
+
+def test_the_key_encoder_follows_the_model_and_holds_no_decoder(model):
+    term = MoCo(MoCoConfig(momentum=0.9), model, DATA)
+    first = {name: p.clone() for name, p in term.encoder.model.named_parameters()}
+    assert all(torch.equal(p, dict(model.named_parameters())[name]) for name, p in first.items())
+    assert not any(name.startswith(("decoder", "head", "condition")) for name in first)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 1
+    term.after_step(model, 0.5)
+    for name, p in term.encoder.model.named_parameters():
+        torch.testing.assert_close(p, first[name] + 0.1)

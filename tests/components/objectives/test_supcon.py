@@ -1,0 +1,74 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.nn import functional as F
+
+from components.errors import ConfigError
+from components.objectives.config import SupConConfig, VariantConfig
+from components.objectives.nt_xent import nt_xent
+from components.objectives.supcon import SupCon, supcon
+from components.objectives.term import Batch, TrainingSet
+from components.objectives.terms import build_objective
+
+IMAGES = np.zeros((6, 2, 2, 1), np.uint8)
+
+
+def naive(z: Tensor, classes: list[int], temperature: float) -> float:
+    """Equation 2 of SupCon, one anchor and positive at a time."""
+    views = len(z)
+    z, y = z.flatten(0, 1), classes * views
+    total = 0.0
+    for i in range(len(z)):
+        scores = [math.exp(float(z[i] @ a) / temperature) for a in z]
+        positives = [p for p in range(len(z)) if p != i and y[p] == y[i]]
+        shares = [scores[p] / (sum(scores) - scores[i]) for p in positives]
+        total += -sum(math.log(share) for share in shares) / len(positives)
+    return total / len(z)
+
+
+@given(st.integers(2, 3), st.lists(st.integers(0, 2), min_size=2, max_size=6), st.floats(0.05, 2), st.integers(0, 999))
+def test_it_equals_a_naive_loop(unit, views, classes, temperature, seed):
+    z = unit(views, len(classes), seed=seed)
+    found = supcon(z, torch.tensor(classes), temperature).item()
+    assert found == pytest.approx(naive(z.double(), classes, temperature), rel=1e-3, abs=1e-4)
+
+
+def test_loss_and_gradient_equal_the_public_librarys(unit):
+    from pytorch_metric_learning.losses import SupConLoss
+
+    classes = torch.tensor([0, 1, 0, 2, 1])
+    ours, theirs = (3 * unit(3, 5)).requires_grad_(), (3 * unit(3, 5)).requires_grad_()
+    loss = supcon(F.normalize(ours, dim=-1), classes, 0.1)
+    expected = SupConLoss(0.1)(theirs.flatten(0, 1), classes.repeat(3))
+    torch.testing.assert_close(loss, expected)
+    loss.backward()
+    expected.backward()
+    torch.testing.assert_close(ours.grad, theirs.grad, atol=1e-6, rtol=1e-4)
+
+
+def test_images_without_a_label_are_classes_of_their_own(make_model, unit):
+    z = unit(2, 4)
+    few = np.array([3, -1, -1, 3, -1, 0])
+    term = SupCon(SupConConfig(temperature=0.2), make_model(), TrainingSet(IMAGES, few))
+    found, _ = term(Batch(z, z, torch.tensor([0, 2, 3, 4]), torch.Generator()))
+    torch.testing.assert_close(found, supcon(z, torch.tensor([7, 8, 7, 9]), 0.2))
+    one = np.array([-1, -1, -1, -1, -1, 0])
+    term = SupCon(SupConConfig(temperature=0.2), make_model(), TrainingSet(IMAGES, one))
+    found, _ = term(Batch(z, z, torch.arange(4), torch.Generator()))
+    torch.testing.assert_close(found, nt_xent(z.flatten(0, 1), 0.2))
+
+
+@pytest.mark.parametrize("labels", [None, np.full(6, -1)])
+def test_without_labels_it_is_refused(make_model, labels):
+    variant = VariantConfig(0, 1, contrastive=SupConConfig())
+    with pytest.raises(ConfigError, match=r"contrastive\.name: supcon learns from labels, but no image .* nt_xent"):
+        build_objective(variant, make_model(w_gen=0), TrainingSet(IMAGES, labels), 0)
+
+
+def test_the_labels_are_no_state(make_model):
+    assert not SupCon(SupConConfig(), make_model(), TrainingSet(IMAGES, np.arange(6))).state_dict()
