@@ -31,7 +31,7 @@ from components.errors import UserError
 from components.evaluation.config import ProbeConfig
 from components.evaluation.probes import Labelled, run_probes
 from components.files import read_json, write_json
-from components.objectives.config import AutoregressiveConfig
+from components.objectives.config import AutoregressiveConfig, NTXentConfig
 
 WHOLE = replace(VARIANTS["hybrid"], generative=AutoregressiveConfig())
 OURS = {
@@ -58,7 +58,7 @@ def make(name: str, options: argparse.Namespace, prepared: Prepared, steps: int)
         variant, likelihood = OURS[name]
         model = model_config(1 if name == "ours, pixel tokens" else options.patch_size, options.size, likelihood)
         return Trainee(images, prepared.palette, model, variant, training, seed=options.seed)
-    model, temperature = model_config(options.patch_size, options.size), VARIANTS["contrastive"].contrastive.temperature
+    model, temperature = model_config(options.patch_size, options.size), NTXentConfig().temperature
     try:
         return Peer(name, Setting(images, model, training, temperature, options.seed))
     except ImportError as error:

@@ -2,6 +2,7 @@
 
     python -m benchmarks.study --out study-digits --seeds 1 2 3
     python -m benchmarks.study --out study-digits-all --seeds 1 2 3 --no-held-out
+    python -m benchmarks.study --out study-zoo --seeds 1 2 3 --params presets/zoo-digits-cpu.yaml
 
 A seed decides splits, initial weights, batches and views. Each (seed, variant) writes one JSON file as soon as it is
 done; run again, the command goes on with what is missing. Takes the settings of params.yaml (or --params FILE).
@@ -25,7 +26,10 @@ from components.evaluation.ood import run_detectors
 from components.evaluation.probes import Labelled, run_probes
 from components.files import write_json
 from components.model.build import Architecture, build
+from components.model.encode import encode_images
+from components.objectives.config import VariantConfig
 from components.training.device import choose_device, describe_hardware
+from components.training.diagnostics import feature_health
 from components.training.loop import PretrainData, pretrain
 from pipelines.config import Params, load_params
 
@@ -35,6 +39,7 @@ SHOWN = (
     ("few_label_10_accuracy", "10 labels a class %", 100),
     ("linear_ece_calibrated", "calibration error", 1),
     ("bits_per_dim/test", "bits/dim", 1),
+    ("val/effective_rank", "effective rank", 1),
     ("training_seconds", "training s", 1),
 )
 
@@ -86,6 +91,16 @@ def raw_pixels(params: Params, prepared: Prepared) -> dict[str, float]:
     return run_probes(train, val, test, params.probe, params.seed).metrics
 
 
+def untrained(params: Params, prepared: Prepared) -> dict[str, float]:
+    """The floor of an encoder: the probes on the features that it begins with."""
+    architecture = Architecture.of(params.model, VariantConfig(0, 1), prepared.image_size, prepared.palette)
+    model, device = build(architecture, prepared.palette, params.seed).eval(), choose_device(params.training)
+    features = {s: encode_images(model.to(device), prepared.images(s), device)[0] for s in ("train", "val", "test")}
+    train, val, test = (Labelled(features[s].numpy(), prepared.labels(s)) for s in features)
+    rank = feature_health(features["val"])["effective_rank"]
+    return run_probes(train, val, test, params.probe, params.seed).metrics | {"val/effective_rank": rank}
+
+
 def table(results: dict[str, list[dict[str, float]]]) -> str:
     """Mean ± standard deviation over seeds, Markdown."""
     columns = list(SHOWN)
@@ -97,7 +112,7 @@ def table(results: dict[str, list[dict[str, float]]]) -> str:
         for name, _, factor in columns:
             values = [row[name] * factor for row in rows if name in row]
             spread = statistics.stdev(values) if len(values) > 1 else math.nan
-            digits = 1 if factor == 100 or name.endswith("seconds") else 3
+            digits = 1 if factor == 100 or name.endswith(("seconds", "rank")) else 3
             cells.append(f"{statistics.mean(values):.{digits}f} ± {spread:.{digits}f}" if values else "–")
         lines.append(f"| {variant} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
@@ -113,7 +128,7 @@ def main() -> None:
     options = parser.parse_args()
     base = load_params(options.params)
     variants = options.variants or list(base.variants)
-    results: dict[str, list[dict[str, float]]] = {"raw pixels": [], **{v: [] for v in variants}}
+    results: dict[str, list[dict[str, float]]] = {"raw pixels": [], "untrained": [], **{v: [] for v in variants}}
     for seed in options.seeds:
         data = base.data
         if options.no_held_out:
@@ -124,6 +139,7 @@ def main() -> None:
             prepare(data, seed, root / "data", params.training.batch_size)
         prepared = Prepared.open(root / "data")
         results["raw pixels"].append(raw_pixels(params, prepared))
+        results["untrained"].append(untrained(params, prepared))
         for variant in variants:
             done = root / f"{variant}.json"
             if not done.exists():

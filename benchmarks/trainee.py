@@ -18,7 +18,6 @@ from components.training.loop import Run, execution_of, first_state, take_step
 from components.training.optimizer import effective_learning_rate, schedule
 from components.training.quick_look import PretrainData
 from components.training.ranks import Ranks
-from components.training.views import SCORED
 
 # the recipe of presets/cifar10-cpu.yaml
 SHAPE = {"heads": 4, "encoder_layers": 5, "decoder_layers": 2, "projection_width": 512, "projection_size": 128}
@@ -108,4 +107,5 @@ class Trainee:
         """Of one training step, an image with all its views."""
         scored = self.run.variant.generative.scored(self.state.model.patches)
         encoder, decoder = flops_per_view(self.architecture, scored).training
-        return self.run.config.views * encoder + SCORED * decoder
+        variant = self.run.variant
+        return variant.views(self.run.config.views) * encoder + variant.generative.scored_views * decoder

@@ -80,12 +80,14 @@ class InstDiscConfig:
     """InstDisc: every image is a class of its own, remembered in a bank."""
 
     name: Literal["instdisc"] = "instdisc"
-    negatives: int = 4096  # noise images a step
+    negatives: int | None = None  # noise images a step; null: all images, exactly
     momentum: float = 0.5  # of an image's vector in the bank
     temperature: float = 0.07
 
     def __post_init__(self) -> None:
-        _positive(self, "negatives", "temperature")
+        _positive(self, "temperature")
+        if self.negatives is not None:
+            _positive(self, "negatives")
         _share(self, "momentum")
 
 
@@ -109,6 +111,7 @@ class AutoregressiveConfig:
 
     name: Literal["autoregressive"] = "autoregressive"
     tell_decoder: bool = True  # give the decoder (never the encoder) the view's augmentation parameters
+    scored_views: Literal[1, 2] = 2  # a training step scores so many views of each image; all views are contrasted
     scored_share: float = 1.0  # a training step scores this share of each view's patches, drawn at random: unbiased
 
     def __post_init__(self) -> None:
@@ -141,6 +144,10 @@ class VariantConfig:
             raise ValueError("w_gen and w_con are both 0: the variant has nothing to learn from")
         if self.w_gen and self.w_con and isinstance(self.contrastive, LoCoConfig):
             raise ValueError("loco lets no gradient through the encoder that a likelihood needs: set w_gen to 0")
+
+    def views(self, contrasted: int) -> int:
+        """How many views of an image a step draws, where `contrasted` are to be contrasted."""
+        return contrasted if self.w_con else self.generative.scored_views
 
 
 def _positive(config: object, *names: str) -> None:

@@ -1,4 +1,4 @@
-"""InstDisc: instance discrimination with a memory bank (Wu et al. 2018, arXiv 1805.01978, equations 4 to 8).
+"""InstDisc: instance discrimination with a memory bank (Wu et al. 2018, arXiv 1805.01978, equations 2 and 4 to 8).
 
 What we changed: the noise images of a step are the same for all its views, which leaves the loss's expectation as it
 is and costs a matrix product instead of a gather for each view. The bank takes the mean of an image's views. There is
@@ -13,40 +13,59 @@ from torch.nn import functional as F
 
 from components.model.gcrl import GCRL
 from components.objectives.config import InstDiscConfig
-from components.objectives.term import Batch, ContrastiveTerm, Loss, TrainingSet, projection_size, view_accuracy
+from components.objectives.term import Batch, ContrastiveTerm, Loss, TrainingSet, projection_shape, view_accuracy
 
 
 class InstDisc(ContrastiveTerm[InstDiscConfig]):
-    """Every image is a class, whose weight vector is what the bank remembers of it; noise-contrastive estimation.
+    """Every image is a class, whose weight vector is what the bank remembers of it.
 
-    Owns the bank, one vector an image of the training set, at first random, and the normalising constant Z, which is
-    estimated on the first batch.
+    Owns the bank, one vector an image of the training set, at first random; and, where the softmax over all images is
+    replaced by noise-contrastive estimation, its normalising constant Z, which is estimated on the first batch.
     """
 
     def __init__(self, config: InstDiscConfig, model: GCRL, data: TrainingSet) -> None:
         super().__init__(config, model, data)
-        bank = torch.randn(len(data.images), projection_size(model))
+        bank = torch.randn(len(data.images), projection_shape(model)[1])
         self.register_buffer("bank", F.normalize(bank, dim=1))
         self.register_buffer("log_z", torch.tensor(math.nan))
         self.bank: Tensor
         self.log_z: Tensor
 
     def forward(self, batch: Batch) -> Loss:
-        z, size = batch.projections, len(self.bank)
-        noise = torch.randint(size, (self.config.negatives,), generator=batch.generator, device=z.device)
-        own, others = self.bank[batch.images], self.bank[noise]
-        with torch.no_grad():
-            self.log_z.copy_(torch.where(self.log_z.isnan(), self._log_z(z, own, others), self.log_z))
-        loss = nce(z, own, others, self.config.temperature, self.log_z, size)
+        z, own = batch.projections, self.bank[batch.images]
+        if self.config.negatives is None:
+            loss = instance_softmax(z, self.bank.clone(), batch.images, self.config.temperature)
+        else:
+            loss = self._estimated(z, own, self.config.negatives, batch.generator)
         with torch.no_grad():
             m = self.config.momentum
             self.bank[batch.images] = F.normalize(m * own + (1 - m) * z.float().mean(0), dim=1)
         return loss, {"contrastive_accuracy": view_accuracy(z)}
 
-    def _log_z(self, z: Tensor, own: Tensor, others: Tensor) -> Tensor:
+    def _estimated(self, z: Tensor, own: Tensor, negatives: int, generator: torch.Generator) -> Tensor:
+        size = len(self.bank)
+        noise = self.bank[torch.randint(size, (negatives,), generator=generator, device=z.device)]
+        with torch.no_grad():
+            self.log_z.copy_(torch.where(self.log_z.isnan(), self._log_z(z, own, noise), self.log_z))
+        return nce(z, own, noise, self.config.temperature, self.log_z, size)
+
+    def _log_z(self, z: Tensor, own: Tensor, noise: Tensor) -> Tensor:
         """log N + log of the mean of exp(v·f/τ) over the batch's pairs (equation 8)."""
-        products = torch.cat([(z * own).sum(-1)[..., None], z @ others.T], -1) / self.config.temperature
+        products = torch.cat([(z * own).sum(-1)[..., None], z @ noise.T], -1) / self.config.temperature
         return products.flatten().logsumexp(0) - math.log(products.numel()) + math.log(len(self.bank))
+
+
+def instance_softmax(projections: Tensor, bank: Tensor, images: Tensor, temperature: float) -> Tensor:
+    """Mean over views f of image i of −log exp(v_i·f/τ) / Σ_j exp(v_j·f/τ) (equation 2); float32 scalar.
+
+    Args:
+        projections: f, L2-normalised (V, B, P).
+        bank: v, what is remembered of each image of the training set (N, P).
+        images: their indices (B,).
+        temperature: τ > 0.
+    """
+    logits = projections.float().flatten(0, 1) @ bank.T / temperature  # (V·B, N)
+    return F.cross_entropy(logits, images.repeat(len(projections)))
 
 
 def nce(projections: Tensor, own: Tensor, noise: Tensor, temperature: float, log_z: Tensor, images: int) -> Tensor:

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from components.model.gcrl import GCRL
 from components.objectives.config import MoCoConfig
 from components.objectives.momentum import MomentumEncoder
-from components.objectives.term import Batch, ContrastiveTerm, Loss, TrainingSet, projection_size, view_accuracy
+from components.objectives.term import Batch, ContrastiveTerm, Loss, TrainingSet, projection_shape, view_accuracy
 
 
 class MoCo(ContrastiveTerm[MoCoConfig]):
@@ -26,7 +26,7 @@ class MoCo(ContrastiveTerm[MoCoConfig]):
     def __init__(self, config: MoCoConfig, model: GCRL, data: TrainingSet) -> None:
         super().__init__(config, model, data)
         self.encoder = MomentumEncoder(model)
-        self.register_buffer("queue", F.normalize(torch.randn(config.queue, projection_size(model)), dim=1))
+        self.register_buffer("queue", F.normalize(torch.randn(config.queue, projection_shape(model)[1]), dim=1))
         self.register_buffer("next", torch.zeros((), dtype=torch.long))  # where the oldest key is
         self.queue: Tensor
         self.next: Tensor

@@ -1,8 +1,8 @@
 """MoCo v3: momentum contrast within the batch (Chen, Xie and He 2021, arXiv 2104.02057, algorithm 1).
 
 What we changed: the predictor reads L2-normalised projections, and is as wide inside as the projection head; with more
-than two views the loss is the mean over all ordered pairs, times two. The patch embedding is trained like all else: at
-this scale the paper's instability, for which it is frozen there, was not seen.
+than two views the loss is the mean over all ordered pairs, times two. The patch embedding, which the paper freezes to
+keep the training of large vision transformers stable, is trained like all else.
 """
 
 import math
@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from components.model.gcrl import GCRL
 from components.objectives.config import MoCoV3Config
 from components.objectives.momentum import MomentumEncoder
-from components.objectives.term import Batch, ContrastiveTerm, Loss, TrainingSet, projection_size, view_accuracy
+from components.objectives.term import Batch, ContrastiveTerm, Loss, TrainingSet, projection_shape, view_accuracy
 
 
 class MoCoV3(ContrastiveTerm[MoCoV3Config]):
@@ -27,8 +27,7 @@ class MoCoV3(ContrastiveTerm[MoCoV3Config]):
 
     def __init__(self, config: MoCoV3Config, model: GCRL, data: TrainingSet) -> None:
         super().__init__(config, model, data)
-        assert model.projection is not None
-        size, width = projection_size(model), model.projection[0].out_features
+        width, size = projection_shape(model)
         self.encoder = MomentumEncoder(model)
         self.predictor = nn.Sequential(
             nn.Linear(size, width, bias=False),

@@ -111,8 +111,8 @@ def view_accuracy(projections: Tensor) -> Tensor:
     return (nearest % images == torch.arange(len(z), device=z.device) % images).float().mean()
 
 
-def projection_size(model: GCRL) -> int:
-    """P, the length of a projection."""
-    last = list(model.projection.children())[-1] if model.projection else None
-    assert isinstance(last, nn.Linear)
-    return last.out_features
+def projection_shape(model: GCRL) -> tuple[int, int]:
+    """The width of the projection head's hidden layer, and P, the length of a projection."""
+    assert model.projection is not None
+    linear = [layer for layer in model.projection if isinstance(layer, nn.Linear)]
+    return linear[0].out_features, linear[-1].out_features

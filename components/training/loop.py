@@ -203,7 +203,16 @@ def take_step(
     model, objective, config = state.model, state.objective, run.config
     model.train()
     generator = step_generator(run.seed, state.step, pixels.device)
-    views = draw_views(model, pixels, config.views, run.augmentation, generator, execution.ranks, objective.draw)
+    views = draw_views(
+        model,
+        pixels,
+        run.variant.views(config.views),
+        run.augmentation,
+        generator,
+        execution.ranks,
+        objective.draw,
+        run.variant.generative.scored_views,
+    )
     shared = list(model.encoder.parameters()) if diagnose else []
     indices = torch.from_numpy(images).to(pixels.device)
     found = backward(model, objective, views, indices, generator, execution, shared)

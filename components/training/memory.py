@@ -90,7 +90,17 @@ def bytes_per_image(
 
         pixels = torch.from_numpy(np.array(images[:n])).to(device)
         generator = step_generator(0, 0, device)
-        views = draw_views(model, pixels, config.views, AugmentationConfig(), generator, Ranks(), objective.draw)
+        variant = objective.variant
+        views = draw_views(
+            model,
+            pixels,
+            variant.views(config.views),
+            AugmentationConfig(),
+            generator,
+            Ranks(),
+            objective.draw,
+            variant.generative.scored_views,
+        )
         with saved_tensors_hooks(note, lambda tensor: tensor):
             pass_through(views, here)
         return sum(storages.values())

@@ -27,7 +27,7 @@ from components.objectives.term import Batch
 from components.objectives.terms import Objective
 from components.training.diagnostics import flat_gradient
 from components.training.ranks import Ranks
-from components.training.views import SCORED, Views
+from components.training.views import Views
 
 
 @dataclass(frozen=True)
@@ -103,8 +103,8 @@ def backward(
 
 
 def pass_through(part: Views, execution: Execution) -> tuple[Tensor, Tensor | None]:
-    """Features (V·b, ...) and what the generative term reduces of the first two views, where there is one."""
-    tokens, condition = part.tokens.flatten(0, 1), part.condition[:SCORED].flatten(0, 1)
+    """Features (V·b, ...) and what the generative term reduces of the first L views, where there is one."""
+    tokens, condition = part.tokens.flatten(0, 1), part.condition.flatten(0, 1)
     drawn = None if part.drawn is None else part.drawn.flatten(0, 1)
     with execution.autocast(tokens.device):
         return execution.represent(tokens, condition, drawn, len(condition))

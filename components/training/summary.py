@@ -15,7 +15,6 @@ from components.training.device import choose_device, choose_dtype, describe_har
 from components.training.memory import bytes_per_image
 from components.training.optimizer import build_optimizers
 from components.training.step import Execution
-from components.training.views import SCORED
 
 
 def describe(
@@ -26,13 +25,15 @@ def describe(
     dtype = choose_dtype(training, device)
     variant = objective.variant
     training = training.of(variant)
-    flops = flops_per_view(architecture, variant.generative.scored(model.patches))
+    generative = variant.generative
+    flops = flops_per_view(architecture, generative.scored(model.patches))
     encoder, decoder = flops.training
     if objective.contrastive is not None and objective.contrastive.observes:
         encoder += flops.encoder  # the same encoder's again, without a gradient
+    total = variant.views(training.views) * encoder + generative.scored_views * decoder
     return {
         "parameters": sum(p.numel() for p in model.parameters()),
-        "gflop_per_image": round((training.views * encoder + SCORED * decoder) / 1e9, 3),
+        "gflop_per_image": round(total / 1e9, 3),
         "estimated_memory_gb": round(_training_bytes(model, objective, architecture, training, dtype) / 1e9, 3),
         "precision": str(dtype).removeprefix("torch."),
         "hardware": describe_hardware(device),

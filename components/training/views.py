@@ -12,18 +12,14 @@ from components.model.gcrl import GCRL
 from components.model.tokens import to_unit
 from components.training.ranks import Ranks
 
-# Views of an image whose likelihood is scored. More views add to the contrast; scoring them too would cost a pass
-# through the decoder each.
-SCORED = 2
-
 
 @dataclass(frozen=True)
 class Views:
     """V views of b images: [v, i] is view v of image i."""
 
     tokens: Tensor  # (V, b, T, S, ...)
-    condition: Tensor  # (V, b, A), the parameters of their augmentation
-    drawn: Tensor | None = None  # (SCORED, b, ...), what the generative term drew for each scored view
+    condition: Tensor  # (L, b, A), the augmentation's parameters of the first L, those that the generative term scores
+    drawn: Tensor | None = None  # (L, b, ...), what that term drew for them
 
     def split(self, parts: int) -> list["Views"]:
         """The same views in parts, each with all views of an equal share of the images."""
@@ -41,9 +37,10 @@ def draw_views(
     generator: torch.Generator,
     ranks: Ranks,
     draw_more: Callable[[int, int, torch.Generator], Tensor | None] | None = None,
+    scored_views: int = 2,
 ) -> Views:
     """Independent random views of pixels uint8 (b, H, W, C), a process's share of the batch, and what the generative
-    term draws for the scored ones (its `draw`).
+    term draws for the first `scored_views` (its `draw`).
 
     The numbers are drawn for the whole batch: what an image gets does not depend on how many processes there are.
     Views are quantised again, so that the likelihood scores whole tokens.
@@ -57,6 +54,7 @@ def draw_views(
     images = to_unit(pixels).repeat(views, 1, 1, 1)  # (V·b, C, H, W)
     tokens = model.tokenizer(apply(images, parameters, augmentation.padding))
     # drawn last: a term that draws nothing leaves all other draws as they are
-    drawn = draw_more(SCORED, batch, generator) if draw_more else None
+    drawn = draw_more(scored_views, batch, generator) if draw_more else None
     drawn = None if drawn is None else drawn[:, ranks.share(batch)]
-    return Views(tokens.unflatten(0, (views, b)), parameters.condition.unflatten(0, (views, b)), drawn)
+    condition = parameters.condition.unflatten(0, (views, b))[:scored_views]
+    return Views(tokens.unflatten(0, (views, b)), condition, drawn)

@@ -103,7 +103,7 @@ def test_lists_become_tuples(load):
         ({"variants.hybrid.contrastive": {"name": "moco", "momntum": 1}},
          "contrastive.momntum: unknown key, did you mean 'momentum'. Known keys: name, queue, momentum, temperature."),
         ({"variants.hybrid.contrastive": {"queue": 8}}, "contrastive.queue: unknown key. Known keys: name, temp"),
-        ({"variants.hybrid.generative": {"scored": 1}}, "generative.scored: unknown key, did you mean 'scored_share'"),
+        ({"variants.hybrid.generative": {"scored_shre": 1}}, "scored_shre: unknown key, did you mean 'scored_share'"),
         ({"gate.xyzzy": 1}, "gate.xyzzy: unknown key. Known keys: score, minimum."),
     ],
 )  # fmt: skip

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from components.objectives.config import InstDiscConfig
-from components.objectives.instdisc import InstDisc, nce
+from components.objectives.instdisc import InstDisc, instance_softmax, nce
 from components.objectives.term import Batch, TrainingSet
 
 DATA = TrainingSet(np.zeros((10, 2, 2, 1), np.uint8))
@@ -47,6 +47,29 @@ def test_it_equals_a_naive_loop(unit, views, images, noise, temperature, z, seed
     assert found == pytest.approx(naive(f.double(), own.double(), others.double(), temperature, z, 40), rel=1e-4)
 
 
+@given(st.integers(1, 3), st.integers(1, 5), st.floats(0.1, 2), st.integers(0, 999))
+def test_the_softmax_over_all_images_equals_a_naive_loop(unit, views, images, temperature, seed):
+    f, bank = unit(views, images, seed=seed), unit(9, seed=seed + 1)
+    chosen = torch.randperm(9, generator=torch.Generator().manual_seed(seed))[:images]
+    losses = []
+    for v in range(views):
+        for i, image in enumerate(chosen):
+            scores = [math.exp(float(row @ f[v, i]) / temperature) for row in bank]
+            losses.append(-math.log(scores[image] / sum(scores)))
+    found = instance_softmax(f, bank, chosen, temperature).item()
+    assert found == pytest.approx(sum(losses) / len(losses), rel=1e-4)
+
+
+def test_with_the_right_constant_and_much_noise_the_estimate_has_the_softmaxs_gradient(unit):
+    """At the optimum of Z for each view: noise-contrastive estimation is consistent."""
+    bank, temperature = unit(9, seed=1), 0.5
+    ours, exact = (unit(1, 1).requires_grad_() for _ in range(2))
+    instance_softmax(exact, bank, torch.tensor([4]), temperature).backward()
+    log_z = (bank @ ours.detach()[0, 0] / temperature).logsumexp(0)
+    nce(ours, bank[[4]], bank.repeat(2000, 1), temperature, log_z, 9).backward()
+    torch.testing.assert_close(ours.grad, exact.grad, atol=1e-3, rtol=1e-3)
+
+
 def test_the_constant_is_estimated_once_from_the_first_batch(model, unit):
     term = InstDisc(InstDiscConfig(negatives=7, temperature=0.5), model, DATA)
     bank, z = term.bank.clone(), unit(2, 3)
@@ -61,8 +84,9 @@ def test_the_constant_is_estimated_once_from_the_first_batch(model, unit):
     assert torch.equal(term.log_z, before)
 
 
-def test_the_bank_remembers_the_images_of_the_batch_and_no_others(model, unit):
-    term = InstDisc(InstDiscConfig(negatives=7, momentum=0.8), model, DATA)
+@pytest.mark.parametrize("negatives", [None, 7])
+def test_the_bank_remembers_the_images_of_the_batch_and_no_others(model, unit, negatives):
+    term = InstDisc(InstDiscConfig(negatives=negatives, momentum=0.8), model, DATA)
     before, z = term.bank.clone(), unit(3, 2)
     term(batch(z, [7, 2]))
     for row, image in enumerate([7, 2]):
@@ -71,8 +95,9 @@ def test_the_bank_remembers_the_images_of_the_batch_and_no_others(model, unit):
     assert torch.equal(term.bank[rest], before[rest])
 
 
-def test_gradients_go_to_the_projections_alone(model, unit):
-    term = InstDisc(InstDiscConfig(negatives=7), model, DATA)
+@pytest.mark.parametrize("negatives", [None, 7])
+def test_gradients_go_to_the_projections_alone(model, unit, negatives):
+    term = InstDisc(InstDiscConfig(negatives=negatives), model, DATA)
     z = unit(2, 3).requires_grad_()
     term(batch(z, [0, 1, 2]))[0].backward()
     assert z.grad.isfinite().all()

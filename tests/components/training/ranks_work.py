@@ -42,7 +42,8 @@ TERMS = {
     "moco_v3": VariantConfig(0.7, 1.3, contrastive=MoCoV3Config(momentum=0.8)),
     "supcon": VariantConfig(0.7, 1.3, contrastive=SupConConfig()),
     "cacr": VariantConfig(0.7, 1.3, contrastive=CACRConfig()),
-    "instdisc": VariantConfig(0.7, 1.3, contrastive=InstDiscConfig(negatives=50, temperature=0.3)),
+    "instdisc": VariantConfig(0.7, 1.3, contrastive=InstDiscConfig(temperature=0.3)),
+    "instdisc-estimated": VariantConfig(0.7, 1.3, contrastive=InstDiscConfig(negatives=50, temperature=0.3)),
     "loco": VariantConfig(0, 1.3, contrastive=LoCoConfig(overlap=0)),
 }
 # variant, views, passes on each process

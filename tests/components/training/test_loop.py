@@ -19,7 +19,13 @@ from components.model.build import Architecture, save_weights
 from components.model.config import ModelConfig
 from components.model.gcrl import GCRL
 from components.model.tokens import to_unit
-from components.objectives.config import AutoregressiveConfig, ContrastiveConfig, NTXentConfig, VariantConfig
+from components.objectives.config import (
+    AutoregressiveConfig,
+    ContrastiveConfig,
+    MoCoConfig,
+    NTXentConfig,
+    VariantConfig,
+)
 from components.training.average import update_average
 from components.training.checkpoint import History
 from components.training.config import TrainingConfig
@@ -292,15 +298,19 @@ def test_the_average_is_what_is_evaluated_and_ends_the_run(fresh, data, tmp_path
     assert {name: trained.metrics[name] for name in found} == found
 
 
-@pytest.mark.parametrize("changes", [{"micro_batch": 4}, {"compile": True}], ids=["micro-batches", "compiled"])
-def test_how_a_run_is_computed_does_not_change_what_it_finds(fresh, train, tmp_path, changes, monkeypatch):
+@pytest.mark.parametrize(
+    ("variant", "changes"),
+    [(HYBRID, {"micro_batch": 4}), (VariantConfig(1, 1, contrastive=MoCoConfig(queue=64)), {"compile": True})],
+    ids=["micro-batches", "compiled"],
+)
+def test_how_a_run_is_computed_does_not_change_what_it_finds(fresh, train, tmp_path, variant, changes, monkeypatch):
     """The first steps of it: rounding grows on its way through an optimizer."""
     # traced and split into forward and backward, but not compiled to C++, which would take a minute
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager", fullgraph=True))
     steps = {"steps": 3, "log_every": 1, "warmup_steps": 0, "learning_rate": 0.001}
     model = fresh()
-    expected = train(fresh(), resume=tmp_path / "one.pt", **steps)
-    found = train(model, resume=tmp_path / "other.pt", **steps, **changes)
+    expected = train(fresh(), variant, resume=tmp_path / "one.pt", **steps)
+    found = train(model, variant, resume=tmp_path / "other.pt", **steps, **changes)
     for ours, theirs in zip(without_timing(found), without_timing(expected), strict=True):
         assert ours == pytest.approx(theirs, rel=1e-3, abs=1e-4)
     assert list(torch.load(tmp_path / "other.pt")["model"]) == list(fresh().state_dict())

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -10,16 +10,19 @@ import torch
 from torch import Tensor
 
 from components.data.config import AugmentationConfig
-from components.model.gcrl import GCRL, Outputs
-from components.objectives.config import NTXentConfig, VariantConfig
+from components.model.gcrl import GCRL
+from components.objectives.config import ContrastiveConfig, NTXentConfig, VariantConfig
 from components.objectives.nt_xent import nt_xent
 from components.objectives.term import TrainingSet
 from components.objectives.terms import build_objective
+from components.training.config import TrainingConfig
 from components.training.data import step_generator
+from components.training.loop import execution_of
 from components.training.ranks import Ranks
-from components.training.step import Execution, Found, backward
+from components.training.step import Found, backward
 from components.training.views import Views, draw_views
 
+TRAINING = TrainingConfig(1, 2, 0.1, warmup_steps=0, device="cpu", precision="float32")
 HYBRID = VariantConfig(0.7, 1.3, contrastive=NTXentConfig(temperature=0.3))
 
 
@@ -38,10 +41,9 @@ def find(
 ) -> Found:
     """What a step finds on its views; leaves the gradients."""
     images = torch.arange(drawn.tokens.shape[1])
-    objective = build_objective(variant, model, TrainingSet(np.zeros((len(images), 8, 8, 1), np.uint8)), 0)
-    execution = Execution(
-        partial(objective.represent, model), lambda tokens: model.pool(model.encode(tokens)), passes=passes
-    )
+    data = TrainingSet(np.zeros((len(images), 8, 8, 1), np.uint8), np.arange(len(images)) % 3)
+    objective = build_objective(variant, model, data, 0)
+    execution = replace(execution_of(model, objective, TRAINING, torch.device("cpu"), Ranks()), passes=passes)
     return backward(model, objective, drawn, images, torch.Generator(), execution, watched)
 
 
@@ -58,10 +60,10 @@ def assert_close(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
 @pytest.mark.parametrize("views", [2, 3])
 def test_one_pass_is_the_plain_gradient_of_both_losses(model, stripes, views):
     drawn = views_of(model, torch.from_numpy(stripes[0][:12]), views)
-    outputs: Outputs = model(drawn.tokens.flatten(0, 1), drawn.condition.flatten(0, 1))
+    features, nll = model.represent(drawn.tokens.flatten(0, 1), drawn.condition.flatten(0, 1), likelihoods=24)
     losses = {
-        "generative": 0.7 * outputs.nll[:24].mean(),  # of the first two views
-        "contrastive": 1.3 * nt_xent(outputs.projections, 0.3, views),
+        "generative": 0.7 * nll.mean(),  # of the first two views
+        "contrastive": 1.3 * nt_xent(model.project(features), 0.3, views),
     }
     sum(losses.values()).backward()
     expected = gradients(model)
@@ -73,7 +75,11 @@ def test_one_pass_is_the_plain_gradient_of_both_losses(model, stripes, views):
     torch.testing.assert_close(found.metrics["nll_nats_per_token"], losses["generative"].detach() / 0.7)
 
 
-@pytest.mark.parametrize("variant", [HYBRID, VariantConfig(1, 0), VariantConfig(0, 1)], ids=["hybrid", "gen", "con"])
+EVERY_TERM = [VariantConfig(0, 1, contrastive=config()) for config in get_args(ContrastiveConfig)]
+VARIANTS = {"hybrid": HYBRID, "gen": VariantConfig(1, 0), **{v.contrastive.name: v for v in EVERY_TERM}}
+
+
+@pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
 @pytest.mark.parametrize(("views", "passes"), [(2, 2), (2, 12), (3, 4)])
 def test_many_passes_find_what_one_finds(make_model, stripes, variant, views, passes):
     """Negatives and batch statistics of the whole batch included; image by image, too."""
