@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from components.data.config import AugmentationConfig, DataConfig
 from components.errors import ConfigError
-from components.evaluation.config import SMALLEST_CORRUPTED, EmbedConfig, OodConfig, ProbeConfig
+from components.evaluation.config import SMALLEST_CORRUPTED, CertificateConfig, EmbedConfig, OodConfig, ProbeConfig
 from components.export.config import ExportConfig
 from components.model.config import ModelConfig
 from components.objectives.config import VariantConfig
@@ -69,6 +69,7 @@ class Params:
     export: ExportConfig
     gate: GateConfig
     tracking: TrackingConfig
+    certificate: dict[str, CertificateConfig] = Field(default_factory=dict)  # by variant; no entry: no certificate
 
     def variant(self, name: str) -> VariantConfig:
         """The variant of this name."""
@@ -143,6 +144,7 @@ def _check_combinations(path: Path | str, params: Params) -> None:
                 f"{path}: variants.{name}: a variant's name is a folder's name: lower-case letters, digits, - and _; "
                 f"taken are {', '.join(RESERVED)}."
             )
+    _check_certificates(path, params)
     if not params.data.ood:
         raise ConfigError(f"{path}: data.ood: expected at least one OOD set: the ood_score is reported on them.")
     known = [c.name for c in COLUMNS if c.higher_is_better]
@@ -154,6 +156,20 @@ def _check_combinations(path: Path | str, params: Params) -> None:
                 )
             if needed := _needed_for(column, params):
                 raise ConfigError(f"{path}: gate.{key}: {column} is not measured without {needed}.")
+
+
+def _check_certificates(path: Path | str, params: Params) -> None:
+    for name, certificate in params.certificate.items():
+        if name not in params.variants:
+            known = ", ".join(params.variants)
+            raise ConfigError(
+                f"{path}: certificate.{name}: no such variant{nearest(name, params.variants)}. Known: {known}."
+            )
+        if certificate.split == "val" and params.training.keep != "final":
+            raise ConfigError(
+                f"{path}: certificate.{name}.split: training.keep {params.training.keep} chooses the model by the "
+                "validation images, so they cannot certify it. Set split: test, or training.keep: final."
+            )
 
 
 def _needed_for(column: str, params: Params) -> str | None:

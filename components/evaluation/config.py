@@ -76,3 +76,24 @@ class OodConfig:
             raise ValueError("k and bootstrap must be at least 1")
         if not 0 < self.false_alarm_rate < 1:
             raise ValueError("false_alarm_rate must lie between 0 and 1, both exclusive")
+
+
+@dataclass(frozen=True)
+class CertificateConfig:
+    """The PAC-Bayes certificate of an encoder: which images it is computed from, and how sure it is."""
+
+    # whose images the bound is computed from, all of them; the encoder must owe nothing to them. The other of the two
+    # confirms it.
+    split: Literal["val", "test"] = "val"
+    negatives: int = 1  # images that a view is told apart from; m = ⌊images / (negatives + 1)⌋
+    delta: float = 0.05  # the certificate holds with probability 1 − delta
+    draws: int = 5000  # heads drawn from the posterior to estimate its risk
+    views: int = 8  # augmented views of each image
+
+    def __post_init__(self) -> None:
+        if self.negatives < 1 or self.draws < 1:
+            raise ValueError("negatives and draws must be at least 1")
+        if not 0 < self.delta < 1:
+            raise ValueError("delta must lie between 0 and 1, both exclusive")
+        if self.views < 2:
+            raise ValueError("views must be at least 2: a view needs another of its image to be found by")

@@ -148,7 +148,7 @@ def execution_of(
         return objective.represent(model, tokens, condition, drawn, scored)
 
     def encode(tokens: Tensor) -> Tensor:
-        return model.pool(model.encode(tokens))
+        return objective.encode(model, tokens)
 
     term = objective.contrastive
     observe = term.observe if term is not None and term.observes else None

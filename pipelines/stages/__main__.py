@@ -10,7 +10,7 @@ from components.errors import ConfigError, UserError
 from pipelines.config import load_params
 
 ONCE = ("sources", "prepare", "validate", "floor", "compare")
-PER_VARIANT = ("pretrain", "embed", "probe", "ood", "export", "report")
+PER_VARIANT = ("pretrain", "embed", "probe", "ood", "export", "report", "certificate")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

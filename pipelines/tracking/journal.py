@@ -181,6 +181,10 @@ class Journal:
         """Show these runs under this one. A run already under another stays there and is linked by a tag."""
         self._write("nest", children=list(child_run_keys))
 
+    def nest_under(self, parent_run_key: str) -> None:
+        """Show this run under another."""
+        self._write("nest_under", parent=parent_run_key)
+
     def version_tags(self, registered_name: str, model_run_key: str, tags: Mapping[str, Any]) -> None:
         """Tag the version registered by the run `model_run_key`."""
         self._write("version_tags", registered_name=registered_name, model_run_key=model_run_key, tags=_texts(tags))

@@ -45,6 +45,7 @@ def first_of(value: object) -> str:
         ({"variants.contrastive.w_con": 2.0}, {"compare"} | {f"{stage}@contrastive" for stage in STAGES}),
         ({"variants.generative": {"w_gen": 1.0, "w_con": 0.0}}, {"compare"} | {f"{s}@generative" for s in STAGES}),
         ({"variants.contrastive": None}, {"compare"}),
+        ({"certificate": {"contrastive": {"split": "test"}}}, {"certificate@contrastive"}),
         ({"data.val_fraction": 0.2}, {"prepare", "validate", "floor", "compare"} | of_each(*STAGES)),
     ],
     ids=first_of,

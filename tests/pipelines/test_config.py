@@ -100,6 +100,7 @@ def test_lists_become_tuples(load):
         ({"data.ood.x": {"distance": "far", "source": {"spilt": "a"}}}, "data.ood.x.source.spilt: unknown key"),
         ({"variants.hybrid.w_contrastive": 1}, "w_contrastive: unknown key, did you mean 'contrastive'"),
         ({"variants.hybrid.contrastive": {"temprature": 1}}, "contrastive.temprature: unknown key, did you mean 'tem"),
+        ({"certificate": {"hybrid": {"detla": 0.1}}}, "certificate.hybrid.detla: unknown key, did you mean 'delta'"),
         ({"variants.hybrid.contrastive": {"name": "moco", "momntum": 1}},
          "contrastive.momntum: unknown key, did you mean 'momentum'. Known keys: name, queue, momentum, temperature."),
         ({"variants.hybrid.contrastive": {"queue": 8}}, "contrastive.queue: unknown key. Known keys: name, temp"),
@@ -131,6 +132,7 @@ def test_an_unknown_key_names_the_nearest(load, changes, told):
         ({"data.labelled": {"torchvision": "CIFAR"}}, "torchvision: unknown value 'CIFAR', did you mean 'CIFAR"),
         ({"data.channels": 2}, "data.channels: unknown value 2. Expected 1 or 3"),
         ({"gate.score": ["linear_acuracy"]}, "unknown column 'linear_acuracy', did you mean 'linear_accuracy'"),
+        ({"certificate": {"hybird": {}}}, "certificate.hybird: no such variant, did you mean 'hybrid'. Known: hybrid"),
         ({"gate.minimum": {"bits_per_dim": 1}}, "gate.minimum: unknown column 'bits_per_dim'"),
     ],
 )  # fmt: skip
@@ -281,3 +283,10 @@ def test_the_default_is_the_preset_for_digits():
     if not preset.exists():
         pytest.skip("the presets are not there yet")
     assert content(ROOT / "params.yaml") == content(preset)
+
+
+def test_images_that_chose_the_model_cannot_certify_it(load):
+    assert load({"certificate": {"hybrid": {}}}).certificate["hybrid"].split == "val"
+    with pytest.raises(ConfigError, match=r"certificate\.hybrid\.split: training\.keep best_knn chooses"):
+        load({"certificate": {"hybrid": {}}, "training.keep": "best_knn"})
+    load({"certificate": {"hybrid": {"split": "test"}}, "training.keep": "best_knn"})

@@ -75,6 +75,12 @@ def test_a_configuration_mistake_is_exit_code_2(params, capsys):
     assert capsys.readouterr().err.startswith("error: params.yaml: sede: unknown key, did you mean 'seed'")
 
 
+def test_a_certificate_that_nobody_asked_for_is_exit_code_2(params, capsys):
+    assert main(["certificate", "--variant", "hybrid"]) == 2
+    assert capsys.readouterr().err.startswith("error: params.yaml: certificate: no entry for 'hybrid'. Add one, `certi")
+    assert not Path("outputs").exists()
+
+
 def test_an_interruption_is_exit_code_130(params, monkeypatch, capsys):
     from pipelines.stages import prepare
 

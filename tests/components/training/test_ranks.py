@@ -36,7 +36,7 @@ def data(stripes) -> PretrainData:
 
 @pytest.fixture(scope="module")
 def model(make_model):
-    return make_model(2, 8, 8, encoder_layers=1, decoder_layers=1)
+    return make_model(2, 8, 8, encoder_layers=2, decoder_layers=1)
 
 
 @pytest.fixture(scope="module")
