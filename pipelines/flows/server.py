@@ -68,6 +68,7 @@ def start(port: int | None = None, database: str | None = None) -> tuple[int, bo
     HOME.mkdir(exist_ok=True)
     environment = os.environ | {"PREFECT_HOME": str(HOME), "PREFECT_SERVER_LOGGING_LEVEL": "WARNING"}
     environment.pop("PREFECT_API_URL", None)
+    environment["PREFECT_SERVER_UI_API_URL"] = api_url(port)  # the browser's; else port 4200, whatever --port says
     if database:
         environment["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = database
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", HOST, "--port", str(port)]
