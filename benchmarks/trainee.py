@@ -17,7 +17,7 @@ from components.training.device import choose_device, choose_dtype
 from components.training.loop import Run, execution_of, first_state, take_step
 from components.training.optimizer import effective_learning_rate, schedule
 from components.training.ranks import Ranks
-from components.training.views import SCORED, scored_patches
+from components.training.views import scored_patches
 
 # the recipe of presets/cifar10-cpu.yaml
 SHAPE = {"heads": 4, "encoder_layers": 5, "decoder_layers": 2, "projection_width": 512, "projection_size": 128}
@@ -103,4 +103,5 @@ class Trainee:
         """Of one training step, an image with all its views."""
         share = scored_patches(self.run.variant.generative.scored_share, self.state.model.patches)
         encoder, decoder = flops_per_view(self.architecture, share).training
-        return self.run.config.views * encoder + SCORED * decoder
+        variant = self.run.variant
+        return variant.views(self.run.config.views) * encoder + variant.generative.scored_views * decoder

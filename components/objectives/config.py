@@ -22,6 +22,7 @@ class GenerativeConfig:
 
     name: Literal["autoregressive"] = "autoregressive"
     tell_decoder: bool = True  # give the decoder (never the encoder) the view's augmentation parameters
+    scored_views: Literal[1, 2] = 2  # a training step scores so many views of each image; all views are contrasted
     scored_share: float = 1.0  # a training step scores this share of each view's patches, drawn at random: unbiased
 
     def __post_init__(self) -> None:
@@ -43,3 +44,7 @@ class VariantConfig:
             raise ValueError("w_gen and w_con must not be negative")
         if self.w_gen == 0 and self.w_con == 0:
             raise ValueError("w_gen and w_con are both 0: the variant has nothing to learn from")
+
+    def views(self, contrasted: int) -> int:
+        """How many views of an image a step draws, where `contrasted` are to be contrasted."""
+        return contrasted if self.w_con else self.generative.scored_views

@@ -14,7 +14,7 @@ class TrainingConfig:
     steps: int
     batch_size: int  # images a step, over all processes; each gives `views` views
     learning_rate: float  # at a batch of 256 images; the effective rate is scaled linearly
-    views: int = 2  # contrasted views of an image; the likelihood is that of the first two
+    views: int = 2  # contrasted views of an image
     optimizer: Literal["muon", "adamw"] = "muon"
     weight_decay: float = 0.05
     warmup_steps: int = 50

@@ -118,7 +118,7 @@ def _train(state: State, data: PretrainData, run: Run, ranks: Ranks, on_metrics:
     with (
         numerics(run.config, device),
         compilation_is_explained(compiles(run.config, device)),
-        memory_is_explained(model, data.images, run.config, execution, device),
+        memory_is_explained(model, data.images, run.config, run.variant, execution, device),
     ):
         _take_steps(state, data, run, execution, device, on_metrics)
 
@@ -187,8 +187,17 @@ def take_step(
     model, config = state.model, run.config
     model.train()
     generator = step_generator(run.seed, state.step, pixels.device)
-    share = run.variant.generative.scored_share
-    views = draw_views(model, pixels, config.views, run.augmentation, generator, execution.ranks, share)
+    generative = run.variant.generative
+    views = draw_views(
+        model,
+        pixels,
+        run.variant.views(config.views),
+        run.augmentation,
+        generator,
+        execution.ranks,
+        generative.scored_views,
+        generative.scored_share,
+    )
     shared = list(model.encoder.parameters()) if diagnose else []
     found = backward(model, views, run.variant, execution, shared)
     norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.gradient_clip)

@@ -15,6 +15,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from components.data.config import AugmentationConfig
 from components.errors import UserError
 from components.model.gcrl import GCRL
+from components.objectives.config import VariantConfig
 from components.training.config import TrainingConfig
 from components.training.data import step_generator
 from components.training.ranks import Ranks
@@ -27,7 +28,12 @@ OVERHEAD = 1.7  # of peak memory over what is kept for the backward pass: gradie
 
 @contextmanager
 def memory_is_explained(
-    model: GCRL, images: np.ndarray, config: TrainingConfig, execution: Execution, device: torch.device
+    model: GCRL,
+    images: np.ndarray,
+    config: TrainingConfig,
+    variant: VariantConfig,
+    execution: Execution,
+    device: torch.device,
 ) -> Iterator[None]:
     """Turn an allocation that failed into a UserError that says what to lower, and to what."""
     free = available_bytes(device)
@@ -38,7 +44,7 @@ def memory_is_explained(
             raise
         traceback.clear_frames(error.__traceback__)  # they hold the tensors that filled the memory
         model.zero_grad(set_to_none=True)
-        raise UserError(_advice(model, images, config, execution, free)) from None
+        raise UserError(_advice(model, images, config, variant, execution, free)) from None
 
 
 def ran_out(error: BaseException) -> bool:
@@ -66,7 +72,7 @@ def available_bytes(device: torch.device) -> int:
 
 
 def bytes_per_image(
-    model: GCRL, images: np.ndarray, config: TrainingConfig, execution: Execution, scored_share: float = 1.0
+    model: GCRL, images: np.ndarray, config: TrainingConfig, variant: VariantConfig, execution: Execution
 ) -> float:
     """What a training pass takes for each image: all that is kept for its backward pass, found by passing two and four
     images, and what comes on top."""
@@ -83,7 +89,16 @@ def bytes_per_image(
 
         pixels = torch.from_numpy(np.array(images[:n])).to(device)
         generator = step_generator(0, 0, device)
-        views = draw_views(model, pixels, config.views, AugmentationConfig(), generator, Ranks(), scored_share)
+        views = draw_views(
+            model,
+            pixels,
+            variant.views(config.views),
+            AugmentationConfig(),
+            generator,
+            Ranks(),
+            variant.generative.scored_views,
+            variant.generative.scored_share,
+        )
         with saved_tensors_hooks(note, lambda tensor: tensor):
             pass_through(views, here)
         return sum(storages.values())
@@ -91,9 +106,16 @@ def bytes_per_image(
     return OVERHEAD * (held(4) - held(2)) / 2
 
 
-def _advice(model: GCRL, images: np.ndarray, config: TrainingConfig, execution: Execution, free: int) -> str:
+def _advice(
+    model: GCRL,
+    images: np.ndarray,
+    config: TrainingConfig,
+    variant: VariantConfig,
+    execution: Execution,
+    free: int,
+) -> str:
     passed = config.micro_batch or config.batch_size // config.processes
-    each = bytes_per_image(model, images, config, execution)
+    each = bytes_per_image(model, images, config, variant, execution)
     weights = sum(p.numel() * p.element_size() for p in model.parameters())
     free -= 3 * weights  # their gradients, and an optimizer's two moments
     fitting = [n for n in range(1, passed) if passed % n == 0 and n * each < 0.9 * free]

@@ -26,7 +26,7 @@ from components.objectives.config import VariantConfig
 from components.objectives.terms import contrastive_loss, generative_loss
 from components.training.diagnostics import flat_gradient
 from components.training.ranks import Ranks
-from components.training.views import SCORED, Views
+from components.training.views import Views
 
 
 @dataclass(frozen=True)
@@ -84,8 +84,8 @@ def backward(
 
 
 def pass_through(part: Views, execution: Execution) -> tuple[Tensor, Tensor | None]:
-    """Features (V·b, D) and the likelihood (2b, T, S) of the first two views, where there is a decoder."""
-    tokens, condition = part.tokens.flatten(0, 1), part.condition[:SCORED].flatten(0, 1)
+    """Features (V·b, D) and, where there is a decoder, the likelihood (L·b, T, S) of the first L views."""
+    tokens, condition = part.tokens.flatten(0, 1), part.condition.flatten(0, 1)
     scored = None if part.scored is None else part.scored.flatten(0, 1)
     with execution.autocast(tokens.device):
         return execution.represent(tokens, condition, scored, len(condition))

@@ -13,7 +13,7 @@ from components.training.device import choose_device, choose_dtype, describe_har
 from components.training.memory import bytes_per_image
 from components.training.optimizer import build_optimizers
 from components.training.step import Execution
-from components.training.views import SCORED, scored_patches
+from components.training.views import scored_patches
 
 
 def describe(
@@ -22,11 +22,12 @@ def describe(
     """Parameters, training GFLOP an image (all its views), estimated peak memory of a process, device and precision."""
     device = choose_device(training)
     dtype = choose_dtype(training, device)
-    flops = flops_per_view(architecture, scored_patches(variant.generative.scored_share, model.patches))
-    encoder, decoder = flops.training
+    generative = variant.generative
+    encoder, decoder = flops_per_view(architecture, scored_patches(generative.scored_share, model.patches)).training
+    flops = variant.views(training.views) * encoder + generative.scored_views * decoder
     return {
         "parameters": sum(p.numel() for p in model.parameters()),
-        "gflop_per_image": round((training.views * encoder + SCORED * decoder) / 1e9, 3),
+        "gflop_per_image": round(flops / 1e9, 3),
         "estimated_memory_gb": round(_training_bytes(model, architecture, variant, training, dtype) / 1e9, 3),
         "precision": str(dtype).removeprefix("torch."),
         "hardware": describe_hardware(device),
@@ -49,5 +50,5 @@ def _training_bytes(
     size = architecture.image_size
     blank = np.zeros((4, size, size, architecture.channels), np.uint8)
     execution = Execution(model.represent, model.encode, dtype)
-    each = bytes_per_image(model, blank, training, execution, variant.generative.scored_share)
+    each = bytes_per_image(model, blank, training, variant, execution)
     return weights + each * (training.micro_batch or training.batch_size // training.processes)

@@ -11,18 +11,14 @@ from components.model.gcrl import GCRL
 from components.model.tokens import to_unit
 from components.training.ranks import Ranks
 
-# Views of an image whose likelihood is scored. More views add to the contrast; scoring them too would cost a pass
-# through the decoder each.
-SCORED = 2
-
 
 @dataclass(frozen=True)
 class Views:
     """V views of b images: [v, i] is view v of image i."""
 
     tokens: Tensor  # (V, b, T, S, ...)
-    condition: Tensor  # (V, b, A), the parameters of their augmentation
-    scored: Tensor | None = None  # (SCORED, b, m), the patches whose likelihood is scored; None: all
+    condition: Tensor  # (L, b, A), the augmentation's parameters of the first L, those whose likelihood is scored
+    scored: Tensor | None = None  # (L, b, m), the patches whose likelihood is scored; None: all
 
     def split(self, parts: int) -> list["Views"]:
         """The same views in parts, each with all views of an equal share of the images."""
@@ -44,10 +40,11 @@ def draw_views(
     augmentation: AugmentationConfig,
     generator: torch.Generator,
     ranks: Ranks,
+    scored_views: int = 2,
     scored_share: float = 1.0,
 ) -> Views:
-    """Independent random views of pixels uint8 (b, H, W, C), a process's share of the batch, and which of their patches
-    are scored, other ones for each view.
+    """Independent random views of pixels uint8 (b, H, W, C), a process's share of the batch, and which patches of the
+    first `scored_views` are scored, other ones for each view.
 
     The numbers are drawn for the whole batch: what an image gets does not depend on how many processes there are.
     Views are quantised again, so that the likelihood scores whole tokens.
@@ -61,6 +58,8 @@ def draw_views(
     tokens = model.tokenizer(apply(images, drawn, augmentation.padding))
     scored = None
     if scored_share < 1:  # drawn last: a share of 1 leaves all other draws as they are
-        order = torch.rand(SCORED, ranks.size, b, model.patches, generator=generator, device=pixels.device).argsort(-1)
+        order = torch.rand(
+            scored_views, ranks.size, b, model.patches, generator=generator, device=pixels.device
+        ).argsort(-1)
         scored = order[:, ranks.rank, :, : scored_patches(scored_share, model.patches)]
-    return Views(tokens.unflatten(0, (views, b)), drawn.condition.unflatten(0, (views, b)), scored)
+    return Views(tokens.unflatten(0, (views, b)), drawn.condition.unflatten(0, (views, b))[:scored_views], scored)

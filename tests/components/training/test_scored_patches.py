@@ -7,10 +7,11 @@ from scipy.stats import chisquare
 
 from components.data.config import AugmentationConfig
 from components.model.gcrl import GCRL
-from components.objectives.config import VariantConfig
+from components.objectives.config import GenerativeConfig, VariantConfig
 from components.objectives.terms import generative_loss
 from components.training.data import step_generator
 from components.training.ranks import Ranks
+from components.training.step import Execution, pass_through
 from components.training.views import Views, draw_views
 
 CPU = torch.device("cpu")
@@ -24,7 +25,7 @@ def model(make_model) -> GCRL:
 
 def drawn(model: GCRL, pixels: torch.Tensor, share: float, step: int = 0, ranks: Ranks = ALONE) -> Views:
     augmentation = AugmentationConfig(translate=0.2)
-    return draw_views(model, pixels, 2, augmentation, step_generator(0, step, CPU), ranks, share)
+    return draw_views(model, pixels, 2, augmentation, step_generator(0, step, CPU), ranks, scored_share=share)
 
 
 @pytest.mark.parametrize("likelihood", ["palette", "logistic_mixture", "categorical"])
@@ -77,3 +78,24 @@ def test_processes_score_the_patches_that_one_alone_would_score(model, stripes):
     ranks = [Ranks(rank, 2) for rank in range(2)]
     shares = [drawn(model, pixels[r.share(8)], 0.5, ranks=r).scored for r in ranks]
     assert torch.equal(torch.cat(shares, 1), drawn(model, pixels, 0.5).scored)
+
+
+def test_one_scored_view_is_the_first_of_those_contrasted(model, stripes):
+    pixels = torch.from_numpy(stripes[0][:8])
+    augmentation = AugmentationConfig(translate=0.2)
+    both, one = (
+        draw_views(model, pixels, 2, augmentation, step_generator(0, 0, CPU), ALONE, scored_views=n) for n in (2, 1)
+    )
+    assert torch.equal(one.tokens, both.tokens)
+    assert torch.equal(one.condition, both.condition[:1])
+    execution = Execution(model.represent, model.encode)
+    features, nll = pass_through(one, execution)
+    every, expected = pass_through(both, execution)
+    torch.testing.assert_close(features, every)
+    torch.testing.assert_close(nll, expected[:8])
+
+
+def test_without_a_contrast_only_scored_views_are_drawn():
+    assert VariantConfig(1, 0).views(4) == 2
+    assert VariantConfig(1, 0, generative=GenerativeConfig(scored_views=1)).views(4) == 1
+    assert VariantConfig(1, 1, generative=GenerativeConfig(scored_views=1)).views(4) == 4

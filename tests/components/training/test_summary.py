@@ -13,9 +13,9 @@ TRAINING = TrainingConfig(10, 4, 0.1, warmup_steps=0, device="cpu", precision="f
 
 @pytest.fixture
 def facts(make_palette):
-    def of(training: TrainingConfig = TRAINING, share: float = 1.0, **shape) -> dict:
+    def of(training: TrainingConfig = TRAINING, share: float = 1.0, scored_views: int = 2, **shape) -> dict:
         palette = make_palette(7, 1)
-        variant = VariantConfig(1, 1, generative=GenerativeConfig(scored_share=share))
+        variant = VariantConfig(1, 1, generative=GenerativeConfig(scored_share=share, scored_views=scored_views))
         architecture = Architecture.of(ModelConfig(2, **(shape or {"width": 64})), variant, 16, palette)
         return describe(build(architecture, palette, 0), architecture, variant, training)
 
@@ -34,10 +34,13 @@ def test_what_a_run_costs(facts, make_palette):
 
 def test_more_views_cost_the_encoder_alone_and_fewer_scored_patches_less(facts, make_palette):
     architecture = Architecture.of(ModelConfig(2, width=64), VariantConfig(1, 1), 16, make_palette(7, 1))
-    encoder, _ = flops_per_view(architecture).training
+    encoder, decoder = flops_per_view(architecture).training
     views = facts(TrainingConfig(10, 4, 0.1, warmup_steps=0, views=5, device="cpu", precision="float32"))
     more = views["gflop_per_image"] - facts()["gflop_per_image"]
     assert more == pytest.approx(3 * encoder / 1e9, abs=0.002)
+    one = facts()["gflop_per_image"] - facts(scored_views=1)["gflop_per_image"]
+    assert one == pytest.approx(decoder / 1e9, abs=0.002)
+    assert facts(scored_views=1)["estimated_memory_gb"] < facts()["estimated_memory_gb"]
     assert facts(share=0.25)["gflop_per_image"] < facts()["gflop_per_image"]
     assert facts(share=0.25)["estimated_memory_gb"] < facts()["estimated_memory_gb"]
 

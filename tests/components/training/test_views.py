@@ -17,7 +17,7 @@ def model(make_model):
 
 
 def drawn(model, pixels, views: int = 2, ranks: Ranks = Ranks(), augmentation=AUGMENTATION) -> Views:  # noqa: B008
-    return draw_views(model, pixels, views, augmentation, step_generator(0, 0, CPU), ranks)
+    return draw_views(model, pixels, views, augmentation, step_generator(0, 0, CPU), ranks, scored_views=views)
 
 
 @pytest.mark.parametrize("views", [2, 4])
