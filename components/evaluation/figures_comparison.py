@@ -5,8 +5,6 @@ from pathlib import Path
 
 from components.evaluation import figure_style as style
 
-COLOURS = (style.BLUE, style.ORANGE, style.GREEN, style.PURPLE, style.SKY, style.VERMILION, style.YELLOW, style.BLACK)
-
 
 def comparison_figure(
     columns: Mapping[str, Mapping[str, float | None]], higher_is_better: Set[str], path: Path | str
@@ -17,6 +15,7 @@ def comparison_figure(
     a twentieth of its numbers, so that noise does not look like a difference.
     """
     variants = list(next(iter(columns.values())))
+    colours = style.variant_colours(variants)
     across = 5
     rows = -(-len(columns) // across)
     with style.figure(path, 2.4 * across, (1.0 + 0.28 * len(variants)) * rows) as canvas:
@@ -30,7 +29,7 @@ def comparison_figure(
                 max(max(known) - min(known), 0.05 * max(map(abs, known)), 1e-9),
             )
             for y, name in enumerate(variants):
-                number, colour = values[name], COLOURS[variants.index(name) % len(COLOURS)]
+                number, colour = values[name], colours[name]
                 axes.axhline(y, color=style.GREY, linewidth=0.5, alpha=0.5)
                 if number is None:
                     axes.text(middle, y, "none", va="center", ha="center", color=style.GREY, backgroundcolor="white")
