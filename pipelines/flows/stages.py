@@ -29,6 +29,8 @@ from pipelines.invocation import VARIABLE
 from pipelines.tracking.journal import TAGS_VARIABLE
 
 PROGRESS = re.compile(r"step (\d+)/(\d+)\b")  # what training prints
+# what DVC suggests to someone at a keyboard, after every stage
+ADVICE = ("Use `dvc push`", "To track the changes with git", "git add", "To enable auto staging", "dvc config")
 Result = Literal["cached", "run", "failed", "skipped"]
 
 
@@ -211,7 +213,7 @@ class Output:
         self.logger = get_run_logger()
 
     def __call__(self, line: str) -> None:
-        if not line or line.startswith("Use `dvc push`"):  # DVC's advice, after every stage
+        if not line or line.strip().startswith(ADVICE):
             return
         self.logger.info("%s", line)
         if line == f"Running stage '{self.stage}':":

@@ -216,8 +216,8 @@ def test_mistakes_in_parameters_fail_the_flow_before_anything_runs(project, para
     assert not (root / "dvc.lock").exists()
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_killing_the_flow_leaves_no_process_and_the_next_run_goes_on(project, processes, number):
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_killing_the_flow_leaves_no_process_and_the_next_run_goes_on(project, processes, tmp_path, number):
     from prefect.settings import get_current_settings
 
     marker = f"marker-{uuid.uuid4().hex}"
@@ -230,13 +230,17 @@ def test_killing_the_flow_leaves_no_process_and_the_next_run_goes_on(project, pr
     )
     environment = os.environ | get_current_settings().to_environment_variables(exclude_unset=True)
     command = [sys.executable, "-m", "pipelines.flows", "reproduce", f"project={root}"]
-    with subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    ) as run:
+    with (
+        (tmp_path / "told").open("w") as told,
+        subprocess.Popen(command, cwd=ROOT, env=environment, stderr=told) as run,
+    ):
         assert len(processes(marker, 1)) == 1
         run.send_signal(number)
         assert run.wait(20) != 0
         assert processes(marker, 0) == []
+    if number == signal.SIGINT:  # Ctrl-C
+        assert run.returncode == 130
+        assert (tmp_path / "told").read_text().splitlines()[-1].startswith("interrupted; the stages have ended")
     (root / "go").touch()
     assert results(reproduce(project=str(root))) == {"first": "cached", "train": "run"}
     assert (root / "runs").read_text() == "once\n"
