@@ -14,7 +14,8 @@ TAG = "mlflow.sharedViewState."
 METRICS = ("score", *(column.name for column in COLUMNS))
 # A model that lacks one of these (as bits_per_dim) would not be in the chart at all. The last one colours the lines.
 PARALLEL = (*(column.name for column in COLUMNS if column.name != "bits_per_dim"), "score")
-SECTIONS = {"training curves": 3, "models across numbers": 1, "number by number": 4}  # charts side by side
+CURVES_SECTION, PARALLEL_SECTION, BARS_SECTION = "training curves", "models across numbers", "number by number"
+SECTIONS = {CURVES_SECTION: 3, PARALLEL_SECTION: 1, BARS_SECTION: 4}  # charts side by side
 MODELS = "tags.kind = 'model'"
 
 
@@ -42,8 +43,8 @@ class View:
             **{"searchFilter": self.runs, "orderByKey": self.order, "orderByAsc": False, "startTime": "ALL"},
             "selectedColumns": ["attributes.`Models`", *(f"metrics.`{name}`" for name in METRICS)],
             "columnOrder": ["attributes.`Run Name`", *(f"metrics.`{name}`" for name in METRICS), "attributes.`Models`"],
-            "columnWidths": {"attributes.`Run Name`": 240, "attributes.`Created`": 120}
-            | {f"metrics.`{n}`": max(65, 24 + 6 * len(n)) for n in METRICS},
+            "columnWidths": {"attributes.`Run Name`": 240}
+            | {f"metrics.`{n}`": max(65, 20 + 6 * len(n)) for n in METRICS},
             "runsHiddenMode": "FIRST_20_RUNS",
             "isAccordionReordered": True,  # else MLflow sorts these sections in among those it adds, a metric a chart
             "compareRunSections": [
@@ -68,14 +69,16 @@ def tags() -> dict[str, str]:
 
 
 def _charts() -> list[dict[str, Any]]:
-    curves = [
-        {"type": "LINE", "metricKey": name, "selectedMetricKeys": [name], "lineSmoothness": 0}
-        for name in (f"pretrain/{curve}" for curve in CURVES)
-    ]
-    across = [{"type": "PARALLEL", "selectedParams": ["variant.w_gen"], "selectedMetrics": PARALLEL}]
-    numbers = [{"type": "BAR", "metricKey": name} for name in METRICS]
+    charts: dict[str, list[dict[str, Any]]] = {
+        CURVES_SECTION: [
+            {"type": "LINE", "metricKey": name, "selectedMetricKeys": [name], "lineSmoothness": 0}
+            for name in (f"pretrain/{curve}" for curve in CURVES)
+        ],
+        PARALLEL_SECTION: [{"type": "PARALLEL", "selectedParams": ["variant.w_gen"], "selectedMetrics": PARALLEL}],
+        BARS_SECTION: [{"type": "BAR", "metricKey": name} for name in METRICS],
+    }
     return [
         {"uuid": f"{section}-{i}", "metricSectionId": section, "runsCountToCompare": 20, "isGenerated": False} | chart
-        for section, charts in zip(SECTIONS, (curves, across, numbers), strict=True)
-        for i, chart in enumerate(charts)
+        for section in SECTIONS
+        for i, chart in enumerate(charts[section])
     ]
