@@ -2,7 +2,6 @@
 
 import fcntl
 import json
-import logging
 import os
 import re
 import sys
@@ -148,7 +147,6 @@ class Stages:
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
         own = {"PATH": path, "PYTHONUNBUFFERED": "1", VARIABLE: str(time.time())}
         self.environment = os.environ | own | dict(environment)
-        logging.getLogger("prefect.task_runs").addFilter(_without_empty_traceback)
 
     def task(self, stage: Stage) -> Task[[Stage], State[Result]]:
         return Task(
@@ -250,10 +248,3 @@ def _without_a_try(state: State, missing: Sequence[str]) -> Outcome:
     if state.is_pending():
         return Outcome("skipped", message=f"needs {', '.join(missing)}")
     return Outcome("failed", message=str(state.message))
-
-
-def _without_empty_traceback(record: logging.LogRecord) -> bool:
-    """Prefect wants a traceback with each failed state; where none was raised, the log would say "NoneType: None"."""
-    if record.exc_info == (None, None, None):
-        record.exc_info = None
-    return True
