@@ -65,8 +65,7 @@ undeploy: $(VENV)/main.stamp ## stop the server that `make deploy` started
 	@python -m pipelines.flows.deploy stop
 
 ui: $(VENV)/main.stamp ## MLflow over this folder's runs, on http://127.0.0.1:5000
-	@python -m pipelines.tracking sync
-	@python -m pipelines.tracking links http://127.0.0.1:$${PORT:-5000}
+	@python -m pipelines.tracking ui $${PORT:-5000}
 	@set -a; . mlflow/server.env; mlflow ui --port $${PORT:-5000}
 
 sync: $(VENV)/main.stamp ## send what an unreachable MLflow server has missed

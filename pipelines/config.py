@@ -8,7 +8,7 @@ import difflib
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -69,7 +69,7 @@ class Params:
     export: ExportConfig
     gate: GateConfig
     tracking: TrackingConfig
-    certificate: dict[str, CertificateConfig] = Field(default_factory=dict)  # by variant; no entry: no certificate
+    certificate: dict[str, CertificateConfig] = field(default_factory=dict)  # by variant; no entry: no certificate
 
     def variant(self, name: str) -> VariantConfig:
         """The variant of this name."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from components.data.prepared import Prepared
+from components.evaluation.figure_style import variant_colours
 from components.files import atomic_directory, write_json
 from pipelines.config import Params
 from pipelines.paths import stage_folder
@@ -17,6 +18,7 @@ from pipelines.tracking.journal import offline
 from pipelines.tracking.system import SystemSampler
 
 RESULTS, RECORD = "results.json", "record.json"
+RUN_COLOUR = "mlflow.runColor"  # the tag that MLflow's charts and run table take a run's colour from
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,12 @@ def tracked(
     sections = {k: asdict(v) if is_dataclass(v) and not isinstance(v, type) else v for k, v in (settings or {}).items()}
     name = f"{variant} · {stage}" if variant else stage
     journal = Journal.start(
-        stage, variant, name=name, params={"seed": params.seed, **sections}, experiment=params.tracking.experiment
+        stage,
+        variant,
+        name=name,
+        params={"seed": params.seed, **sections},
+        tags={RUN_COLOUR: variant_colours(params.variants)[variant]} if variant else {},
+        experiment=params.tracking.experiment,
     )
     try:
         with journal:
