@@ -47,8 +47,13 @@ def run(params: Params) -> None:
             colours = variant_colours(params.variants)
             reports = [
                 Report.read(
-                    *(name, params.variant(name), stage_folder("report", name) / "page"),
-                    *(rows[name], scores[name], gates[name], colours[name]),
+                    name,
+                    settings=params.variant(name),
+                    folder=stage_folder("report", name) / "page",
+                    row=rows[name],
+                    score=scores[name],
+                    unmet=gates[name],
+                    colour=colours[name],
                 )
                 for name in params.variants
             ]
