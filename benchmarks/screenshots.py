@@ -1,7 +1,8 @@
-"""Take the pictures in docs/comparing.md of the runs that a running MLflow server shows.
+"""Take the pictures in the docs: of the runs that a running MLflow server shows, and of the report page.
 
     make ui &
     python -m benchmarks.screenshots http://127.0.0.1:5000
+    python -m benchmarks.screenshots outputs/compare/report.html
 
 Chromium must be installed (Debian's package `chromium`). Nothing is changed on the server.
 """
@@ -98,12 +99,26 @@ def take(server: str, experiment_name: str) -> None:
         picture("run")
 
 
+def take_page(path: Path) -> None:
+    """Write docs/images/report_*.png: the page's beginning, and what detectors get most wrong."""
+    with browser(1500, 1500) as page:
+        page.goto(path.resolve().as_uri())
+        page.screenshot(path=IMAGES / "report_overview.png")
+        section = page.locator("section.variant").first
+        maps, mistakes = page.locator("#maps"), section.locator("details[open]").first
+        for name, part in {"maps": maps, "mistakes": mistakes}.items():
+            part.screenshot(path=IMAGES / f"report_{name}.png")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("server", help="address of MLflow's UI")
+    parser.add_argument("source", help="address of MLflow's UI, or a report page")
     parser.add_argument("--experiment", default="gcrl")
     options = parser.parse_args()
-    take(options.server.rstrip("/"), options.experiment)
+    if options.source.endswith(".html"):
+        take_page(Path(options.source))
+    else:
+        take(options.source.rstrip("/"), options.experiment)
 
 
 if __name__ == "__main__":

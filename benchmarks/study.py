@@ -74,7 +74,8 @@ def run_one(params: Params, prepared: Prepared, variant_name: str, folder: Path)
     metrics |= probes.metrics
 
     def batch(split: str) -> Batch:
-        return Batch(embedded.features(split), prepared.images(split), embedded.bits_per_dim(split))
+        likelihoods = embedded.bits_per_dim(split), embedded.bits_without_context(split)
+        return Batch(embedded.features(split), prepared.images(split), *likelihoods)
 
     ood = {name: batch(f"ood-{name}") for name in prepared.ood}
     in_distribution = InDistribution(train, batch("val"), probes.probe)

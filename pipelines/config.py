@@ -15,7 +15,13 @@ from ruamel.yaml.error import YAMLError
 
 from components.data.config import AugmentationConfig, DataConfig
 from components.errors import ConfigError
-from components.evaluation.config import CertificateConfig, OodConfig, ProbeConfig
+from components.evaluation.config import (
+    SMALLEST_CORRUPTED,
+    CertificateConfig,
+    EmbedConfig,
+    OodConfig,
+    ProbeConfig,
+)
 from components.export.config import ExportConfig
 from components.model.config import ModelConfig
 from components.objectives.config import (
@@ -90,6 +96,7 @@ class Params(BaseModel):
     augmentation: AugmentationConfig
     training: TrainingConfig
     variants: dict[str, Variant]
+    embed: EmbedConfig
     probe: ProbeConfig
     ood: OodConfig
     export: ExportConfig
@@ -148,6 +155,11 @@ def _check_combinations(path: Path | str, params: Params) -> None:
             f"{path}: model.patch_size: {params.model.patch_size} does not divide data.image_size "
             f"({params.data.image_size})."
         )
+    if params.embed.corruptions and params.data.image_size < SMALLEST_CORRUPTED:
+        raise ConfigError(
+            f"{path}: embed.corruptions: images of {SMALLEST_CORRUPTED} × {SMALLEST_CORRUPTED} pixels or more can be "
+            f"corrupted, data.image_size is {params.data.image_size}. Leave it empty."
+        )
     if not params.variants:
         raise ConfigError(f"{path}: variants: expected at least one variant, found none.")
     for name in params.variants:
@@ -189,6 +201,7 @@ def _needed_for(column: str, params: Params) -> str | None:
     distances = {ood.distance for ood in params.data.ood.values()}
     needs = {
         "few_label_accuracy": (10 in params.probe.shots, "10 in probe.shots"),
+        "robustness": (bool(params.embed.corruptions), "a corruption in embed.corruptions"),
         "near_ood_auroc": ("near" in distances, "an OOD set of distance near in data.ood"),
         "far_ood_auroc": ("far" in distances, "an OOD set of distance far in data.ood"),
     }

@@ -6,9 +6,35 @@ from typing import Literal
 Detector = Literal[
     "mahalanobis", "relative_mahalanobis", "ssd", "knn",
     "msp", "max_logit", "energy", "gen", "react", "vim",
-    "nll", "typicality", "nll_complexity",
+    "nll", "typicality", "nll_complexity", "likelihood_ratio",
     "rank_ensemble", "fused",
 ]  # fmt: skip
+
+Corruption = Literal["gaussian_noise", "gaussian_blur", "contrast", "jpeg_compression", "pixelate"]
+Severity = Literal[1, 2, 3, 4, 5]
+SMALLEST_CORRUPTED = 8  # pixels a side
+
+
+@dataclass(frozen=True)
+class EmbedConfig:
+    """What is embedded besides the images of every split as they are."""
+
+    corruptions: tuple[Corruption, ...] = ()  # of test images; without any, no robustness is measured
+    severities: tuple[Severity, ...] = (1, 2, 3, 4, 5)
+    corrupted_images: int = 1000  # test images at most, spread evenly over the split
+    # of train, val and test each, at most, but one of each class: features after every block; 0 writes none
+    layer_images: int = 2000
+
+    def __post_init__(self) -> None:
+        for name in ("corruptions", "severities"):
+            if len(set(getattr(self, name))) != len(getattr(self, name)):
+                raise ValueError(f"{name} holds a value twice")
+        if not self.severities:
+            raise ValueError("severities must list at least one")
+        if self.corrupted_images < 1:
+            raise ValueError("corrupted_images must be at least 1; for no corrupted images, leave corruptions empty")
+        if self.layer_images < 0:
+            raise ValueError("layer_images must not be negative")
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,14 @@
-"""embed: features and likelihood of every split, once."""
+"""embed: features and likelihood of every split and of corrupted test images, and features after every block, once."""
 
+from dataclasses import asdict
 from functools import partial
 
 from tqdm import tqdm
 
 from components.data.prepared import Prepared
-from components.evaluation.embed import embed
+from components.evaluation.embed import embed, embed_corrupted
+from components.evaluation.features import CORRUPTED
+from components.evaluation.layers import embed_layers
 from components.model.build import Architecture, load_weights
 from components.training.device import choose_device
 from pipelines.config import Params
@@ -15,7 +18,7 @@ from pipelines.stages.tracked import log_data, tracked
 
 def run(params: Params, variant: str) -> None:
     """Write outputs/V/embed."""
-    with tracked(params, "embed", variant) as stage:
+    with tracked(params, "embed", variant, {"embed": params.embed}) as stage:
         prepared = Prepared.open(PREPARED)
         log_data(stage, prepared, dict.fromkeys(prepared.splits, "embedding"))
         expected = Architecture.of(params.model, params.variant(variant), prepared.image_size, prepared.palette)
@@ -23,4 +26,7 @@ def run(params: Params, variant: str) -> None:
         with stage.folder() as out:
             device = choose_device(params.training)
             out.metrics = embed(model, prepared, out.path, device, progress=partial(tqdm, delay=1))
+            embed_corrupted(model, prepared.images("test"), params.embed, params.seed, out.path / CORRUPTED, device)
+            embed_layers(model, prepared, params.embed, out.path, device)
             out.constants = {"data_fingerprint": prepared.fingerprint(), "feature_size": params.model.width}
+            out.constants |= {**asdict(params.embed), "seed": params.seed}

@@ -8,6 +8,7 @@ from components.data.prepared import Prepared
 from pipelines.comparison import CURVES, row, score
 from pipelines.config import Params
 from pipelines.invocation import started
+from pipelines.page.gather import gather
 from pipelines.paths import PREPARED, stage_folder
 from pipelines.stages.results import metrics_of, record_of
 from pipelines.stages.tracked import log_data, tracked
@@ -21,7 +22,7 @@ STAGES = ("pretrain", "embed", "probe", "ood", "export")
 
 def run(params: Params, variant: str) -> None:
     """Write outputs/reports/V with all that the comparison needs, and deliver every journal so far to MLflow."""
-    sections = ("data", "model", "augmentation", "training", "probe", "ood", "export")
+    sections = ("data", "model", "augmentation", "training", "embed", "probe", "ood", "export")
     settings = {"variant": params.variant(variant), **{name: getattr(params, name) for name in sections}}
     with tracked(params, "report", variant, settings) as stage:
         prepared = Prepared.open(PREPARED)
@@ -40,6 +41,7 @@ def run(params: Params, variant: str) -> None:
             out.constants = {"score": list(params.gate.score), "cached_stages": cached, "seed": params.seed}
             for name, file in GATHERED:
                 shutil.copyfile(stage_folder(name, variant) / file, out.path / file)
+            gather(variant, STAGES, SHARED, out.path / "page")
         # the few numbers that matter first are in the journal by now, under plain names; here follow all of them
         _log_curves(journal, variant)
         for name, numbers in (metrics | shared).items():

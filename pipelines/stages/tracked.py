@@ -44,6 +44,7 @@ class Run:
             "variant": self.variant,
             "finished": time.time(),
             "seconds": seconds,
+            "provenance": self.journal.provenance,
         }
         write_json(outputs.path / RECORD, record)
         # A curve ends with its result; a second point at step 0 would only spoil its chart.

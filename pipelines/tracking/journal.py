@@ -59,6 +59,7 @@ class Journal:
         self._lock = threading.Lock()
         self._artifacts = 0
         self.curves: set[str] = set()  # metrics that were logged step by step
+        self.provenance: dict[str, str] = {}  # the tags that tell where the run comes from
         self._finished = False
 
     @classmethod
@@ -84,6 +85,7 @@ class Journal:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         journal = cls(key, journals / key, descriptor)
         try:
+            journal.provenance = provenance()
             journal._write(
                 "start",
                 key=key,
@@ -94,7 +96,7 @@ class Journal:
                     {
                         "stage": stage,
                         **({"variant": variant} if variant else {}),
-                        **provenance(),
+                        **journal.provenance,
                         **json.loads(os.environ.get(TAGS_VARIABLE, "{}")),
                         **(tags or {}),
                     }

@@ -126,7 +126,9 @@ def test_figures(client, runs):
         *(f"figures/ood/{name}.png" for name in ("roc", "scores")),
     } <= kept
     assert "figures/training.png" in artifacts(client, runs["pretrain-contrastive"])
-    assert {"comparison.md", "figures/comparison.png", "results.json"} <= artifacts(client, runs["compare"])
+    assert {"comparison.md", "report.html", "figures/comparison.png", "results.json"} <= artifacts(
+        client, runs["compare"]
+    )
     assert "summary.md" in artifacts(client, runs["validate"])
 
 

@@ -35,6 +35,7 @@ def first_of(value: object) -> str:
     ("changes", "expected"),
     [
         ({"probe.draws": 2}, {"floor", "compare"} | of_each("probe", "ood", "export", "report")),
+        ({"embed.corruptions": ["contrast"]}, {"compare"} | of_each(*STAGES) - of_each("pretrain")),
         ({"ood.bootstrap": 60}, {"compare"} | of_each("ood", "export", "report")),
         ({"export.tolerance": 0.01}, {"compare"} | of_each("export", "report")),
         ({"gate.minimum": {"linear_accuracy": 0.9}}, {"compare"}),
