@@ -72,7 +72,8 @@ def take(server: str, experiment_name: str) -> None:
     table, _, charts = (view.address(server, experiment.experiment_id) for view in VIEWS)
     ids = json.dumps([run.info.run_id for run in newest.values()])
     stages = f"tags.stage = 'pretrain' AND tags.`mlflow.parentRunId` = '{newest['hybrid'].info.run_id}'"
-    pretrain = client.search_runs([experiment.experiment_id], stages)[0].info.run_id
+    reused = newest["hybrid"].data.tags.get("gcrl.reused.pretrain")  # where it came from the cache
+    pretrain = reused or client.search_runs([experiment.experiment_id], stages)[0].info.run_id
     with browser(1800, 900) as page:
 
         def picture(name: str) -> None:
@@ -85,15 +86,16 @@ def take(server: str, experiment_name: str) -> None:
         hybrid = newest["hybrid"].info.run_name
         page.locator(".ag-row", has_text=hybrid).locator("button").first.click()
         picture("table")
-        page.set_viewport_size({"width": 1800, "height": 1100})
+        page.set_viewport_size({"width": 1800, "height": 1200})
         browse(page, charts, "pretrain/contrastive_loss")
-        drawn(page, 6)
+        drawn(page, 4)
         picture("charts")
         experiments = json.dumps([experiment.experiment_id])
-        browse(page, f"{server}/#/compare-runs?runs={quote(ids)}&experiments={quote(experiments)}", "Box Plot")
+        compared = f"runs={quote(ids)}&experiments={quote(experiments)}&workflowType=machine_learning"
+        browse(page, f"{server}/#/compare-runs?{compared}", "Box Plot")
         drawn(page, 1)
         picture("compare")
-        browse(page, f"{place}/runs/{pretrain}/model-metrics")
+        browse(page, f"{place}/runs/{pretrain}/model-metrics?workflowType=machine_learning")
         page.get_by_placeholder("Search metric charts").fill("contrastive_|nll_nats|val/")
         drawn(page, 2)
         picture("run")

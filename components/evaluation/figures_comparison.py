@@ -16,6 +16,7 @@ def comparison_figure(
     a twentieth of its numbers, so that noise does not look like a difference.
     """
     variants = list(next(iter(columns.values())))
+    colours = style.variant_colours(variants)
     across = 5 if len(columns) <= 10 else 6
     rows = -(-len(columns) // across)
     with style.figure(path, 2.4 * across, (1.0 + 0.28 * len(variants)) * rows) as canvas:
@@ -29,7 +30,7 @@ def comparison_figure(
                 max(max(known) - min(known), 0.05 * max(map(abs, known)), 1e-9),
             )
             for y, name in enumerate(variants):
-                number, colour = values[name], colour_of(y)
+                number, colour = values[name], colours[name]
                 axes.axhline(y, color=style.GREY, linewidth=0.5, alpha=0.5)
                 if number is None:
                     axes.text(middle, y, "none", va="center", ha="center", color=style.GREY, backgroundcolor="white")
@@ -58,10 +59,11 @@ def variant_lines(
 
     with style.figure(path, 4.6, 3.2) as canvas:
         axes = canvas.add_subplot()
-        for i, (name, points) in enumerate(lines.items()):
+        colours = style.variant_colours(lines)
+        for name, points in lines.items():
             if points:
                 marker = "o" if len(points) < 25 else None
-                axes.plot(*zip(*points, strict=True), color=colour_of(i), label=name, marker=marker, markersize=4)
+                axes.plot(*zip(*points, strict=True), color=colours[name], label=name, marker=marker, markersize=4)
         axes.set_title(title)
         axes.set_xlabel(x_label)
         if percent:
@@ -76,10 +78,11 @@ def layer_lines(layers: Mapping[str, Sequence[tuple[str, float]]], title: str, p
 
     with style.figure(path, 4.6, 3.2) as canvas:
         axes = canvas.add_subplot()
-        for i, (name, points) in enumerate(layers.items()):
+        colours = style.variant_colours(layers)
+        for name, points in layers.items():
             encoder = sum(part == "encoder" for part, _ in points)
             numbers, accuracies = list(range(1, len(points) + 1)), [accuracy for _, accuracy in points]
-            look: dict[str, Any] = {"color": colour_of(i), "marker": "o", "markersize": 4}
+            look: dict[str, Any] = {"color": colours[name], "marker": "o", "markersize": 4}
             axes.plot(numbers[:encoder], accuracies[:encoder], label=name if encoder else None, **look)
             if encoder < len(points):
                 start = max(encoder - 1, 0)
@@ -89,8 +92,3 @@ def layer_lines(layers: Mapping[str, Sequence[tuple[str, float]]], title: str, p
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.yaxis.set_major_formatter(PercentFormatter(1))
         axes.legend()
-
-
-def colour_of(variant: int) -> str:
-    """The colour that the variant of this number has in every figure."""
-    return style.COLOURS[variant % len(style.COLOURS)]

@@ -50,3 +50,10 @@ def write_csv(layers: Sequence[LayerAccuracy], path: Path | str) -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(LayerAccuracy._fields)
         writer.writerows((layer, part, f"{linear:.6g}", f"{knn:.6g}") for layer, part, linear, knn in layers)
+
+
+def read_csv(path: Path | str) -> list[LayerAccuracy]:
+    """What `write_csv` wrote."""
+    with Path(path).open(newline="") as file:
+        _, *rows = csv.reader(file)
+    return [LayerAccuracy(int(layer), part, float(linear), float(knn)) for layer, part, linear, knn in rows]

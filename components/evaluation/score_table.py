@@ -25,3 +25,14 @@ def write_scores(scores: Mapping[str, Mapping[str, np.ndarray]], sets: Sequence[
     }
     with atomic_file(path) as temporary:
         pq.write_table(pa.table(columns), temporary)
+
+
+def read_scores(path: Path | str) -> dict[str, dict[str, np.ndarray]]:
+    """What `write_scores` wrote: detector → `test` and each OOD set → (N,)."""
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(path)
+    split = np.asarray(table["split"].to_pylist())
+    names = {str(name).removeprefix("ood-"): split == name for name in np.unique(split)}
+    detectors = [column for column in table.column_names if column not in ("split", "index")]
+    return {d: {name: table[d].to_numpy()[rows] for name, rows in names.items()} for d in detectors}

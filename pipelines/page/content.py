@@ -10,7 +10,6 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from components.evaluation.figures_comparison import colour_of
 from components.files import read_json
 from components.objectives.config import VariantConfig
 from pipelines.comparison import COLUMNS, Column, Row
@@ -37,12 +36,11 @@ class Report:
 
     @classmethod
     def read(
-        cls, number: int, name: str, settings: VariantConfig, folder: Path, row: Row, score: float, unmet: Sequence[str]
+        cls, name: str, settings: VariantConfig, folder: Path, row: Row, score: float, unmet: Sequence[str], colour: str
     ) -> "Report":
-        """`number` is the variant's place in params.yaml, which its colour follows."""
         record = {"metrics": {}, "constants": {}, "record": read_json(folder.parent / RECORD)}
         stages = {**read_json(folder / STAGES), "report": record}
-        return cls(name, settings, folder, row, score, unmet, colour_of(number), stages)
+        return cls(name, settings, folder, row, score, unmet, colour, stages)
 
     @property
     def record(self) -> Mapping[str, Any]:

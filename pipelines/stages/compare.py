@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from components.data.prepared import Prepared
+from components.evaluation.figure_style import variant_colours
 from components.evaluation.figures_comparison import comparison_figure
 from components.files import atomic_file, write_json
 from pipelines.comparison import COLUMNS, Row, markdown, measured, score, unmet
@@ -43,9 +44,18 @@ def run(params: Params) -> None:
                 {c.title for c in COLUMNS if c.higher_is_better},
                 out.path / "comparison.png",
             )
+            colours = variant_colours(params.variants)
             reports = [
-                Report.read(i, name, params.variant(name), folder / "page", rows[name], scores[name], gates[name])
-                for i, (name, folder) in enumerate((name, stage_folder("report", name)) for name in params.variants)
+                Report.read(
+                    name,
+                    settings=params.variant(name),
+                    folder=stage_folder("report", name) / "page",
+                    row=rows[name],
+                    score=scores[name],
+                    unmet=gates[name],
+                    colour=colours[name],
+                )
+                for name in params.variants
             ]
             draw_figures(reports, out.path)
             write_page(out.path, reports, prepared, params.gate)

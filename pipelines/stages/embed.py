@@ -3,8 +3,6 @@
 from dataclasses import asdict
 from functools import partial
 
-from tqdm import tqdm
-
 from components.data.prepared import Prepared
 from components.evaluation.embed import embed, embed_corrupted
 from components.evaluation.features import CORRUPTED
@@ -13,6 +11,7 @@ from components.model.build import Architecture, load_weights
 from components.training.device import choose_device
 from pipelines.config import Params
 from pipelines.paths import PREPARED, stage_folder
+from pipelines.stages.progress import tqdm
 from pipelines.stages.tracked import log_data, tracked
 
 

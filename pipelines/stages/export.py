@@ -58,7 +58,7 @@ def run(params: Params, variant_name: str) -> None:
                 "feature_size": params.model.width,
                 "false_alarm_rate": params.ood.false_alarm_rate,
                 "parameters": constants_of("pretrain", variant_name)["parameters"],
-                "steps": params.training.steps,
+                "steps": constants_of("pretrain", variant_name)["kept_step"],
                 "batch_size": params.training.batch_size,
                 "seed": params.seed,
                 "data_fingerprint": prepared.fingerprint(),

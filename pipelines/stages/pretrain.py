@@ -8,6 +8,9 @@ import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from components.data.prepared import Prepared
 from components.evaluation.figures_training import image_rows, training_curves
@@ -23,11 +26,11 @@ from components.training.summary import describe
 from pipelines.config import Params
 from pipelines.paths import PREPARED, SCRATCH
 from pipelines.stages.tracked import log_data, tracked
-from pipelines.tracking import LiveSender
-from pipelines.tracking.system import SystemSampler
 
+ROOT = Path(__file__).parents[2]
 # Code that decides how training goes: a resume file is good only for the code that wrote it.
 TRAINING_CODE = ("components/model", "components/objectives", "components/training", "components/data/augment.py")
+CURVES = "curves.csv"
 SHOWN = ("nll_nats_per_token", "contrastive_loss", "val/knn_accuracy")
 
 
@@ -63,7 +66,7 @@ def run(params: Params, variant_name: str) -> None:
             stage.journal.metrics(metrics, step=step)
             progress(step, metrics)
 
-        with LiveSender(stage.journal), SystemSampler(stage.journal), stage.folder() as out:
+        with stage.watched(), stage.folder(draw) as out:
             trained = pretrain(
                 model,
                 data,
@@ -76,13 +79,15 @@ def run(params: Params, variant_name: str) -> None:
                 on_metrics,
             )
             save_weights(out.path / "model.safetensors", model, architecture)
-            _write_curves(out.path / "curves.csv", trained.history)
-            training_curves(trained.history, out.path / "training.png")
+            _write_curves(out.path / CURVES, trained.history)
             if architecture.generative:
-                image_rows(samples(model, params.seed), out.path / "samples.png")
-                image_rows(completions(model, data.val[0], params.seed), out.path / "completions.png")
+                _write_images(out.path / "samples.npz", samples(model, params.seed))
+                _write_images(out.path / "completions.npz", completions(model, data.val[0], params.seed))
             out.metrics = trained.metrics
             out.metrics["training_seconds"] = sum(row["seconds"] for row in trained.history)
+            out.metrics["steps"] = trained.history[-1]["step"]
+            if trained.images_per_second is not None:
+                out.metrics["training_images_per_second"] = trained.images_per_second
             out.constants = {
                 **facts,
                 "seed": params.seed,
@@ -93,25 +98,36 @@ def run(params: Params, variant_name: str) -> None:
         shutil.rmtree(scratch)
 
 
+def draw(folder: Path) -> None:
+    """The figures, from the other files in the stage's folder."""
+    training_curves(_read_curves(folder / CURVES), folder / "training.png")
+    for images in ("samples", "completions"):
+        if (folder / f"{images}.npz").exists():
+            with np.load(folder / f"{images}.npz") as rows:
+                image_rows(dict(rows), folder / f"{images}.png")
+
+
 class Progress:
     """One line on a terminal, or a line every few seconds elsewhere."""
 
     def __init__(self, config: TrainingConfig) -> None:
-        self.steps, self.batch_size = config.steps, config.batch_size
+        self.steps, self.batch_size, self.budget = config.steps, config.batch_size, config.seconds
         self.live = sys.stderr.isatty()
         self.shown_at = 0.0
         self.latest: dict[str, float] = {}
 
     def __call__(self, step: int, metrics: dict[str, float]) -> None:
         self.latest |= {k: metrics[k] for k in SHOWN if k in metrics}
-        last = step == self.steps
+        spent = metrics.get("trained_seconds", 0.0)
+        last = step == self.steps if self.budget is None else spent >= self.budget
         if not last and time.monotonic() - self.shown_at < (0.2 if self.live else 5.0):
             return
         self.shown_at = time.monotonic()
         speed = metrics["images_per_second"]
-        left = (self.steps - step) * self.batch_size / speed
+        left = (self.steps - step) * self.batch_size / speed if self.budget is None else max(0.0, self.budget - spent)
+        steps = f"{step}/{self.steps}" if self.budget is None else str(step)
         values = "  ".join(f"{name} {value:.3f}" for name, value in self.latest.items())
-        line = f"step {step}/{self.steps}  {values}  {speed:,.0f} images/s  {left:.0f} s left"
+        line = f"step {steps}  {values}  {speed:,.0f} images/s  {left:.0f} s left"
         print(f"\r{line:<110}" if self.live else line, end="" if self.live and not last else "\n", file=sys.stderr)
         sys.stderr.flush()
 
@@ -124,10 +140,14 @@ def _resume_key(params: Params, variant: str, prepared: Prepared) -> str:
     sections = [asdict(params.model), training, asdict(params.augmentation), asdict(params.variant(variant))]
     digest.update(json.dumps([params.seed, sections], sort_keys=True).encode())
     digest.update(prepared.fingerprint(prepared.pretrain_split).encode() + prepared.palette.tobytes())
-    for place in map(Path, TRAINING_CODE):
+    for place in (ROOT / code for code in TRAINING_CODE):
         for file in sorted(place.rglob("*.py")) if place.is_dir() else [place]:
             digest.update(file.read_bytes())
     return digest.hexdigest()[:16]
+
+
+def _write_images(path: Path, rows: dict[str, Any]) -> None:
+    np.savez_compressed(path, **rows)
 
 
 def _write_curves(path: Path, history: History) -> None:
@@ -137,3 +157,8 @@ def _write_curves(path: Path, history: History) -> None:
         writer = csv.DictWriter(file, ["step", *columns], lineterminator="\n")
         writer.writeheader()
         writer.writerows(history)
+
+
+def _read_curves(path: Path) -> History:
+    with path.open(newline="") as file:
+        return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]

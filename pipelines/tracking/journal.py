@@ -33,6 +33,7 @@ MAX_KEY, MAX_PARAM, MAX_TAG = 250, 6000, 8000  # characters that MLflow accepts
 
 
 FOLDER_VARIABLE = "PIPELINE_TRACKING"  # set where stages run in a copy of the project, but report to the project
+OFFLINE_VARIABLE = "PIPELINE_OFFLINE"  # set where journals stay on disk until somebody imports them
 TAGS_VARIABLE = "PIPELINE_TAGS"  # JSON: tags for every run, such as the flow run that the stages belong to
 
 
@@ -44,6 +45,16 @@ def tracking_folder() -> Path:
     if FOLDER_VARIABLE in os.environ:
         return Path(os.environ[FOLDER_VARIABLE]).resolve()
     return Path(os.environ.get("DVC_ROOT", ".")).resolve() / ".tracking"
+
+
+def offline() -> bool:
+    """Whether nothing is to be sent from here."""
+    return OFFLINE_VARIABLE in os.environ
+
+
+def inherited_tags() -> dict[str, str]:
+    """The tags that every run gets from whoever started its stage."""
+    return dict(json.loads(os.environ.get(TAGS_VARIABLE, "{}")))
 
 
 class Journal:
@@ -97,7 +108,7 @@ class Journal:
                         "stage": stage,
                         **({"variant": variant} if variant else {}),
                         **journal.provenance,
-                        **json.loads(os.environ.get(TAGS_VARIABLE, "{}")),
+                        **inherited_tags(),
                         **(tags or {}),
                     }
                 ),

@@ -47,12 +47,12 @@ def expected_files() -> Iterator[str]:
         yield from (f"{out}/pretrain/{name}" for name in ("model.safetensors", "curves.csv", "training.png"))
         yield from (f"{out}/embed/{split}.features.npy" for split in SPLITS)
         yield from (f"{out}/probe/{name}.png" for name in ("confusion", "reliability", "few_label"))
-        yield from (f"{out}/probe/{name}" for name in ("probe.npz", "confusion.csv", "reliability.csv"))
+        yield from (f"{out}/probe/{name}" for name in ("probe.npz", "figures.npz", "confusion.csv", "reliability.csv"))
         detectors = ["mahalanobis", "knn", "energy", "fused"] + ["nll"] * likelihood
         sets = ("val", "test", "held-out", "photo-patches")
         yield from (f"{out}/ood/{detector}.{name}.scores.npy" for detector in detectors for name in sets)
         yield from (f"{out}/ood/{name}.json" for name in ("thresholds", "left_out"))
-        yield from (f"{out}/ood/{name}" for name in ("fused.npz", "roc.csv", "openood.csv", "openood.md"))
+        yield from (f"{out}/ood/{name}" for name in ("fused.npz", "map.npz", "roc.csv", "openood.csv", "openood.md"))
         yield from (f"{out}/ood/{name}.png" for name in ("roc", "auroc", "scores", "map"))
         yield f"{out}/ood/hardest.parquet"
         yield f"outputs/reports/{variant}/page/stages.json"
@@ -69,7 +69,8 @@ def expected_files() -> Iterator[str]:
             yield from (f"{path}.bits_per_dim.npy" for path in corrupted)
             kinds = ("bits_per_dim", "bits_without_context")
             yield from (f"{out}/embed/{split}.{kind}.npy" for split in SPLITS for kind in kinds)
-            yield from (f"{out}/pretrain/{name}.png" for name in ("samples", "completions"))
+            kinds = ("samples", "completions")
+            yield from (f"{out}/pretrain/{name}.{form}" for name in kinds for form in ("npz", "png"))
 
 
 def test_it_writes_exactly_these_files(finished):

@@ -5,6 +5,7 @@ import json
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -119,6 +120,27 @@ def test_a_stage_leaves_results_a_record_and_a_journal(params):
     ]
 
 
+def test_figures_are_drawn_from_the_results_and_kept_in_the_journal(params):
+    def draw(folder: Path) -> None:
+        (folder / "curve.png").write_text((folder / "results.json").read_text())
+
+    with tracked(params, "probe", "hybrid") as stage, stage.folder(draw) as out:
+        out.metrics = {"accuracy": 0.5}
+    assert '"accuracy": 0.5' in Path("outputs/hybrid/probe/curve.png").read_text()
+    assert [Path(event["path"]).name for event in journal() if event["event"] == "artifact"] == [
+        "results.json",
+        "curve.png",
+    ]
+
+
+def test_offline_nothing_is_sent_and_nothing_said(params, monkeypatch, capsys):
+    monkeypatch.setenv("PIPELINE_OFFLINE", "1")
+    with pytest.raises(UserError), tracked(params, "probe", "hybrid") as stage, stage.watched():
+        raise UserError("the labels are upside down")
+    assert journal()[-1]["status"] == "FAILED"
+    assert capsys.readouterr().err == ""
+
+
 @pytest.mark.parametrize("metrics", [{"accuracy": float("nan")}, {"accuracy": 0.9}])
 def test_a_stage_that_fails_leaves_the_earlier_results(params, metrics, capsys):
     folder = Path("outputs/hybrid/probe")
@@ -172,22 +194,21 @@ def prepared(tmp_path):
 
 
 def changed(params: Params, section: str, **values: object) -> Params:
-    import dataclasses
-
-    return params.model_copy(update={section: dataclasses.replace(getattr(params, section), **values)})
+    return replace(params, **{section: replace(getattr(params, section), **values)})
 
 
 def test_a_resume_file_is_for_one_configuration_data_and_code(params, prepared, monkeypatch):
     from pipelines.stages import pretrain
     from pipelines.stages.pretrain import _resume_key
 
+    monkeypatch.setattr(pretrain, "ROOT", Path())
     monkeypatch.setattr(pretrain, "TRAINING_CODE", ("code.py",))
     Path("code.py").write_text("x = 1\n")
     key = _resume_key(params, "hybrid", prepared)
     assert _resume_key(params, "hybrid", prepared) == key
     others = [
         _resume_key(params, "contrastive", prepared),
-        _resume_key(params.model_copy(update={"seed": 1}), "hybrid", prepared),
+        _resume_key(replace(params, seed=1), "hybrid", prepared),
         _resume_key(changed(params, "model", width=64), "hybrid", prepared),
         _resume_key(changed(params, "training", steps=77), "hybrid", prepared),
         _resume_key(changed(params, "augmentation", flip=True), "hybrid", prepared),

@@ -6,7 +6,7 @@ from PIL import Image
 
 from components.evaluation.config import ProbeConfig
 from components.evaluation.figures_probe import layer_curve
-from components.evaluation.layer_probes import LayerAccuracy, probe_layers, write_csv
+from components.evaluation.layer_probes import LayerAccuracy, probe_layers, read_csv, write_csv
 from components.evaluation.probes import Labelled, run_probes
 
 CONFIG = ProbeConfig(l2=(0.01, 0.1), k=(1, 5), shots=(), draws=1)
@@ -60,6 +60,9 @@ def test_no_layers_no_numbers(tmp_path):
 def test_table_and_figure(folder, tmp_path):
     found = probe_layers(folder, LABELS, CONFIG)
     write_csv(found, tmp_path / "layers.csv")
+    again = read_csv(tmp_path / "layers.csv")
+    assert [layer[:2] for layer in again] == [layer[:2] for layer in found]
+    assert [layer[2:] for layer in again] == [pytest.approx(layer[2:], rel=1e-5) for layer in found]
     with (tmp_path / "layers.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == ["layer", "part", "linear_accuracy", "knn_accuracy"]

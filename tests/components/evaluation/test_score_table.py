@@ -1,7 +1,7 @@
 import numpy as np
 import pyarrow.parquet as pq
 
-from components.evaluation.score_table import write_scores
+from components.evaluation.score_table import read_scores, write_scores
 
 
 def test_a_row_an_image_and_a_column_a_detector(tmp_path):
@@ -16,3 +16,8 @@ def test_a_row_an_image_and_a_column_a_detector(tmp_path):
     for name, of_split in scores.items():
         expected = np.concatenate([of_split["test"], of_split["near"], of_split["far"]])
         np.testing.assert_array_equal(table[name].to_numpy(), expected)
+    again = read_scores(tmp_path / "scores.parquet")
+    assert set(again) == set(scores)
+    for name, of_split in again.items():
+        assert set(of_split) == {"test", "near", "far"}
+        assert all((values == scores[name][split]).all() for split, values in of_split.items())

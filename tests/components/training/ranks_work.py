@@ -108,6 +108,7 @@ def find(ranks: Ranks, on_metrics: OnMetrics, model: bytes, data: PretrainData, 
     for name, variant in SEVERAL.items():
         weights = several_steps(pickle.loads(model), data, ranks, variant)
         torch.save(weights, folder / f"weights-{name}-{ranks.rank}.pt")
+    torch.save(ranks.of_leader(0.1 + ranks.rank), folder / f"clock-{ranks.rank}.pt")
 
 
 def refuse(ranks: Ranks, on_metrics: OnMetrics) -> None:

@@ -77,6 +77,10 @@ def test_two_processes_end_with_the_weights_of_one(model, data, found, case):
         assert torch.equal(value, both[1][name]), name
 
 
+def test_both_processes_go_by_the_clock_of_the_first(found):
+    assert [torch.load(found / f"clock-{rank}.pt") for rank in (0, 1)] == [0.1, 0.1]
+
+
 def without_timing(history: History) -> History:
     return [{k: v for k, v in row.items() if k not in ("seconds", "images_per_second")} for row in history]
 

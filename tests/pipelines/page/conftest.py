@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from components.data.prepared import Prepared
+from components.evaluation.figure_style import variant_colours
 from components.objectives.config import VariantConfig
 from pipelines.comparison import COLUMNS
 from pipelines.page.content import Report
@@ -95,7 +96,9 @@ def make_report(tmp_path: Path) -> Callable[..., Report]:
         (folder.parent / "curves.csv").write_text(curves)
         settings = VariantConfig(w_gen=1.0 if likelihood else 0.0, w_con=0.5)
         values = {column.name: row.get(column.name) for column in COLUMNS}
-        return Report.read(number, name, settings, folder, values, row.get("linear_accuracy", 0.0), unmet)
+        return Report.read(
+            *(name, settings, folder, values, row.get("linear_accuracy", 0.0), unmet), variant_colours([name])[name]
+        )
 
     return make
 
