@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 
 from pipelines.config import Params
 from pipelines.paths import stage_folder
-from pipelines.stages.__main__ import ONCE, PER_VARIANT
+from pipelines.stages.__main__ import ON_REQUEST, ONCE, PER_VARIANT
 
 ROOT = Path(__file__).parents[2]
 DVC: dict[str, Any] = YAML(typ="safe").load(ROOT / "dvc.yaml")
@@ -83,10 +83,13 @@ def covers(dependency: str, file: Path) -> bool:
 
 
 def test_the_stages_are_those_of_the_command():
-    assert {name for name, stage in DVC["stages"].items() if "do" in stage} == set(PER_VARIANT)
-    assert set(STAGES) == {*ONCE, *PER_VARIANT}
+    assert {name for name, stage in DVC["stages"].items() if "do" in stage} == {*PER_VARIANT, *ON_REQUEST}
+    assert set(STAGES) == {*ONCE, *PER_VARIANT, *ON_REQUEST}
+    assert {name: DVC["stages"][name]["foreach"] for name in ON_REQUEST} == {
+        name: f"${{{name}}}" for name in ON_REQUEST
+    }
     for name, stage in STAGES.items():
-        variant = " --variant ${key}" if name in PER_VARIANT else ""
+        variant = " --variant ${key}" if "do" in DVC["stages"][name] else ""
         assert stage["cmd"] == f"python -m pipelines.stages {name}{variant}"
         assert str(stage_folder(name, "${key}" if variant else None)) in stage["outs"]
 

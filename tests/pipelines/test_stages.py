@@ -14,7 +14,7 @@ from ruamel.yaml import YAML
 
 from components.errors import UserError
 from pipelines.config import Params, load_params
-from pipelines.stages.__main__ import ONCE, PER_VARIANT, main
+from pipelines.stages.__main__ import ON_REQUEST, ONCE, PER_VARIANT, main
 from pipelines.stages.results import constants_of, metrics_of, record_of
 from pipelines.stages.tracked import tracked
 
@@ -43,7 +43,7 @@ def everything() -> set[str]:
     return {str(path) for path in Path().rglob("*") if ".tracking" not in path.parts}
 
 
-@pytest.mark.parametrize("name", [*ONCE, *PER_VARIANT])
+@pytest.mark.parametrize("name", [*ONCE, *PER_VARIANT, *ON_REQUEST])
 def test_every_stage_has_a_module_with_run(name):
     assert callable(importlib.import_module(f"pipelines.stages.{name}").run)
 
