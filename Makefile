@@ -13,10 +13,10 @@ export GX_ANALYTICS_ENABLED := false
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run flow deploy worker undeploy test lint format ui sync promote rollback clean lock
+.PHONY: help setup run flow deploy worker undeploy test lint format ui sync import-study promote rollback clean lock
 
 help: ## what each command does
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 # A stamp is a copy of the lock that is installed: one that is newer but the same (another checkout, a container) needs nothing.
 $(VENV)/main.stamp: requirements/main.txt
@@ -65,12 +65,15 @@ undeploy: $(VENV)/main.stamp ## stop the server that `make deploy` started
 	@python -m pipelines.flows.deploy stop
 
 ui: $(VENV)/main.stamp ## MLflow over this folder's runs, on http://127.0.0.1:5000
-	@python -m pipelines.tracking sync
-	@python -m pipelines.tracking links http://127.0.0.1:$${PORT:-5000}
+	@python -m pipelines.tracking ui $${PORT:-5000}
 	@set -a; . mlflow/server.env; mlflow ui --port $${PORT:-5000}
 
 sync: $(VENV)/main.stamp ## send what an unreachable MLflow server has missed
 	@python -m pipelines.tracking sync
+
+import-study: $(VENV)/main.stamp ## bring a study that ran elsewhere into MLflow: make import-study DIR=… (docs/remote-training.md)
+	@test -n "$(DIR)" || { echo "usage: make import-study DIR=… (a study's folder, or one with study.tar.000 …)" >&2; exit 2; }
+	@python -m pipelines.study import "$(DIR)" $(if $(REGISTER),--register)
 
 promote: $(VENV)/main.stamp ## make a model version champion by hand: make promote VERSION=3 (or VERSION=challenger)
 	@test -n "$(VERSION)" || { echo "usage: make promote VERSION=3 (or VERSION=challenger)" >&2; exit 2; }

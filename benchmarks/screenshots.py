@@ -1,7 +1,8 @@
-"""Take the pictures in docs/comparing.md of the runs that a running MLflow server shows.
+"""Take the pictures in the docs: of the runs that a running MLflow server shows, and of the report page.
 
     make ui &
     python -m benchmarks.screenshots http://127.0.0.1:5000
+    python -m benchmarks.screenshots outputs/compare/report.html
 
 Chromium must be installed (Debian's package `chromium`). Nothing is changed on the server.
 """
@@ -71,7 +72,8 @@ def take(server: str, experiment_name: str) -> None:
     table, _, charts = (view.address(server, experiment.experiment_id) for view in VIEWS)
     ids = json.dumps([run.info.run_id for run in newest.values()])
     stages = f"tags.stage = 'pretrain' AND tags.`mlflow.parentRunId` = '{newest['hybrid'].info.run_id}'"
-    pretrain = client.search_runs([experiment.experiment_id], stages)[0].info.run_id
+    reused = newest["hybrid"].data.tags.get("gcrl.reused.pretrain")  # where it came from the cache
+    pretrain = reused or client.search_runs([experiment.experiment_id], stages)[0].info.run_id
     with browser(1800, 900) as page:
 
         def picture(name: str) -> None:
@@ -84,26 +86,41 @@ def take(server: str, experiment_name: str) -> None:
         hybrid = newest["hybrid"].info.run_name
         page.locator(".ag-row", has_text=hybrid).locator("button").first.click()
         picture("table")
-        page.set_viewport_size({"width": 1800, "height": 1100})
+        page.set_viewport_size({"width": 1800, "height": 1200})
         browse(page, charts, "pretrain/contrastive_loss")
-        drawn(page, 6)
+        drawn(page, 4)
         picture("charts")
         experiments = json.dumps([experiment.experiment_id])
-        browse(page, f"{server}/#/compare-runs?runs={quote(ids)}&experiments={quote(experiments)}", "Box Plot")
+        compared = f"runs={quote(ids)}&experiments={quote(experiments)}&workflowType=machine_learning"
+        browse(page, f"{server}/#/compare-runs?{compared}", "Box Plot")
         drawn(page, 1)
         picture("compare")
-        browse(page, f"{place}/runs/{pretrain}/model-metrics")
+        browse(page, f"{place}/runs/{pretrain}/model-metrics?workflowType=machine_learning")
         page.get_by_placeholder("Search metric charts").fill("contrastive_|nll_nats|val/")
         drawn(page, 2)
         picture("run")
 
 
+def take_page(path: Path) -> None:
+    """Write docs/images/report_*.png: the page's beginning, and what detectors get most wrong."""
+    with browser(1500, 1500) as page:
+        page.goto(path.resolve().as_uri())
+        page.screenshot(path=IMAGES / "report_overview.png")
+        section = page.locator("section.variant").first
+        maps, mistakes = page.locator("#maps"), section.locator("details[open]").first
+        for name, part in {"maps": maps, "mistakes": mistakes}.items():
+            part.screenshot(path=IMAGES / f"report_{name}.png")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("server", help="address of MLflow's UI")
+    parser.add_argument("source", help="address of MLflow's UI, or a report page")
     parser.add_argument("--experiment", default="gcrl")
     options = parser.parse_args()
-    take(options.server.rstrip("/"), options.experiment)
+    if options.source.endswith(".html"):
+        take_page(Path(options.source))
+    else:
+        take(options.source.rstrip("/"), options.experiment)
 
 
 if __name__ == "__main__":

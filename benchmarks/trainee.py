@@ -22,10 +22,17 @@ from components.training.quick_look import PretrainData
 from components.training.ranks import Ranks
 
 # the recipe of presets/cifar10-cpu.yaml
-SHAPE = {"heads": 4, "encoder_layers": 5, "decoder_layers": 2, "projection_width": 512, "projection_size": 128}
+SHAPE = {
+    "heads": 4,
+    "encoder_layers": 5,
+    "decoder_layers": 2,
+    "projection_width": 512,
+    "projection_size": 128,
+    "mixtures": 5,
+}
 VARIANTS = {
-    "hybrid": VariantConfig(0.33, 1.0, generative=AutoregressiveConfig(scored_share=0.25)),
-    "generative": VariantConfig(1.0, 0.0, generative=AutoregressiveConfig(scored_share=0.25)),
+    "hybrid": VariantConfig(0.33, 1.0, generative=AutoregressiveConfig(scored_views=1, scored_share=0.25)),
+    "generative": VariantConfig(1.0, 0.0, generative=AutoregressiveConfig(scored_views=1, scored_share=0.25)),
     "contrastive": VariantConfig(0.0, 1.0),
 }
 LIKELIHOOD = "logistic_mixture"
@@ -79,8 +86,9 @@ class Trainee:
         config = self.run.config
         for _ in range(steps):
             rate = effective_learning_rate(config) * schedule(config, self.state.step)
-            step = self.order(self.state.step)
-            take_step(self.state, next(self.pixels), step, self.run, self.execution, rate, diagnose=False)
+            step = self.state.step
+            pixels, images = next(self.pixels), self.order(step)
+            take_step(self.state, pixels, images, self.run, self.execution, rate, diagnose=False, place=step)
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
 

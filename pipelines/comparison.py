@@ -1,7 +1,7 @@
 """The comparison table: which numbers of a model matter first, how variants are ranked and when one may be champion."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -27,6 +27,7 @@ COLUMNS = (
     Column("near_ood_auroc", "near-OOD AUROC", "ood", "fused/near/auroc", ".3f", True),
     Column("far_ood_auroc", "far-OOD AUROC", "ood", "fused/far/auroc", ".3f", True),
     Column("ood_fpr95", "OOD FPR@95", "ood", "fused/mean/fpr95", ".3f", False),
+    Column("robustness", "corrupted / clean accuracy", "ood", "robustness/relative_accuracy", ".1%", True),
     Column("training_seconds", "training s", "pretrain", "training_seconds", ".0f", False),
     Column("latency_ms", "ONNX ms/image", "export", "onnx_latency_ms", ".2f", False),
 )
@@ -69,15 +70,23 @@ def unmet(values: Row, minimum: Mapping[str, float] | None) -> list[str]:
     return failed
 
 
+def measured(rows: Iterable[Mapping[str, float | None]]) -> list[Column]:
+    """The columns in which at least one of the rows has a number."""
+    known = list(rows)
+    return [column for column in COLUMNS if any(row.get(column.name) is not None for row in known)]
+
+
 def markdown(rows: Mapping[str, Row], scores: Mapping[str, float], notes: Mapping[str, str] | None = None) -> str:
-    """The table, best variant first; the best number of each column is bold. Notes stand behind the names."""
+    """The table, best variant first; the best number of each column is bold. Columns without any are left out. Notes
+    stand behind the names."""
     names = sorted(rows, key=lambda n: scores[n], reverse=True)
+    columns = measured(rows.values())
     lines = [
-        "| variant | score | " + " | ".join(c.title for c in COLUMNS) + " |",
-        "|---|" + "---|" * (len(COLUMNS) + 1),
+        "| variant | score | " + " | ".join(c.title for c in columns) + " |",
+        "|---|" + "---|" * (len(columns) + 1),
     ]
     for name in names:
-        cells = [_cell(c, rows, name) for c in COLUMNS]
+        cells = [_cell(c, rows, name) for c in columns]
         shown = f"{scores[name]:.4f}" if math.isfinite(scores[name]) else "–"
         note = f" ({notes[name]})" if notes and name in notes else ""
         lines.append(f"| {name}{note} | {shown} | " + " | ".join(cells) + " |")

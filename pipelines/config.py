@@ -1,4 +1,8 @@
-"""params.yaml, read once and validated strictly: the only configuration of a run."""
+"""params.yaml, read once and validated strictly: the only configuration of a run.
+
+Only reading and validating needs packages (ruamel.yaml, pydantic), which are imported there: the stages run without
+them, on parameters that were validated elsewhere.
+"""
 
 import difflib
 import json
@@ -6,29 +10,21 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_origin
-
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, GetCoreSchemaHandler, ValidationError
-from pydantic_core import CoreSchema, core_schema
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
+from typing import TYPE_CHECKING, Any, get_args
 
 from components.data.config import AugmentationConfig, DataConfig
 from components.distillation.config import StudentConfig
 from components.errors import ConfigError
-from components.evaluation.config import OodConfig, ProbeConfig
+from components.evaluation.config import SMALLEST_CORRUPTED, CertificateConfig, EmbedConfig, OodConfig, ProbeConfig
 from components.export.config import ExportConfig
 from components.model.config import ModelConfig
-from components.objectives.config import (
-    AutoregressiveConfig,
-    ContrastiveConfig,
-    GenerativeConfig,
-    NTXentConfig,
-    VariantConfig,
-)
+from components.objectives.config import VariantConfig
 from components.training.config import TrainingConfig
 from pipelines.comparison import COLUMNS
 from pipelines.paths import RESERVED
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 PARAMS = Path("params.yaml")
 
@@ -53,55 +49,36 @@ class TrackingConfig:
     registered_model: str = "gcrl"
 
 
-def _by_name(kinds: Any) -> dict[str, Any]:
+def by_name(kinds: Any) -> dict[str, Any]:
     """The settings' classes of one kind of term."""
     return {kind.name: kind for kind in get_args(kinds) or (kinds,) if is_dataclass(kind) and hasattr(kind, "name")}
 
 
-class ByName:
-    """Validates a term by the class that its `name` stands for; without a name, by the first of its kind."""
-
-    def __get_pydantic_core_schema__(self, kinds: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        named = _by_name(kinds)
-        first = next(iter(named))
-        return core_schema.tagged_union_schema(
-            {name: handler.generate_schema(kind) for name, kind in named.items()},
-            lambda given: str(given.get("name", first) if isinstance(given, dict) else getattr(given, "name", first)),
-        )
-
-
-@dataclass(frozen=True)
-class _Variant(VariantConfig):
-    contrastive: Annotated[ContrastiveConfig, ByName()] = field(default_factory=NTXentConfig)
-    generative: Annotated[GenerativeConfig, ByName()] = field(default_factory=AutoregressiveConfig)
-
-
-Variant = Annotated[_Variant, AfterValidator(lambda variant: VariantConfig(**vars(variant)))]
-
-
-class Params(BaseModel):
+@dataclass(frozen=True, kw_only=True)
+class Params:
     """One complete params.yaml."""
 
-    # strict: "3" is no integer and 1 no boolean; nested dataclasses inherit all of this
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-    seed: int = Field(ge=0, lt=2**32)  # what NumPy and scikit-learn take
+    seed: int
     data: DataConfig
     model: ModelConfig
     augmentation: AugmentationConfig
     training: TrainingConfig
-    variants: dict[str, Variant]
+    variants: dict[str, VariantConfig]
     students: dict[str, StudentConfig]  # no default, because dvc.yaml refers to the key
+    embed: EmbedConfig
     probe: ProbeConfig
     ood: OodConfig
     export: ExportConfig
     gate: GateConfig
     tracking: TrackingConfig
+    certificate: dict[str, CertificateConfig] = field(default_factory=dict)  # by variant; no entry: no certificate
 
     def variant(self, name: str) -> VariantConfig:
         """The variant of this name."""
         if name not in self.variants:
             known = ", ".join(self.variants)
+            if name in self.students:
+                raise ConfigError(f"{name!r} is a student, no variant. Variants of {PARAMS}: {known}.")
             raise ConfigError(f"unknown variant {name!r}{nearest(name, self.variants)}. {PARAMS} has: {known}.")
         return self.variants[name]
 
@@ -136,6 +113,9 @@ def load_params(path: Path = PARAMS) -> Params:
     Raises:
         ConfigError: the file is missing, no YAML, or holds an unknown key, a wrong type or an impossible combination.
     """
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
     if not path.is_file():
         raise ConfigError(
             f"{path}: not found. Run from the project's root, or copy a preset there: cp presets/digits-cpu.yaml {path}"
@@ -155,12 +135,16 @@ def validate_params(raw: Mapping[str, Any], path: Path | str) -> Params:
     Raises:
         ConfigError: it has an unknown key, a wrong type or an impossible combination.
     """
+    from pydantic import ValidationError
+
+    from pipelines.schema import read_params
+
     try:  # as JSON, because strict mode takes JSON arrays for tuples but not Python lists
         text = json.dumps(raw, default=str)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{path}: expected plain mappings, lists and values ({error}).") from error
     try:
-        params = Params.model_validate_json(text)
+        params = read_params(text)
     except ValidationError as error:
         raise ConfigError("\n".join(f"{path}: {line}" for line in _explain(error))) from error
     _check_combinations(path, params)
@@ -168,10 +152,17 @@ def validate_params(raw: Mapping[str, Any], path: Path | str) -> Params:
 
 
 def _check_combinations(path: Path | str, params: Params) -> None:
+    if not 0 <= params.seed < 2**32:  # what NumPy and scikit-learn take
+        raise ConfigError(f"{path}: seed: input should lie between 0 and {2**32 - 1}, found {params.seed}.")
     if params.data.image_size % params.model.patch_size:
         raise ConfigError(
             f"{path}: model.patch_size: {params.model.patch_size} does not divide data.image_size "
             f"({params.data.image_size})."
+        )
+    if params.embed.corruptions and params.data.image_size < SMALLEST_CORRUPTED:
+        raise ConfigError(
+            f"{path}: embed.corruptions: images of {SMALLEST_CORRUPTED} × {SMALLEST_CORRUPTED} pixels or more can be "
+            f"corrupted, data.image_size is {params.data.image_size}. Leave it empty."
         )
     if not params.variants:
         raise ConfigError(f"{path}: variants: expected at least one variant, found none.")
@@ -184,6 +175,7 @@ def _check_combinations(path: Path | str, params: Params) -> None:
                 )
     for name, student in params.students.items():
         _check_student(f"{path}: students.{name}", name, student, params)
+    _check_certificates(path, params)
     if not params.data.ood:
         raise ConfigError(f"{path}: data.ood: expected at least one OOD set: the ood_score is reported on them.")
     known = [c.name for c in COLUMNS if c.higher_is_better]
@@ -216,11 +208,26 @@ def _check_student(key: str, name: str, student: StudentConfig, params: Params) 
         )
 
 
+def _check_certificates(path: Path | str, params: Params) -> None:
+    for name, certificate in params.certificate.items():
+        if name not in params.variants:
+            known = ", ".join(params.variants)
+            raise ConfigError(
+                f"{path}: certificate.{name}: no such variant{nearest(name, params.variants)}. Known: {known}."
+            )
+        if certificate.split == "val" and params.training.keep != "final":
+            raise ConfigError(
+                f"{path}: certificate.{name}.split: training.keep {params.training.keep} chooses the model by the "
+                "validation images, so they cannot certify it. Set split: test, or training.keep: final."
+            )
+
+
 def _needed_for(column: str, params: Params) -> str | None:
     """What the configuration lacks for a column of the comparison table to have a number."""
     distances = {ood.distance for ood in params.data.ood.values()}
     needs = {
         "few_label_accuracy": (10 in params.probe.shots, "10 in probe.shots"),
+        "robustness": (bool(params.embed.corruptions), "a corruption in embed.corruptions"),
         "near_ood_auroc": ("near" in distances, "an OOD set of distance near in data.ood"),
         "far_ood_auroc": ("far" in distances, "an OOD set of distance far in data.ood"),
     }
@@ -228,11 +235,11 @@ def _needed_for(column: str, params: Params) -> str | None:
     return None if given else needed
 
 
-def _explain(error: ValidationError) -> list[str]:
+def _explain(error: "ValidationError") -> list[str]:
     lines = []
     for item in error.errors(include_url=False):
         path = item["loc"]
-        if path[0] == "variants" and path[2:3] in (("contrastive",), ("generative",)):
+        if path[:1] == ("variants",) and path[2:3] in (("contrastive",), ("generative",)):
             path = path[:3] + path[4:]  # without the term's name, which is no key
         key = ".".join(str(part) for part in path) or "(top level)"
         if item["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
@@ -263,16 +270,12 @@ def keys_at(location: tuple[int | str, ...]) -> list[str]:
     """The keys that the section at a location may hold."""
     kind: Any = Params
     for part in location:
-        if kind is Params:
-            kind = Params.model_fields[str(part)].annotation
-        elif is_dataclass(kind) and str(part) in {f.name for f in fields(kind)}:
+        if is_dataclass(kind) and str(part) in {f.name for f in fields(kind)}:
             kind = next(f.type for f in fields(kind) if f.name == part)
-        elif part in (terms := _by_name(kind)):
+        elif part in (terms := by_name(kind)):
             kind = terms[str(part)]
         elif get_args(kind):  # a dict's values
             kind = get_args(kind)[-1]
-        if get_origin(kind) is Annotated:
-            kind = get_args(kind)[0]
         if candidates := [a for a in get_args(kind) if is_dataclass(a)]:
             kind = candidates[0] if type(None) in get_args(kind) else kind  # an optional section
-    return list(Params.model_fields) if kind is Params else [f.name for f in fields(kind)] if is_dataclass(kind) else []
+    return [f.name for f in fields(kind)] if is_dataclass(kind) else []

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from components.files import atomic_file
-from pipelines.comparison import COLUMNS
+from pipelines.comparison import COLUMNS, measured
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,12 @@ def mean(group: Sequence[Result], name: str) -> float:
 def markdown(results: Sequence[Result], failures: Mapping[str, str]) -> str:
     """The table, one row a variant and point; below it the members that failed: {member: why}."""
     keys = list(results[0].point) if results else []
-    titles = ["variant", *keys, "score", *(column.title for column in COLUMNS), "seeds"]
+    columns = measured(result.numbers for result in results)
+    titles = ["variant", *keys, "score", *(column.title for column in columns), "seeds"]
     lines = [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
     for group in rank(results):
         cells = [group[0].variant, *(_text(group[0].point[key]) for key in keys), _spread(group, "score", ".4f")]
-        cells += [_spread(group, column.name, column.form) for column in COLUMNS]
+        cells += [_spread(group, column.name, column.form) for column in columns]
         lines.append(f"| {' | '.join([*cells, str(len(group))])} |")
     lines += ["", "Mean ± sample standard deviation over seeds."]
     if failures:

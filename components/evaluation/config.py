@@ -6,9 +6,35 @@ from typing import Literal
 Detector = Literal[
     "mahalanobis", "relative_mahalanobis", "ssd", "knn",
     "msp", "max_logit", "energy", "gen", "react", "vim",
-    "nll", "typicality", "nll_complexity",
+    "nll", "typicality", "nll_complexity", "likelihood_ratio",
     "rank_ensemble", "fused",
 ]  # fmt: skip
+
+Corruption = Literal["gaussian_noise", "gaussian_blur", "contrast", "jpeg_compression", "pixelate"]
+Severity = Literal[1, 2, 3, 4, 5]
+SMALLEST_CORRUPTED = 8  # pixels a side
+
+
+@dataclass(frozen=True)
+class EmbedConfig:
+    """What is embedded besides the images of every split as they are."""
+
+    corruptions: tuple[Corruption, ...] = ()  # of test images; without any, no robustness is measured
+    severities: tuple[Severity, ...] = (1, 2, 3, 4, 5)
+    corrupted_images: int = 1000  # test images at most, spread evenly over the split
+    # of train, val and test each, at most, but one of each class: features after every block; 0 writes none
+    layer_images: int = 2000
+
+    def __post_init__(self) -> None:
+        for name in ("corruptions", "severities"):
+            if len(set(getattr(self, name))) != len(getattr(self, name)):
+                raise ValueError(f"{name} holds a value twice")
+        if not self.severities:
+            raise ValueError("severities must list at least one")
+        if self.corrupted_images < 1:
+            raise ValueError("corrupted_images must be at least 1; for no corrupted images, leave corruptions empty")
+        if self.layer_images < 0:
+            raise ValueError("layer_images must not be negative")
 
 
 @dataclass(frozen=True)
@@ -50,3 +76,24 @@ class OodConfig:
             raise ValueError("k and bootstrap must be at least 1")
         if not 0 < self.false_alarm_rate < 1:
             raise ValueError("false_alarm_rate must lie between 0 and 1, both exclusive")
+
+
+@dataclass(frozen=True)
+class CertificateConfig:
+    """The PAC-Bayes certificate of an encoder: which images it is computed from, and how sure it is."""
+
+    # whose images the bound is computed from, all of them; the encoder must owe nothing to them. The other of the two
+    # confirms it.
+    split: Literal["val", "test"] = "val"
+    negatives: int = 1  # images that a view is told apart from; m = ⌊images / (negatives + 1)⌋
+    delta: float = 0.05  # the certificate holds with probability 1 − delta
+    draws: int = 5000  # heads drawn from the posterior to estimate its risk
+    views: int = 8  # augmented views of each image
+
+    def __post_init__(self) -> None:
+        if self.negatives < 1 or self.draws < 1:
+            raise ValueError("negatives and draws must be at least 1")
+        if not 0 < self.delta < 1:
+            raise ValueError("delta must lie between 0 and 1, both exclusive")
+        if self.views < 2:
+            raise ValueError("views must be at least 2: a view needs another of its image to be found by")

@@ -7,11 +7,10 @@ its severities can be the same (8 pixels) or change places (64 pixels).
 
 import io
 from collections.abc import Callable
-from typing import Literal
 
 import numpy as np
 
-Corruption = Literal["gaussian_noise", "gaussian_blur", "contrast", "jpeg_compression", "pixelate"]
+from components.evaluation.config import SMALLEST_CORRUPTED, Corruption
 
 SEVERITIES = (1, 2, 3, 4, 5)
 NOISE = (0.04, 0.06, 0.08, 0.09, 0.10)  # standard deviation, of the range of values
@@ -19,7 +18,6 @@ BLUR = (0.4, 0.6, 0.7, 0.8, 1.0)  # standard deviation, pixels
 CONTRAST = (0.75, 0.5, 0.4, 0.3, 0.15)  # what remains of it
 JPEG = (80, 65, 58, 50, 40)  # quality
 PIXELATE = (0.95, 0.9, 0.85, 0.75, 0.65)  # size on the way, of the original's
-SMALLEST = 8  # pixels a side
 ROWS_AT_ONCE = 1024  # bounds the memory of the images as floating-point numbers
 
 
@@ -31,8 +29,10 @@ def corrupt(images: np.ndarray, corruption: Corruption, severity: int, seed: int
     """
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in (1, 3):
         raise ValueError(f"expected uint8 images (N, H, W, 1 or 3), found {images.dtype} {images.shape}")
-    if min(images.shape[1:3]) < SMALLEST:
-        raise ValueError(f"expected images of {SMALLEST} × {SMALLEST} pixels or more, found {images.shape[1:3]}")
+    if min(images.shape[1:3]) < SMALLEST_CORRUPTED:
+        raise ValueError(
+            f"expected images of {SMALLEST_CORRUPTED} × {SMALLEST_CORRUPTED} pixels or more, found {images.shape[1:3]}"
+        )
     if severity not in SEVERITIES:
         raise ValueError(f"expected a severity from 1 to 5, found {severity}")
     rng = np.random.default_rng(seed)

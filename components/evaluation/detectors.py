@@ -17,8 +17,9 @@ class Batch:
     """What a detector may look at."""
 
     features: np.ndarray  # (N, D)
-    images: np.ndarray  # uint8 (N, H, W, C)
+    images: np.ndarray | None  # uint8 (N, H, W, C), None where they were not kept
     bits_per_dim: np.ndarray | None = None  # (N,), None for a variant without a likelihood
+    bits_without_context: np.ndarray | None = None  # (N,), of the local head alone (background.py); None likewise
 
 
 @dataclass(frozen=True)

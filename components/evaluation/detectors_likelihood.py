@@ -56,7 +56,30 @@ class NllComplexity:
         return cls()
 
     def score(self, batch: Batch) -> np.ndarray:
+        if batch.images is None:
+            raise ValueError("this detector needs images, and the batch has none")
         return likelihood_of(batch) - png_bits_per_dim(batch.images)
+
+
+@dataclass(frozen=True)
+class LikelihoodRatio:
+    """Bits per dimension beyond what the local head needs without context: log p(image without context) − log p(image).
+
+    The likelihood ratio of Ren et al. 2019 (https://arxiv.org/abs/1906.02845, equation 2), negated, with the background
+    model of background.py. High where the rest of an image does not help to predict its patches, or misleads. What is
+    strange in local statistics alone, it cannot see: they are subtracted.
+    """
+
+    needs_likelihood: ClassVar[bool] = True
+
+    @classmethod
+    def fit(cls, data: InDistribution, k: int) -> "LikelihoodRatio":
+        return cls()
+
+    def score(self, batch: Batch) -> np.ndarray:
+        if batch.bits_without_context is None:
+            raise ValueError("this detector needs a likelihood without context, and the batch has none")
+        return likelihood_of(batch) - batch.bits_without_context
 
 
 def likelihood_of(batch: Batch) -> np.ndarray:

@@ -6,12 +6,17 @@ from pathlib import Path
 import numpy as np
 
 from components.errors import UserError
+from components.evaluation.config import Corruption, Severity
 from components.files import atomic_file
+
+# folders inside of that of the splits: features of corrupted test images; features after every block (layers.py)
+CORRUPTED, LAYERS = "corrupted", "layers"
 
 
 @dataclass(frozen=True)
 class Embedded:
-    """A folder of `<split>.features.npy` and, for variants with a likelihood, `<split>.bits_per_dim.npy`."""
+    """A folder of `<split>.features.npy` and, for variants with a likelihood, `<split>.bits_per_dim.npy` and
+    `<split>.bits_without_context.npy`."""
 
     folder: Path
 
@@ -32,7 +37,7 @@ class Embedded:
 
     def features(self, split: str) -> np.ndarray:
         """Features of a split, float32 (N, D), memory-mapped. Raises UserError where the split was not embedded."""
-        path = _features_path(self.folder, split)
+        path = _path(self.folder, split, "features")
         if not path.exists():
             raise UserError(
                 f"{path}: not found, the embedded splits are {', '.join(self.splits)}. "
@@ -42,7 +47,14 @@ class Embedded:
 
     def bits_per_dim(self, split: str) -> np.ndarray | None:
         """Negative log-likelihoods in bits per dimension, float64 (N,), or None for a variant without a likelihood."""
-        path = _bits_path(self.folder, split)
+        return self._likelihoods(split, "bits_per_dim")
+
+    def bits_without_context(self, split: str) -> np.ndarray | None:
+        """The same without context (see background.py), float64 (N,), or None for a variant without a likelihood."""
+        return self._likelihoods(split, "bits_without_context")
+
+    def _likelihoods(self, split: str, kind: str) -> np.ndarray | None:
+        path = _path(self.folder, split, kind)
         if not path.exists():
             return None
         bits = np.load(path)
@@ -53,30 +65,50 @@ class Embedded:
         return bits
 
 
-def write_features(folder: Path | str, split: str, features: np.ndarray, bits_per_dim: np.ndarray | None) -> None:
-    """Write what `Embedded` reads: features (N, D) as float32, bits_per_dim (N,) as float64 or nothing.
+def write_features(
+    folder: Path | str,
+    split: str,
+    features: np.ndarray,
+    bits_per_dim: np.ndarray | None,
+    bits_without_context: np.ndarray | None = None,
+) -> None:
+    """Write what `Embedded` reads: features (N, D) as float32, likelihoods (N,) as float64 or nothing.
 
     Raises UserError where a value is NaN or infinite: every later number would be void.
     """
     folder = Path(folder)
-    for what, values in (("features", features), ("bits per dimension", bits_per_dim)):
+    likelihoods = {"bits_per_dim": bits_per_dim, "bits_without_context": bits_without_context}
+    for kind, values in {"features": features, **likelihoods}.items():
         if values is not None and not np.isfinite(values).all():
             raise UserError(
-                f"{folder}: the {what} of split {split!r} hold NaN or infinite values. "
+                f"{folder}: the {kind.replace('_', ' ')} of split {split!r} hold NaN or infinite values. "
                 "The encoder's weights are broken or training diverged: train again with a lower learning rate."
             )
-    with atomic_file(_features_path(folder, split)) as temporary, temporary.open("wb") as file:
-        np.save(file, np.asarray(features, np.float32))
-    if bits_per_dim is None:
-        _bits_path(folder, split).unlink(missing_ok=True)
-    else:
-        with atomic_file(_bits_path(folder, split)) as temporary, temporary.open("wb") as file:
-            np.save(file, np.asarray(bits_per_dim, np.float64))
+    _save(_path(folder, split, "features"), np.asarray(features, np.float32))
+    for kind, values in likelihoods.items():
+        if values is None:
+            _path(folder, split, kind).unlink(missing_ok=True)
+        else:
+            _save(_path(folder, split, kind), np.asarray(values, np.float64))
 
 
-def _features_path(folder: Path, split: str) -> Path:
-    return folder / f"{split}.features.npy"
+def corrupted_split(corruption: Corruption, severity: Severity) -> str:
+    """The name under which the features of corrupted images are kept."""
+    return f"{corruption}-{severity}"
 
 
-def _bits_path(folder: Path, split: str) -> Path:
-    return folder / f"{split}.bits_per_dim.npy"
+def evenly_spread(total: int, count: int) -> np.ndarray:
+    """`count` row numbers below `total` at equal distances, ascending from 0; all of them where they are fewer.
+
+    Spread, because a split may be sorted by class.
+    """
+    return np.arange(min(count, total)) * total // min(count, total)
+
+
+def _save(path: Path, values: np.ndarray) -> None:
+    with atomic_file(path) as temporary, temporary.open("wb") as file:
+        np.save(file, values)
+
+
+def _path(folder: Path, split: str, kind: str) -> Path:
+    return folder / f"{split}.{kind}.npy"

@@ -1,6 +1,7 @@
 """One look for all figures. Matplotlib is imported on use, and pyplot (slow, global state) never."""
 
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,9 @@ BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILION, PURPLE = (
     "#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7",
 )  # fmt: skip
 GREY = "#8C8C8C"
+VARIANTS = {"hybrid": BLUE, "generative": ORANGE, "contrastive": GREEN}
+OTHERS = (PURPLE, SKY, VERMILION, BLACK, YELLOW)  # for variants of other names
+COLOURS = (*VARIANTS.values(), *OTHERS)  # for as many things, in this order
 
 STYLE: dict[Any, Any] = {
     "font.size": 9,
@@ -34,6 +38,21 @@ STYLE: dict[Any, Any] = {
     "figure.constrained_layout.h_pad": 0.1,
     "savefig.dpi": 150,
 }
+
+
+def variant_colours(names: Iterable[str]) -> dict[str, str]:
+    """Each variant's colour, in all figures and in MLflow: by its name, so that it is the same from run to run.
+
+    The three of the default comparison have their own. Another takes the one that its name comes to, or the next that
+    no other of `names` has; beyond five others, some share one.
+    """
+    names = list(names)
+    colours = {name: VARIANTS[name] for name in names if name in VARIANTS}
+    for name in sorted({*names} - {*VARIANTS}):
+        first = zlib.crc32(name.encode()) % len(OTHERS)
+        choice = [*OTHERS[first:], *OTHERS[:first]]
+        colours[name] = next((colour for colour in choice if colour not in colours.values()), choice[0])
+    return {name: colours[name] for name in names}
 
 
 @contextmanager

@@ -28,6 +28,7 @@ LINES = {
     "nll": (style.PURPLE, ":"),
     "typicality": (style.VERMILION, ":"),
     "nll_complexity": (style.GREY, ":"),
+    "likelihood_ratio": (style.GREEN, ":"),
     "rank_ensemble": (style.BLACK, "-."),
     "fused": (style.BLACK, "-"),
 }

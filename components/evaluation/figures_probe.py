@@ -1,4 +1,4 @@
-"""Figures of the probes: confusion matrix, reliability diagram, few-label curve."""
+"""Figures of the probes: confusion matrix, reliability diagram, few-label curve, layer by layer."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,6 +7,7 @@ import numpy as np
 
 from components.evaluation import figure_style as style
 from components.evaluation.calibration import Reliability
+from components.evaluation.layer_probes import LayerAccuracy
 
 MOST_ANNOTATED_CLASSES = 20
 
@@ -87,3 +88,24 @@ def few_label_curve(
         axes.set_title("Linear probe on few labels")
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
         axes.legend(loc="lower right")
+
+
+def layer_curve(layers: Sequence[LayerAccuracy], path: Path | str) -> None:
+    """Test accuracy of the linear and the k-NN probe after every block; the decoder's blocks are shaded."""
+    numbers = [layer.layer for layer in layers]
+    with style.figure(path, 5.2, 3.6) as canvas:
+        axes = canvas.add_subplot()
+        for name, colour, values in (
+            ("linear probe", style.BLUE, [layer.linear_accuracy for layer in layers]),
+            ("k-NN", style.ORANGE, [layer.knn_accuracy for layer in layers]),
+        ):
+            axes.plot(numbers, values, color=colour, marker="o", markersize=5, linewidth=1.8, label=name)
+        if decoder := [layer.layer for layer in layers if layer.part == "decoder"]:
+            ends = decoder[0] - 0.5, decoder[-1] + 0.5
+            axes.axvspan(*ends, color=style.GREY, alpha=0.15, linewidth=0, label="decoder")
+        axes.set_xticks(numbers)
+        axes.set_xlabel("block, from the input on")
+        axes.set_ylabel("test accuracy")
+        axes.set_title("Probes on the features after every block")
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+        axes.legend(loc="best")

@@ -1,36 +1,38 @@
-"""Figure of the robustness: what corruptions cost."""
+"""Figure of the robustness: what corruptions cost, and whether the model notices."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from components.evaluation import figure_style as style
-from components.evaluation.corruptions import SEVERITIES
 
 COLOURS = (style.BLUE, style.ORANGE, style.GREEN, style.VERMILION, style.PURPLE, style.SKY)
+PANELS = {"accuracy": "Test accuracy", "ece": "Calibration error", "flagged": "Flagged as OOD"}
 
 
-def accuracy_by_severity(metrics: Mapping[str, Mapping[str, float]], path: Path | str) -> None:
-    """One panel a corruption: test accuracy against severity, 0 being clean images; a line for each name in `metrics`.
+def robustness_by_severity(
+    metrics: Mapping[str, float], corruptions: Sequence[str], severities: Sequence[int], path: Path | str
+) -> None:
+    """A panel a measure, a line a corruption, against severity; 0 are clean images.
 
-    `metrics`: name → what `measure_robustness` returned. All were measured on the same corruptions.
+    `metrics`: what `measure_robustness` returned for these corruptions and severities.
     """
-    corruptions = [key.split("/")[0] for key in next(iter(metrics.values())) if key.endswith("/mean/accuracy")]
-    with style.figure(path, 2.1 * len(corruptions) + 0.6, 2.7 + 0.17 * len(metrics)) as canvas:
-        grid = canvas.subplots(1, len(corruptions), sharey=True, squeeze=False)[0]
-        for axes, corruption in zip(grid, corruptions, strict=True):
-            for index, (name, numbers) in enumerate(metrics.items()):
-                accuracies = [numbers[f"{corruption}/{severity}/accuracy"] for severity in SEVERITIES]
+    levels = sorted(severities)
+    with style.figure(path, 3.4 * len(PANELS), 3.4) as canvas:
+        grid = canvas.subplots(1, len(PANELS))
+        for (measure, title), axes in zip(PANELS.items(), grid, strict=True):
+            for index, corruption in enumerate(corruptions):
+                values = [metrics[f"{corruption}/{level}/{measure}"] for level in levels]
                 axes.plot(
-                    [0, *SEVERITIES],
-                    [numbers["clean/accuracy"], *accuracies],
+                    [0, *levels],
+                    [metrics[f"clean/{measure}"], *values],
                     color=COLOURS[index % len(COLOURS)],
                     marker="o",
                     markersize=4,
-                    label=f"{name}: {numbers[f'{corruption}/mean/accuracy']:.1%}",
+                    label=corruption.replace("_", " "),
                 )
-            axes.set_title(corruption.replace("_", " "))
-            axes.set_xticks([0, *SEVERITIES], ["clean", *map(str, SEVERITIES)])
+            axes.set_title(title)
+            axes.set_xticks([0, *levels], ["clean", *map(str, levels)])
             axes.set_xlabel("severity")
+            axes.set_ylim(bottom=min(0, axes.get_ylim()[0]) if measure != "accuracy" else None)
             axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
-            axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), title="mean over severities", title_fontsize=8)
-        grid[0].set_ylabel("test accuracy")
+        canvas.legend(*grid[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(corruptions))

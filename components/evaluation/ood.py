@@ -13,7 +13,7 @@ from components.evaluation.config import OodConfig
 from components.evaluation.detectors import Batch, Detector, InDistribution
 from components.evaluation.detectors_distances import Knn, Mahalanobis, RelativeMahalanobis, Ssd
 from components.evaluation.detectors_ensembles import RankEnsemble
-from components.evaluation.detectors_likelihood import Nll, NllComplexity, Typicality
+from components.evaluation.detectors_likelihood import LikelihoodRatio, Nll, NllComplexity, Typicality
 from components.evaluation.detectors_logits import Energy, Gen, MaxLogit, Msp, React, Vim
 from components.evaluation.fused import Fused
 
@@ -31,6 +31,7 @@ DETECTORS: dict[configuration.Detector, type[Detector]] = {
     "nll": Nll,
     "typicality": Typicality,
     "nll_complexity": NllComplexity,
+    "likelihood_ratio": LikelihoodRatio,
     "rank_ensemble": RankEnsemble,
     "fused": Fused,
 }

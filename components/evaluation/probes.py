@@ -88,7 +88,7 @@ def run_probes(train: Labelled, val: Labelled, test: Labelled, config: ProbeConf
     logits = probe.logits(test.features)  # (N, K)
     calibrated = logits / probe.temperature  # (N, K)
     n = len(test.labels)
-    linear_accuracy = _accuracy(logits, test.labels)
+    linear_accuracy = accuracy(logits, test.labels)
     nll, nll_calibrated = (negative_log_likelihoods(x, test.labels) for x in (logits, calibrated))  # (N,) each
     bins_before, bins_after = (_reliability(x, test.labels, config.calibration_bins) for x in (logits, calibrated))
     knn_accuracy, k = knn_probe(train, val, test, config.k)
@@ -134,7 +134,7 @@ def fit_linear(train: Labelled, val: Labelled, penalties: tuple[float, ...]) -> 
     for l2 in penalties:
         probe = _logistic_regression(train, _Standardisation.of(train.features), l2)
         logits = probe.logits(val.features)  # (N, K)
-        quality = (_accuracy(logits, val.labels), -float(negative_log_likelihoods(logits, val.labels).mean()))
+        quality = (accuracy(logits, val.labels), -float(negative_log_likelihoods(logits, val.labels).mean()))
         if best is None or quality > best[0]:
             best = quality, dataclasses.replace(probe, temperature=fit_temperature(logits, val.labels))
     assert best is not None  # the configuration lists one penalty or more
@@ -161,7 +161,7 @@ def knn_probe(train: Labelled, val: Labelled, test: Labelled, candidates: tuple[
             for neighbour in range(voted, k):
                 votes[rows, train.labels[indices[:, neighbour]]] += weights[:, neighbour]
             voted = k
-            found.append(_accuracy(votes, split.labels))
+            found.append(accuracy(votes, split.labels))
         return found
 
     k = usable[int(np.argmax(accuracies(val, usable)))]
@@ -186,7 +186,7 @@ def few_label_probes(
             chosen = np.concatenate([rng.permutation(members)[:count] for members in of_class])
             few = Labelled(train.features[chosen], train.labels[chosen])
             probe = _logistic_regression(few, standardisation, FEW_LABEL_L2)
-            accuracies.append(_accuracy(probe.logits(test.features), test.labels))
+            accuracies.append(accuracy(probe.logits(test.features), test.labels))
         results[count] = np.array(accuracies)  # (draws,)
     return results
 
@@ -224,7 +224,8 @@ def _reliability(logits: np.ndarray, labels: np.ndarray, bins: int) -> Reliabili
     return reliability(softmax(logits, axis=1), labels, bins)
 
 
-def _accuracy(scores: np.ndarray, labels: np.ndarray) -> float:
+def accuracy(scores: np.ndarray, labels: np.ndarray) -> float:
+    """Share of rows of `scores` (N, K) whose largest is at the label, of `labels` (N,)."""
     return float((scores.argmax(axis=1) == labels).mean())
 
 

@@ -92,6 +92,20 @@ class InstDiscConfig:
 
 
 @dataclass(frozen=True)
+class LoCoConfig:
+    """LoCo: a loss of its own for every few blocks of the encoder, and no gradient between them."""
+
+    name: Literal["loco"] = "loco"
+    overlap: int = 1  # blocks that neighbouring units share
+    temperature: float = 0.2
+
+    def __post_init__(self) -> None:
+        _positive(self, "temperature")
+        if self.overlap < 0:
+            raise ValueError("overlap must not be negative")
+
+
+@dataclass(frozen=True)
 class AutoregressiveConfig:
     """The exact likelihood in raster order, at the decoder's exit."""
 
@@ -110,7 +124,7 @@ class AutoregressiveConfig:
 
 
 # the first of each kind is what a section without a name means
-ContrastiveConfig = NTXentConfig | MoCoConfig | MoCoV3Config | SupConConfig | CACRConfig | InstDiscConfig
+ContrastiveConfig = NTXentConfig | MoCoConfig | MoCoV3Config | SupConConfig | CACRConfig | InstDiscConfig | LoCoConfig
 GenerativeConfig = AutoregressiveConfig
 
 
@@ -128,6 +142,8 @@ class VariantConfig:
             raise ValueError("w_gen and w_con must not be negative")
         if self.w_gen == 0 and self.w_con == 0:
             raise ValueError("w_gen and w_con are both 0: the variant has nothing to learn from")
+        if self.w_gen and self.w_con and isinstance(self.contrastive, LoCoConfig):
+            raise ValueError("loco lets no gradient through the encoder that a likelihood needs: set w_gen to 0")
 
     def views(self, contrasted: int) -> int:
         """How many views of an image a step draws, where `contrasted` are to be contrasted."""

@@ -27,7 +27,8 @@ class InstDisc(ContrastiveTerm[InstDiscConfig]):
         super().__init__(config, model, data)
         bank = torch.randn(len(data.images), projection_shape(model)[1])
         self.register_buffer("bank", F.normalize(bank, dim=1))
-        self.register_buffer("log_z", torch.tensor(math.nan))
+        if config.negatives is not None:
+            self.register_buffer("log_z", torch.tensor(math.nan))  # not estimated yet
         self.bank: Tensor
         self.log_z: Tensor
 

@@ -31,7 +31,7 @@ class TrainingSet:
 class Batch:
     """What a contrastive term sees of a step: the whole batch, however many processes and passes share it."""
 
-    features: Tensor  # (V, B, D), the encoder's; carries a gradient, like the projections of it
+    features: Tensor  # (V, B, ...), what the term's `represent` gave; carries a gradient, like the projections of it
     projections: Tensor  # (V, B, P), L2-normalised; of a model without a projection head, a student, the features
     images: Tensor  # (B,), their indices in the training set
     generator: torch.Generator  # to draw from: the same numbers in every process, and after a resume
@@ -50,6 +50,15 @@ class ContrastiveTerm(nn.Module, Generic[Config]):
     def __init__(self, config: Config, model: GCRL, data: TrainingSet) -> None:
         super().__init__()
         self.config = config
+
+    def represent(self, model: GCRL, tokens: Tensor) -> Tensor:
+        """What the term reads (n, ...) of views (n, T, S, ...); by default their features (n, D). Another term's
+        likelihood passes the features alone, so that a term that reads more trains without one."""
+        return features(model, tokens)
+
+    def pooled(self, represented: Tensor) -> Tensor:
+        """The features (V, B, D) in what `represent` gave of views (V, B, ...): those that are projected."""
+        return represented
 
     def observe(self, tokens: Tensor) -> Tensor:
         """What the term wants to know (n, ...) of views (n, T, S, ...) beyond their features, without a gradient."""
@@ -87,6 +96,11 @@ class GenerativeTerm(nn.Module, Generic[Config]):
     def forward(self, values: Tensor) -> Loss:
         """The unweighted loss of what `represent` gave."""
         raise NotImplementedError
+
+
+def features(model: GCRL, tokens: Tensor) -> Tensor:
+    """The encoder's features (n, D) of views (n, T, S, ...)."""
+    return model.pool(model.encode(tokens))
 
 
 def view_accuracy(projections: Tensor) -> Tensor:

@@ -10,11 +10,12 @@ from components.objectives.autoregressive import Autoregressive
 from components.objectives.cacr import CACR
 from components.objectives.config import VariantConfig
 from components.objectives.instdisc import InstDisc
+from components.objectives.loco import LoCo
 from components.objectives.moco import MoCo
 from components.objectives.moco_v3 import MoCoV3
 from components.objectives.nt_xent import NTXent
 from components.objectives.supcon import SupCon
-from components.objectives.term import Batch, ContrastiveTerm, GenerativeTerm, Loss, TrainingSet
+from components.objectives.term import Batch, ContrastiveTerm, GenerativeTerm, Loss, TrainingSet, features
 
 CONTRASTIVE: dict[str, Callable[..., ContrastiveTerm]] = {
     "nt_xent": NTXent,
@@ -23,6 +24,7 @@ CONTRASTIVE: dict[str, Callable[..., ContrastiveTerm]] = {
     "supcon": SupCon,
     "cacr": CACR,
     "instdisc": InstDisc,
+    "loco": LoCo,
 }
 GENERATIVE: dict[str, Callable[..., GenerativeTerm]] = {
     "autoregressive": Autoregressive,
@@ -69,10 +71,14 @@ class Objective(nn.Module):
     def represent(
         self, model: GCRL, tokens: Tensor, condition: Tensor, drawn: Tensor | None, scored: int
     ) -> tuple[Tensor, Tensor | None]:
-        """Features (n, D) of views and what the generative term reduces, where there is one; see GenerativeTerm."""
+        """What the contrastive term reads of views (n, ...), and what the generative one reduces, if there is one."""
         if self.generative is None:
-            return model.pool(model.encode(tokens)), None
+            return self.encode(model, tokens), None
         return self.generative.represent(model, tokens, condition, drawn, scored)
+
+    def encode(self, model: GCRL, tokens: Tensor) -> Tensor:
+        """What the contrastive term reads of views (n, T, S, ...): their features (n, D), or more."""
+        return features(model, tokens) if self.contrastive is None else self.contrastive.represent(model, tokens)
 
     def after_step(self, model: GCRL, progress: float) -> None:
         """See ContrastiveTerm."""

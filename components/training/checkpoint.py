@@ -39,6 +39,8 @@ class State:
     optimizers: list[Optimizer]
     average: GCRL | None = None  # the moving average of the weights
     step: int = 0  # finished ones
+    seconds: float = 0.0  # that the timed steps took (components/training/budget.py)
+    timed_steps: int = 0
     history: History = field(default_factory=list)
     kept: Kept | None = None
 
@@ -49,6 +51,8 @@ def save_resume(path: Path, key: str, state: State) -> None:
     saved = {
         "key": key,
         "step": state.step,
+        "seconds": state.seconds,
+        "timed_steps": state.timed_steps,
         "model": state.model.state_dict(),
         "objective": state.objective.state_dict(),
         "optimizers": [o.state_dict() for o in state.optimizers],
@@ -79,5 +83,6 @@ def load_resume(path: Path, key: str, state: State) -> None:
             state.average.load_state_dict(saved["average"])
         state.kept = Kept(**saved["kept"]) if saved["kept"] else None
         state.step, state.history = saved["step"], saved["history"]
+        state.seconds, state.timed_steps = saved["seconds"], saved["timed_steps"]
     except UNUSABLE as error:
         raise UserError(f"{path}: not a usable resume file ({type(error).__name__}). {start_over}") from error

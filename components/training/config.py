@@ -11,11 +11,12 @@ EXECUTION = ("device", "processes", "micro_batch", "compile", "checkpoint_second
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """One pretraining run; every schedule counts optimizer steps."""
+    """One pretraining run; every schedule counts optimizer steps, or follows the clock where `seconds` is given."""
 
-    steps: int
+    steps: int  # with `seconds` given, only warmup_steps / steps matters: the share of the budget that is warm-up
     batch_size: int  # images a step, over all processes; each gives `views` views
     learning_rate: float  # at a batch of 256 images; the effective rate is scaled linearly
+    seconds: float | None = None  # train so long, whatever the speed; compiling and looks at validation do not count
     views: int = 2  # contrasted views of an image
     optimizer: Literal["muon", "adamw"] = "muon"
     weight_decay: float = 0.05
@@ -52,6 +53,8 @@ class TrainingConfig:
             raise ValueError(f"micro_batch ({self.micro_batch}) must divide a process's share of the batch ({share})")
         if not 0 <= self.warmup_steps < self.steps:
             raise ValueError(f"warmup_steps ({self.warmup_steps}) must be below steps ({self.steps})")
+        if self.seconds is not None and self.seconds <= 0:
+            raise ValueError("seconds must be positive")
         if self.learning_rate <= 0 or self.gradient_clip <= 0:
             raise ValueError("learning_rate and gradient_clip must be positive")
         if self.weight_decay < 0:

@@ -66,6 +66,17 @@ def numerics(config: TrainingConfig, device: torch.device) -> Iterator[None]:
         torch.set_float32_matmul_precision(precision)
 
 
+def peak_memory(device: torch.device) -> dict[str, float]:
+    """Gigabytes of a GPU that this process has had in use at once since `forget_peak_memory`; nothing elsewhere."""
+    return {"peak_memory_gb": torch.cuda.max_memory_allocated(device) / 1e9} if device.type == "cuda" else {}
+
+
+def forget_peak_memory(device: torch.device) -> None:
+    """Count a GPU's peak from here on."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
 def describe_hardware(device: torch.device) -> str:
     """One line that says what the numbers were made on."""
     if device.type == "cuda":

@@ -21,10 +21,19 @@ from components.objectives.config import VariantConfig
 from components.objectives.term import TrainingSet
 from components.objectives.terms import Objective, build_objective
 from components.training.average import update_average
+from components.training.budget import Stopwatch, place_in_schedule, steps_to_take
 from components.training.checkpoint import History, Kept, State, load_resume, save_resume
 from components.training.config import TrainingConfig
 from components.training.data import batch_order, batches, step_generator
-from components.training.device import choose_device, choose_dtype, compilation_is_explained, compiles, numerics
+from components.training.device import (
+    choose_device,
+    choose_dtype,
+    compilation_is_explained,
+    compiles,
+    forget_peak_memory,
+    numerics,
+    peak_memory,
+)
 from components.training.diagnostics import gradient_conflict
 from components.training.launch import launch
 from components.training.memory import memory_is_explained
@@ -57,6 +66,7 @@ class Trained:
 
     history: History
     step: int
+    images_per_second: float | None  # of the steps alone; None where only the first of a process was taken
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -76,7 +86,7 @@ def pretrain(
     resume_key: str,
     on_metrics: OnMetrics,
 ) -> Trained:
-    """Train in place up to `config.steps`, from the resume file where there is one.
+    """Train in place up to `config.steps` or for `config.seconds`, from the resume file where there is one.
 
     `on_metrics(step, metrics)` is called for each logged step, those before a resume included. On CPU a resumed run
     ends bit for bit where the uninterrupted one ends; under another number of processes or passes, up to rounding.
@@ -105,7 +115,8 @@ def train(model: GCRL, data: PretrainData, run: Run, on_metrics: OnMetrics) -> T
         model.load_state_dict(state.kept.weights)
     elif state.average:
         model.load_state_dict(state.average.state_dict())
-    return Trained(state.history, state.kept.step if state.kept else state.step)
+    speed = config.batch_size * state.timed_steps / state.seconds if state.seconds else None
+    return Trained(state.history, state.kept.step if state.kept else state.step, speed)
 
 
 def first_state(model: GCRL, data: PretrainData, run: Run) -> State:
@@ -127,6 +138,7 @@ def _train(state: State, data: PretrainData, run: Run, ranks: Ranks, on_metrics:
             on_metrics(int(old["step"]), {k: v for k, v in old.items() if k != "step"})
     model = state.model
     execution = execution_of(model, state.objective, run.config, device, ranks)
+    forget_peak_memory(device)
     with (
         numerics(run.config, device),
         compilation_is_explained(compiles(run.config, device)),
@@ -142,7 +154,7 @@ def execution_of(
         return objective.represent(model, tokens, condition, drawn, scored)
 
     def encode(tokens: Tensor) -> Tensor:
-        return model.pool(model.encode(tokens))
+        return objective.encode(model, tokens)
 
     term = objective.contrastive
     observe = term.observe if term is not None and term.observes else None
@@ -158,21 +170,25 @@ def _take_steps(
     config, ranks = run.config, execution.ranks
     # one for the thread that reads, and one for this: they keep the epoch's shuffle
     order, own_order = (batch_order(len(data.images), config.batch_size, run.seed) for _ in range(2))
-    remaining = range(state.step, config.steps)
+    remaining = steps_to_take(config, state)
     unchecked: list[tuple[int, float, dict[str, Tensor]]] = []
     saved_at = window_at = time.monotonic()
     window_from = state.step
+    place = place_in_schedule(config, state, ranks)
+    watch = Stopwatch(state)
 
     with closing(batches(data.images, order, remaining, ranks.share(config.batch_size), device)) as pixels_of_steps:
-        for step, pixels in zip(remaining, pixels_of_steps, strict=True):
-            done = step + 1
-            rate = effective_learning_rate(config) * schedule(config, step)
+        while place < config.steps:
+            done, pixels = state.step + 1, next(pixels_of_steps)
+            rate = effective_learning_rate(config) * schedule(config, place)
             diagnose = done % config.diagnose_every == 0
-            found, norm = take_step(state, pixels, own_order(step), run, execution, rate, diagnose)
+            found, norm = take_step(state, pixels, own_order(state.step), run, execution, rate, diagnose, place)
+            watch.lap()
+            place = place_in_schedule(config, state, ranks)
             if not ranks.leads:
                 continue
             unchecked.append((done, rate, found.terms | {"gradient norm": norm}))
-            last = done == config.steps
+            last = place == config.steps
             log = last or done % config.log_every == 0
             look = last or done % config.evaluate_every == 0
             save = last or time.monotonic() - saved_at > config.checkpoint_seconds
@@ -180,6 +196,7 @@ def _take_steps(
                 continue
             _refuse_non_finite(unchecked)  # nothing that is not finite is shown or kept
             unchecked.clear()
+            watch.lap()  # reading the losses waited for the GPU
             row = gradient_conflict(found.gradients)
             if look:
                 row |= evaluate(state.average or state.model, data, device)
@@ -191,20 +208,31 @@ def _take_steps(
                 window_from, window_at = done, now
                 row |= {k: float(v) for k, v in found.metrics.items()}
                 row |= {"learning_rate": rate, "gradient_norm/all": float(norm)}
-                row |= {"images_per_second": speed, "seconds": seconds}
+                row |= {"images_per_second": speed, "seconds": seconds, **peak_memory(device)}
+                if config.seconds is not None:
+                    row["trained_seconds"] = state.seconds
                 state.history.append({"step": done, **row})
                 on_metrics(done, row)
             if save:
                 save_resume(run.resume, run.resume_key, state)
                 saved_at = time.monotonic()
+            watch.restart()
 
 
 def take_step(
-    state: State, pixels: Tensor, images: np.ndarray, run: Run, execution: Execution, rate: float, diagnose: bool
+    state: State,
+    pixels: Tensor,
+    images: np.ndarray,
+    run: Run,
+    execution: Execution,
+    rate: float,
+    diagnose: bool,
+    place: float,
 ) -> tuple[Found, Tensor]:
     """One optimizer step; what it found, and the gradient's norm before clipping.
 
-    The pixels (b, H, W, C) are this process's share, `images` (B,) the indices of the whole batch in the training set.
+    The pixels (b, H, W, C) are this process's share, `images` (B,) the indices of the whole batch in the training set;
+    `place` is the step's in the schedule.
     """
     model, objective, config = state.model, state.objective, run.config
     model.train()
@@ -227,7 +255,7 @@ def take_step(
     for optimizer in state.optimizers:
         optimizer.step()
     state.step += 1
-    objective.after_step(model, state.step / config.steps)
+    objective.after_step(model, min(1.0, (place + 1) / config.steps))
     if state.average:
         assert config.ema_decay is not None
         update_average(state.average, model, config.ema_decay, state.step)

@@ -44,10 +44,10 @@ def build_optimizers(model: nn.Module, config: TrainingConfig, objective: nn.Mod
     return optimizers
 
 
-def schedule(config: TrainingConfig, step: int) -> float:
+def schedule(config: TrainingConfig, step: float) -> float:
     """Factor on the peak rate at a step (from 0): linear warm-up, then a cosine that reaches 0 after the last step."""
     if step < config.warmup_steps:
-        return (step + 1) / config.warmup_steps
+        return min(1.0, (step + 1) / config.warmup_steps)
     progress = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
     return 0.5 * (1 + math.cos(math.pi * progress))
 

@@ -33,6 +33,15 @@ class Ranks:
         dist.all_gather(everyone, mine.detach().contiguous())
         return torch.cat(everyone, 1)
 
+    def of_leader(self, value: float) -> float:
+        """The leading process's value, on every process."""
+        if self.size == 1:
+            return value
+        device = torch.device("cuda", self.rank) if dist.get_backend() == "nccl" else torch.device("cpu")
+        shared = torch.tensor(value, dtype=torch.float64, device=device)
+        dist.broadcast(shared, 0)
+        return float(shared)
+
     def average_(self, tensors: Iterable[Tensor]) -> None:
         """Replace each tensor by its mean over the processes. All must be of one type, and finite shapes agree."""
         if self.size == 1:

@@ -77,11 +77,11 @@ def backward(
         shape = views.tokens.shape[:2]  # (V, b)
         features = passed[0].unflatten(0, shape) if passed else _of_views(execution.encode, parts, execution)
         observed = _of_views(execution.observe, parts, execution) if execution.observe else None
-        everyone = ranks.gather(features).requires_grad_()  # (V, B, D)
-        projections = everyone
-        if model.projection is not None:
-            with execution.autocast(features.device):
-                projections = model.project(everyone.flatten(0, 1)).unflatten(0, everyone.shape[:2])
+        everyone = ranks.gather(features).requires_grad_()  # (V, B, ...)
+        with execution.autocast(features.device):
+            projections = objective.contrastive.pooled(everyone)
+            if model.projection is not None:
+                projections = model.project(projections.flatten(0, 1)).unflatten(0, projections.shape[:2])
         observed = None if observed is None else ranks.gather(observed)
         batch = Batch(everyone, projections, images, generator, observed)
         slopes = _contrast(objective, batch, found)[:, ranks.share(len(images))].chunk(len(parts), 1)
@@ -104,7 +104,7 @@ def backward(
 
 
 def pass_through(part: Views, execution: Execution) -> tuple[Tensor, Tensor | None]:
-    """Features (V·b, D) and what the generative term reduces of the first L views, where there is one."""
+    """Features (V·b, ...) and what the generative term reduces of the first L views, where there is one."""
     tokens, condition = part.tokens.flatten(0, 1), part.condition.flatten(0, 1)
     drawn = None if part.drawn is None else part.drawn.flatten(0, 1)
     with execution.autocast(tokens.device):

@@ -2,7 +2,7 @@
 
 import os
 
-from pipelines.flows import orphan
+from pipelines.flows import orphan, tracebacks
 
 # read when prefect is imported: nothing phones home, and a slow machine may take its time to start a local server
 os.environ.setdefault("DO_NOT_TRACK", "1")
@@ -12,3 +12,4 @@ os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "60")
 os.environ.setdefault("PREFECT_SERVER_LOGGING_LEVEL", "CRITICAL")
 
 orphan.watch()
+tracebacks.leave_out()

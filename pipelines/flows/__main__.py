@@ -27,7 +27,7 @@ USAGE = "usage: python -m pipelines.flows FLOW [key=value …]"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Returns the exit code: 0; 1 if the flow failed; 2 for a mistake in the command."""
+    """Returns the exit code: 0; 1 if the flow failed; 2 for a mistake in the command; 130 after Ctrl-C."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     if not given or {"-h", "--help"} & set(given):
         print("\n\n".join([USAGE, *(describe(name) for name in FLOWS)]))
@@ -38,7 +38,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    state: State = cast(Any, flow)(**parameters, return_state=True)
+    try:
+        reach_server()
+        state: State = cast(Any, flow)(**parameters, return_state=True)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted; the stages have ended, and the same command goes on from there", file=sys.stderr)
+        return 130
     if state.is_completed():
         return 0
     print(f"error: {state.message}", file=sys.stderr)
@@ -53,8 +61,22 @@ def find(name: str) -> "Flow[Any, Any]":
     return flow
 
 
+def reach_server() -> None:
+    """A UserError where a Prefect server is named and not to be had: the flow itself would end with tracebacks."""
+    from prefect.client.orchestration import get_client
+    from prefect.settings import get_current_settings
+
+    from pipelines.flows.deployments import check_server
+
+    if get_current_settings().api.url:
+        with get_client(sync_client=True) as client:
+            check_server(client)
+
+
 def parse(flow: "Flow[Any, Any]", given: Sequence[str]) -> dict[str, Any]:
-    """Parameters from `key=value` words; a UserError says which is unknown, missing or no YAML."""
+    """Parameters from `key=value` words; a UserError says which is unknown, missing or wrong."""
+    from prefect.exceptions import ParameterTypeError
+
     known = inspect.signature(flow.fn).parameters
     parameters = {}
     for word in given:
@@ -71,6 +93,11 @@ def parse(flow: "Flow[Any, Any]", given: Sequence[str]) -> dict[str, Any]:
     missing = [name for name, p in known.items() if p.default is p.empty and name not in parameters]
     if missing:
         raise UserError(f"{flow.name} needs {', '.join(f'{name}=…' for name in missing)}.")
+    try:
+        flow.validate_parameters(parameters)
+    except ParameterTypeError as error:
+        problems = "; ".join(line.removeprefix(" - ") for line in str(error).splitlines()[1:])
+        raise UserError(f"{flow.name}: {problems}.") from error
     return parameters
 
 

@@ -1,5 +1,6 @@
 """What a flow run shows in Prefect of the stages it ran: a table, and the comparison of the variants."""
 
+import base64
 import json
 import os
 from collections.abc import Mapping
@@ -16,10 +17,16 @@ from pipelines.tracking.links import run_links
 
 def show_outcomes(key: str, outcomes: Mapping[str, Outcome], folder: Path) -> None:
     """Artifact `key` is a table of the stages; artifact `comparison` what the stage compare wrote, if it got there."""
-    create_markdown_artifact(markdown(outcomes, folder), key=key, description="What became of each stage")
-    comparison = folder / stage_folder("compare") / "comparison.md"
-    if "compare" in outcomes and outcomes["compare"].result in ("run", "cached") and comparison.exists():
-        create_markdown_artifact(comparison.read_text(), key="comparison", description="The variants compared")
+    create_markdown_artifact(markdown(outcomes, folder), key=key, description=summary(outcomes))
+    page, figure = (folder / stage_folder("compare") / f"comparison.{kind}" for kind in ("md", "png"))
+    if "compare" in outcomes and outcomes["compare"].result in ("run", "cached") and page.exists():
+        shown = f"\n![The variants compared]({picture(figure)})\n" if figure.exists() else ""
+        create_markdown_artifact(page.read_text() + shown, key="comparison", description="The variants compared")
+
+
+def picture(file: Path) -> str:
+    """A PNG file as an address that holds all of it: a browser can't reach the file."""
+    return f"data:image/png;base64,{base64.b64encode(file.read_bytes()).decode()}"
 
 
 def markdown(outcomes: Mapping[str, Outcome], folder: Path) -> str:

@@ -27,14 +27,14 @@ def recorded(folder: Path) -> Recorded | None:
     if not lock.exists():
         return None
     stages = YAML(typ="safe").load(lock).get("stages", {}).values()
-    outs = {out["path"] for stage in stages for out in stage.get("outs", [])}
+    outs = {Path(out["path"]) for stage in stages for out in stage.get("outs", [])}
     return Recorded(
         params=dict(item for stage in stages for item in _flat(stage.get("params", {}).get("params.yaml", {}))),
         code={
             dep["path"]: dep["md5"]
             for stage in stages
             for dep in stage.get("deps", [])
-            if outs.isdisjoint([dep["path"], *map(str, Path(dep["path"]).parents)])
+            if not any(_overlap(Path(dep["path"]), out) for out in outs)
         },
         sources=read_json(listing) if listing.exists() else {},
     )
@@ -55,6 +55,10 @@ def changes(before: Recorded | None, after: Recorded | None) -> list[str]:
             lines.append(f"`{key}`: {old} → {new}")
     code = sorted(path for path, md5 in after.code.items() if before.code.get(path) not in (None, md5))
     return lines + ([f"code: {', '.join(f'`{path}`' for path in code)}"] if code else [])
+
+
+def _overlap(one: Path, other: Path) -> bool:
+    return one.is_relative_to(other) or other.is_relative_to(one)
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

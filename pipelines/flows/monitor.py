@@ -1,6 +1,5 @@
 """The monitor flow: the champion scores the images that have come in, and drift is told."""
 
-import base64
 import shutil
 import tempfile
 from collections import Counter
@@ -24,6 +23,7 @@ from components.monitoring.figures import embedding_projection, score_histogram
 from components.monitoring.incoming import IncomingFile, list_incoming, not_seen, remember
 from components.monitoring.scoring import Scored, Scorer
 from pipelines.config import load_params
+from pipelines.flows.artifacts import picture
 from pipelines.monitoring import FIGURES, Report, check_batch, write_unusable
 from pipelines.tracking import Journal, deliver
 from pipelines.tracking.fetch import Fetched, fetch_model
@@ -82,8 +82,8 @@ def monitor(
     except UserError as error:
         return Failed(message=str(error))
     _track(report, fetched, thresholds, f"{tracking.experiment}-monitoring", root / ".tracking")
-    pictures = {name: _data_url(report.folder / name) for name in FIGURES}
-    create_markdown_artifact(report.markdown(pictures), key="monitor", description="New images against validation")
+    pictures = {name: picture(report.folder / name) for name in FIGURES}
+    create_markdown_artifact(report.markdown(pictures), key="monitor", description=report.message)
     if report.drifted:
         resource = {"prefect.resource.id": f"gcrl.model.{fetched.name}", "prefect.resource.name": fetched.name}
         payload = {"message": report.message, "incoming": str(folder), "report": str(report.folder)}
@@ -158,8 +158,3 @@ def _track(report: Report, fetched: Fetched, thresholds: DriftThresholds, experi
         for file in ("report.md", "drift.json", *FIGURES):
             journal.artifact(report.folder / file)
     deliver(root=root)
-
-
-def _data_url(picture: Path) -> str:
-    """The PNG file as an address that holds all of it: a browser can't reach the file."""
-    return f"data:image/png;base64,{base64.b64encode(picture.read_bytes()).decode()}"

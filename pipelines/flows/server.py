@@ -2,7 +2,6 @@
 
 import os
 import re
-import socket
 import subprocess
 import sys
 import time
@@ -13,8 +12,8 @@ import psutil
 
 from components.errors import UserError
 from components.files import atomic_file
+from pipelines.ports import HOST, check_free
 
-HOST = "127.0.0.1"
 PORT = 4200
 HOME = Path(".prefect").resolve()
 PID_FILE = HOME / "server.pid"  # `prefect server stop` with PREFECT_HOME=.prefect knows it too
@@ -64,10 +63,15 @@ def start(port: int | None = None, database: str | None = None) -> tuple[int, bo
         _wait_until_healthy(process, present)
         return present, False
     port = PORT if port is None else port
-    _check_free(port)
+    check_free(
+        port,
+        f"Take another (make deploy PORT={PORT + 1}), or, where a Prefect server is listening there, deploy to it "
+        f"(PREFECT_API_URL={api_url(port)} make deploy).",
+    )
     HOME.mkdir(exist_ok=True)
     environment = os.environ | {"PREFECT_HOME": str(HOME), "PREFECT_SERVER_LOGGING_LEVEL": "WARNING"}
     environment.pop("PREFECT_API_URL", None)
+    environment["PREFECT_SERVER_UI_API_URL"] = api_url(port)  # the browser's; else port 4200, whatever --port says
     if database:
         environment["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = database
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", HOST, "--port", str(port)]
@@ -108,18 +112,6 @@ def _process() -> psutil.Process | None:
     except (OSError, ValueError, psutil.Error):
         pass
     return None
-
-
-def _check_free(port: int) -> None:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server itself will
-        try:
-            probe.bind((HOST, port))
-        except (OSError, OverflowError) as error:
-            raise UserError(
-                f"PORT: port {port} cannot be had ({error}). Take another (make deploy PORT={PORT + 1}), or, where a "
-                f"Prefect server is listening there, deploy to it (PREFECT_API_URL={api_url(port)} make deploy)."
-            ) from error
 
 
 def _wait_until_healthy(process: psutil.Process, port: int) -> None:

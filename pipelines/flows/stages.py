@@ -7,7 +7,7 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.context import FlowRunContext
 from prefect.futures import PrefectFuture
-from prefect.states import State
+from prefect.states import Completed, Failed, State
 from prefect.utilities.urls import url_for
 
 from pipelines.flows.commands import Commands, TimeoutExceededError
@@ -28,11 +28,9 @@ from pipelines.invocation import VARIABLE
 from pipelines.tracking.journal import TAGS_VARIABLE
 
 PROGRESS = re.compile(r"step (\d+)/(\d+)\b")  # what training prints
+# what DVC suggests to someone at a keyboard, after every stage
+ADVICE = ("Use `dvc push`", "To track the changes with git", "git add", "To enable auto staging", "dvc config")
 Result = Literal["cached", "run", "failed", "skipped"]
-
-
-class StageFailedError(Exception):
-    """A stage failed or took too long. The message says which and why."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +74,7 @@ def run_dag(
         dag = read_dag(folder, list(targets or []) or None)
         stages = Stages(dag, {**environment, TAGS_VARIABLE: json.dumps(labels)}, force, parallel)
         try:
-            futures: dict[str, PrefectFuture[Result]] = {}
+            futures: dict[str, PrefectFuture[State[Result]]] = {}
             for stage in dag.stages.values():
                 before = [futures[name] for name in stage.upstreams]
                 futures[stage.name] = stages.task(stage).submit(stage, return_state=False, wait_for=before)
@@ -84,7 +82,11 @@ def run_dag(
                 future.wait()
         finally:  # cancelled, most likely
             stages.commands.stop()
-    return {name: stages.outcomes.get(name) or _without_a_try(future.state) for name, future in futures.items()}
+    outcomes: dict[str, Outcome] = {}
+    for name, stage in dag.stages.items():
+        missing = [upstream for upstream in stage.upstreams if outcomes[upstream].result in ("failed", "skipped")]
+        outcomes[name] = stages.outcomes.get(name) or _without_a_try(futures[name].state, missing)
+    return outcomes
 
 
 @contextmanager
@@ -146,7 +148,7 @@ class Stages:
         own = {"PATH": path, "PYTHONUNBUFFERED": "1", VARIABLE: str(time.time())}
         self.environment = os.environ | own | dict(environment)
 
-    def task(self, stage: Stage) -> Task[[Stage], Result]:
+    def task(self, stage: Stage) -> Task[[Stage], State[Result]]:
         return Task(
             self.reproduce,
             name=stage.name,
@@ -157,20 +159,26 @@ class Stages:
             persist_result=False,
         )
 
-    def reproduce(self, stage: Stage) -> Result:
-        """One try. A stage that is up to date, behind nothing but such stages, needs no process to find that out."""
+    def reproduce(self, stage: Stage) -> State[Result]:
+        """One try. Prefect's pages show the state that it ends in, by name and message."""
+        outcome = self.outcomes[stage.name] = self._outcome(stage)
+        if outcome.result == "failed":
+            return Failed(message=outcome.message)
+        return Completed(name="Cached" if outcome.result == "cached" else "Completed", data=outcome.result)
+
+    def _outcome(self, stage: Stage) -> Outcome:
+        """A stage that is up to date, behind nothing but such stages, needs no process to find that out."""
         settled = all(self.outcomes[name].result == "cached" for name in stage.upstreams)
         if settled and not stage.changed and not self.force:
             get_run_logger().info("Stage '%s' didn't change", stage.name)
-            self.outcomes[stage.name] = Outcome("cached")
-            return "cached"
+            return Outcome("cached")
         if not stage.meta.gpu:
             with self.places:
                 return self._repro(stage)
         with self.gpu, self.places:
             return self._repro(stage)
 
-    def _repro(self, stage: Stage) -> Result:
+    def _repro(self, stage: Stage) -> Outcome:
         output = Output(stage.name)
         began = time.monotonic()
         before = self.outcomes.get(stage.name, Outcome("failed")).seconds
@@ -184,12 +192,9 @@ class Stages:
             message = f"ended after {stage.meta.timeout_seconds:g} s, its timeout_seconds in dvc.yaml"
         seconds = before + time.monotonic() - began
         if message:
-            self.outcomes[stage.name] = Outcome("failed", seconds, message)
-            raise StageFailedError(f"{stage.name}: {message}")
+            return Outcome("failed", seconds, message)
         # one that runs every time, only to find the same again, has given those behind it nothing new to read
-        result: Result = "run" if output.ran and (output.recorded or not stage.always_changed) else "cached"
-        self.outcomes[stage.name] = Outcome(result, seconds)
-        return result
+        return Outcome("run" if output.ran and (output.recorded or not stage.always_changed) else "cached", seconds)
 
 
 class Output:
@@ -206,7 +211,7 @@ class Output:
         self.logger = get_run_logger()
 
     def __call__(self, line: str) -> None:
-        if not line:
+        if not line or line.strip().startswith(ADVICE):
             return
         self.logger.info("%s", line)
         if line == f"Running stage '{self.stage}':":
@@ -238,6 +243,8 @@ class Output:
             update_progress_artifact(self.progress, percent, description=line)
 
 
-def _without_a_try(state: State) -> Outcome:
+def _without_a_try(state: State, missing: Sequence[str]) -> Outcome:
     """Of a stage whose command never came to an end: an upstream failed, or its task did, by a mistake of its own."""
-    return Outcome("skipped") if state.is_pending() else Outcome("failed", message=str(state.message))
+    if state.is_pending():
+        return Outcome("skipped", message=f"needs {', '.join(missing)}")
+    return Outcome("failed", message=str(state.message))

@@ -12,15 +12,18 @@ from pipelines.config import load_params
 
 ONCE = ("sources", "prepare", "validate", "floor", "compare")
 PER_VARIANT = ("pretrain", "distill", "embed", "probe", "ood", "export", "report")
+ON_REQUEST = ("certificate",)  # of the variants that params.yaml names under this word
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a stage; returns the exit code: 0, 1 for a user's mistake, 2 for one in the configuration or the command."""
     parser = argparse.ArgumentParser(prog="python -m pipelines.stages", description=__doc__)
-    parser.add_argument("stage", choices=[*ONCE, *PER_VARIANT, "check"], help="`check` only validates params.yaml")
+    parser.add_argument(
+        "stage", choices=[*ONCE, *PER_VARIANT, *ON_REQUEST, "check"], help="`check` only validates params.yaml"
+    )
     parser.add_argument("--variant", help="name of a variant or student in params.yaml")
     options = parser.parse_args(arguments)
-    if (options.variant is None) == (options.stage in PER_VARIANT):
+    if (options.variant is None) == (options.stage in PER_VARIANT + ON_REQUEST):
         parser.error(f"stage {options.stage} {'needs' if options.variant is None else 'takes no'} --variant")
     try:
         params = load_params()

@@ -2,13 +2,18 @@
 
 import csv
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from components.data.prepared import Prepared
+from components.evaluation.figure_style import variant_colours
 from components.evaluation.figures_comparison import comparison_figure
 from components.files import atomic_file, write_json
-from pipelines.comparison import COLUMNS, Row, Size, beside_teachers, markdown, score, unmet
+from pipelines.comparison import COLUMNS, Row, Size, beside_teachers, markdown, measured, score, unmet
 from pipelines.config import Params
+from pipelines.page.content import Report
+from pipelines.page.render import PAGE, draw_figures, write_page
 from pipelines.paths import PREPARED, stage_folder
 from pipelines.stages.results import constants_of, metrics_of, record_of
 from pipelines.stages.tracked import log_data, tracked
@@ -43,13 +48,29 @@ def run(params: Params) -> None:
             _gather("roc.csv", ("false_positive_rate", "mean"), params, out.path)
             shutil.copyfile(stage_folder("report", best) / "confusion.csv", out.path / "confusion.csv")
             comparison_figure(
-                {c.title: {name: row[c.name] for name, row in rows.items()} for c in COLUMNS},
+                {c.title: {name: row[c.name] for name, row in rows.items()} for c in measured(rows.values())},
                 {c.title for c in COLUMNS if c.higher_is_better},
                 out.path / "comparison.png",
             )
+            colours = variant_colours(params.encoders)
+            reports = [
+                Report.read(
+                    name,
+                    settings=params.encoder(name),
+                    folder=stage_folder("report", name) / "page",
+                    row=rows[name],
+                    score=scores[name],
+                    unmet=gates[name],
+                    colour=colours[name],
+                )
+                for name in params.encoders
+            ]
+            draw_figures(reports, out.path)
+            write_page(out.path, reports, prepared, params.gate)
             out.metrics = {f"{name}/{key}": value for name, row in numbers.items() for key, value in row.items()}
             out.constants = {"score": list(params.gate.score), "best": best, "gate": gate}
-        stage.journal.artifact(stage_folder("compare") / "comparison.md")
+        for name in ("comparison.md", PAGE):
+            stage.journal.artifact(stage_folder("compare") / name)
         stage.journal.tags({"best": best, "gate": gate})
         registered, score_name = params.tracking.registered_model, " + ".join(params.gate.score)
         keys = {name: record_of("report", name)["run_key"] for name in rows}
@@ -67,14 +88,19 @@ def run(params: Params) -> None:
         )
         key = stage.journal.key
     deliver()
-    promotion = promotion_result(key)
+    outcome = _outcome(promotion_result(key), registered, gate)
+    print(outcome)
+    write_page(stage_folder("compare"), reports, prepared, params.gate, outcome)
+
+
+def _outcome(promotion: Mapping[str, Any] | None, registered: str, gate: str) -> str:
+    """What became of the champion, for people."""
     if promotion is None:
-        print("The champion is decided once MLflow can be reached: run `make sync`.")
-    elif promotion["champion"] is None:
-        print(f"No champion of {registered} yet: {promotion['reason']} ({gate}).")
-    else:
-        verb = "is now" if promotion["moved"] else "stays"
-        print(f"Champion of {registered} {verb} version {promotion['champion']}: {promotion['reason']}.")
+        return "The champion is decided once MLflow can be reached: run `make sync`."
+    if promotion["champion"] is None:
+        return f"No champion of {registered} yet: {promotion['reason']} ({gate})."
+    verb = "is now" if promotion["moved"] else "stays"
+    return f"Champion of {registered} {verb} version {promotion['champion']}: {promotion['reason']}."
 
 
 def _size(name: str) -> Size:
@@ -102,6 +128,7 @@ Floor (linear probe, k-NN): raw pixels {pixels}; untrained encoder {untrained}.
 
 Best: **{best}**; gate {gate}.
 
+- the report page, with figures, pictures and provenance: {stage_folder("compare")}/{PAGE}
 - ONNX model and its card: {folder}/model.onnx, {folder}/card.md
 - figures: {stage_folder("compare")}/comparison.png, outputs/VARIANT/{{pretrain,probe,ood}}/*.png
 - data: data/validation/summary.md

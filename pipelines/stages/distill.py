@@ -1,6 +1,7 @@
 """distill: train one student to follow its teacher, from its resume file where an earlier try left one."""
 
 import shutil
+from pathlib import Path
 
 from components.data.prepared import Prepared
 from components.distillation.distill import distill
@@ -14,10 +15,8 @@ from components.training.optimizer import effective_learning_rate
 from pipelines.config import Params
 from pipelines.paths import PREPARED, SCRATCH, stage_folder
 from pipelines.stages.tracked import log_data, tracked
-from pipelines.stages.training import TRAINING_CODE, Progress, resume_key, write_curves
+from pipelines.stages.training import CURVES, TRAINING_CODE, Progress, numbers, read_curves, resume_key, write_curves
 from pipelines.stages.weights import architecture_of, load_model
-from pipelines.tracking import LiveSender
-from pipelines.tracking.system import SystemSampler
 
 
 def run(params: Params, name: str) -> None:
@@ -58,7 +57,7 @@ def run(params: Params, name: str) -> None:
             stage.journal.metrics(metrics, step=step)
             progress(step, metrics)
 
-        with LiveSender(stage.journal), SystemSampler(stage.journal), stage.folder() as out:
+        with stage.watched(), stage.folder(draw) as out:
             trained = distill(
                 model,
                 teacher,
@@ -73,10 +72,8 @@ def run(params: Params, name: str) -> None:
                 on_metrics,
             )
             save_weights(out.path / "model.safetensors", model, architecture)
-            write_curves(out.path / "curves.csv", trained.history)
-            training_curves(trained.history, out.path / "training.png")
-            out.metrics = trained.metrics
-            out.metrics["training_seconds"] = sum(row["seconds"] for row in trained.history)
+            write_curves(out.path / CURVES, trained.history)
+            out.metrics = numbers(trained)
             out.constants = {
                 **facts,
                 "seed": params.seed,
@@ -86,3 +83,8 @@ def run(params: Params, name: str) -> None:
                 "data_fingerprint": prepared.fingerprint(prepared.pretrain_split),
             }
         shutil.rmtree(scratch)
+
+
+def draw(folder: Path) -> None:
+    """The figure, from the other files in the stage's folder."""
+    training_curves(read_curves(folder / CURVES), folder / "training.png")

@@ -53,13 +53,12 @@ def run(params: Params, variant_name: str) -> None:
             answers.save(out.path / reference.FILE)
             stages = {name: metrics_of(name, variant_name) for name in ("embed", "probe", "ood")}
             stages["export"] = out.metrics
-            training = params.training_of(variant_name)
             facts = {
                 "feature_size": params.model_of(variant_name).width,
                 "false_alarm_rate": params.ood.false_alarm_rate,
                 "parameters": constants_of("pretrain", variant_name)["parameters"],
-                "steps": training.steps,
-                "batch_size": training.batch_size,
+                "steps": constants_of("pretrain", variant_name)["kept_step"],
+                "batch_size": params.training_of(variant_name).batch_size,
                 "seed": params.seed,
                 "data_fingerprint": prepared.fingerprint(),
                 "objective": _objective(trained),

@@ -1,22 +1,30 @@
-"""ood: detectors fitted on in-distribution data, thresholds from validation, measured on test and the OOD sets."""
+"""ood: detectors fitted on in-distribution data, thresholds from validation, measured on test and the OOD sets; what
+corruptions do to accuracy, calibration and OOD score."""
+
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 
 from components.data.prepared import Prepared
-from components.evaluation import figures_ood, openood, plot_data
+from components.evaluation import figures_ood, figures_robustness, openood, plot_data, robustness, score_table
 from components.evaluation.detectors import Batch, InDistribution
-from components.evaluation.features import Embedded
+from components.evaluation.features import CORRUPTED, Embedded
 from components.evaluation.ood import run_detectors
 from components.evaluation.probes import Labelled, LinearProbe
-from components.files import write_json
+from components.evaluation.shown import draw_map, write_shown
+from components.files import read_json, write_json
 from pipelines.config import Params
 from pipelines.paths import PREPARED, stage_folder
-from pipelines.stages.tracked import log_data, tracked
+from pipelines.stages.tracked import RESULTS, log_data, tracked
+
+SCORES = "scores.parquet"
 
 
 def run(params: Params, variant: str) -> None:
     """Write outputs/V/ood."""
-    with tracked(params, "ood", variant, {"ood": params.ood}) as stage:
+    with tracked(params, "ood", variant, {"embed": params.embed, "ood": params.ood}) as stage:
         prepared = Prepared.open(PREPARED)
         sets = {name: f"ood-{name}" for name in prepared.ood}
         contexts = {"train": "detector fitting", "val": "thresholds", "test": "test"}
@@ -24,7 +32,8 @@ def run(params: Params, variant: str) -> None:
         embedded = Embedded.open(stage_folder("embed", variant))
 
         def batch(split: str) -> Batch:
-            return Batch(embedded.features(split), prepared.images(split), embedded.bits_per_dim(split))
+            likelihoods = embedded.bits_per_dim(split), embedded.bits_without_context(split)
+            return Batch(embedded.features(split), prepared.images(split), *likelihoods)
 
         train = Labelled(embedded.features("train"), prepared.labels("train"))
         probe = LinearProbe.load(stage_folder("probe", variant) / "probe.npz")
@@ -36,23 +45,50 @@ def run(params: Params, variant: str) -> None:
             params.ood,
             params.seed,
         )
-        with stage.folder() as out:
-            out.metrics = result.metrics
-            out.constants = {**result.constants, "data_fingerprint": prepared.fingerprint()}
+        corrupted: dict[str, float] = {}
+        if params.embed.corruptions:
+            copies = Embedded.open(stage_folder("embed", variant) / CORRUPTED)
+            rows, clean, copies_of = robustness.open_corrupted(embedded, copies, params.embed)
+            labels, threshold = prepared.labels("test")[rows], result.thresholds["fused"]
+            corrupted = robustness.measure_robustness(clean, copies_of, labels, probe, result.fused, threshold)
+        with stage.folder(partial(draw, prepared=prepared, variant=variant)) as out:
+            out.metrics = result.metrics | {f"robustness/{name}": value for name, value in corrupted.items()}
+            out.constants = {**result.constants, "calibration_bins": robustness.CALIBRATION_BINS}
+            out.constants |= {**asdict(params.embed), "data_fingerprint": prepared.fingerprint()}
             result.fused.save(out.path / "fused.npz")
             write_json(out.path / "thresholds.json", result.thresholds)
             write_json(out.path / "left_out.json", result.left_out)
             for detector, scores in result.scores.items():
                 for split, values in scores.items():
                     np.save(out.path / f"{detector}.{split}.scores.npy", values)
+            score_table.write_scores(result.scores, list(sets), out.path / SCORES)
             table = openood.openood_table(result.scores, prepared.ood)
             openood.write_csv(table, out.path / "openood.csv")
             (out.path / "openood.md").write_text(openood.markdown(table, prepared.ood))
-            fused = result.scores["fused"]
-            plot_data.write_roc(out.path / "roc.csv", fused, list(sets))
-            figures_ood.roc_curves(result.scores, prepared.ood, out.path / "roc.png")
-            figures_ood.auroc_intervals(result.metrics, prepared.ood, out.path / "auroc.png")
-            figures_ood.score_histograms(fused, result.thresholds["fused"], prepared.ood, out.path / "scores.png")
+            write_shown(out.path, result, prepared, embedded, probe, params.seed)
+            plot_data.write_roc(out.path / "roc.csv", result.scores["fused"], list(sets))
+            if corrupted:
+                robustness.write_csv(
+                    corrupted, params.embed.corruptions, params.embed.severities, out.path / "robustness.csv"
+                )
+                stage.journal.artifact(out.path / "robustness.csv")
         stage.journal.artifact(stage_folder("ood", variant) / "openood.md")
         for name, reason in result.left_out.items():
             print(f"detector {name} left out: {reason}")
+
+
+def draw(folder: Path, prepared: Prepared, variant: str) -> None:
+    """The figures, from the other files in the stage's folder."""
+    distances = prepared.ood
+    results, threshold = read_json(folder / RESULTS), read_json(folder / "thresholds.json")["fused"]
+    metrics, constants = results["metrics"], results["constants"]
+    figures_ood.auroc_intervals(metrics, distances, folder / "auroc.png")
+    if constants["corruptions"]:
+        corrupted = {n.removeprefix("robustness/"): v for n, v in metrics.items() if n.startswith("robustness/")}
+        measured = corrupted, constants["corruptions"], constants["severities"]
+        figures_robustness.robustness_by_severity(*measured, folder / "robustness.png")
+    draw_map(folder, prepared.classes, variant)
+    # last, because an archive may lack the scores
+    scores = score_table.read_scores(folder / SCORES)
+    figures_ood.roc_curves(scores, distances, folder / "roc.png")
+    figures_ood.score_histograms(scores["fused"], threshold, distances, folder / "scores.png")

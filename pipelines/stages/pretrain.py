@@ -1,6 +1,10 @@
 """pretrain: train one variant of the hybrid model, from its resume file where an earlier try left one."""
 
 import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from components.data.prepared import Prepared
 from components.evaluation.figures_training import image_rows, training_curves
@@ -14,9 +18,7 @@ from components.training.summary import describe
 from pipelines.config import Params
 from pipelines.paths import PREPARED, SCRATCH
 from pipelines.stages.tracked import log_data, tracked
-from pipelines.stages.training import TRAINING_CODE, Progress, resume_key, write_curves
-from pipelines.tracking import LiveSender
-from pipelines.tracking.system import SystemSampler
+from pipelines.stages.training import CURVES, TRAINING_CODE, Progress, numbers, read_curves, resume_key, write_curves
 
 
 def run(params: Params, variant_name: str) -> None:
@@ -51,7 +53,7 @@ def run(params: Params, variant_name: str) -> None:
             stage.journal.metrics(metrics, step=step)
             progress(step, metrics)
 
-        with LiveSender(stage.journal), SystemSampler(stage.journal), stage.folder() as out:
+        with stage.watched(), stage.folder(draw) as out:
             trained = pretrain(
                 model,
                 data,
@@ -64,13 +66,11 @@ def run(params: Params, variant_name: str) -> None:
                 on_metrics,
             )
             save_weights(out.path / "model.safetensors", model, architecture)
-            write_curves(out.path / "curves.csv", trained.history)
-            training_curves(trained.history, out.path / "training.png")
+            write_curves(out.path / CURVES, trained.history)
             if architecture.generative:
-                image_rows(samples(model, params.seed), out.path / "samples.png")
-                image_rows(completions(model, data.val[0], params.seed), out.path / "completions.png")
-            out.metrics = trained.metrics
-            out.metrics["training_seconds"] = sum(row["seconds"] for row in trained.history)
+                _write_images(out.path / "samples.npz", samples(model, params.seed))
+                _write_images(out.path / "completions.npz", completions(model, data.val[0], params.seed))
+            out.metrics = numbers(trained)
             out.constants = {
                 **facts,
                 "seed": params.seed,
@@ -84,3 +84,16 @@ def run(params: Params, variant_name: str) -> None:
 def _resume_key(params: Params, variant: str, prepared: Prepared) -> str:
     sections = [params.model, params.training, params.augmentation, params.variant(variant)]
     return resume_key(params.seed, sections, prepared, TRAINING_CODE)
+
+
+def draw(folder: Path) -> None:
+    """The figures, from the other files in the stage's folder."""
+    training_curves(read_curves(folder / CURVES), folder / "training.png")
+    for images in ("samples", "completions"):
+        if (folder / f"{images}.npz").exists():
+            with np.load(folder / f"{images}.npz") as rows:
+                image_rows(dict(rows), folder / f"{images}.png")
+
+
+def _write_images(path: Path, rows: dict[str, Any]) -> None:
+    np.savez_compressed(path, **rows)

@@ -1,12 +1,24 @@
 """probe: how much of the label a simple classifier reads out of the frozen features."""
 
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
 from components.data.prepared import Prepared
-from components.evaluation import figures_probe, plot_data
-from components.evaluation.features import Embedded
-from components.evaluation.probes import Labelled, run_probes
+from components.evaluation import figures_probe, layer_probes, plot_data
+from components.evaluation.calibration import Reliability
+from components.evaluation.features import LAYERS, Embedded
+from components.evaluation.probes import Labelled, ProbeResult, run_probes
+from components.files import read_json
 from pipelines.config import Params
 from pipelines.paths import PREPARED, stage_folder
-from pipelines.stages.tracked import log_data, tracked
+from pipelines.stages.tracked import RESULTS, log_data, tracked
+
+DRAWN_FROM, LAYER_PROBES = "figures.npz", "layers.csv"
+RELIABILITY = ("reliability", "reliability_calibrated")  # of ProbeResult
 
 
 def run(params: Params, variant: str) -> None:
@@ -17,16 +29,38 @@ def run(params: Params, variant: str) -> None:
         embedded = Embedded.open(stage_folder("embed", variant))
         train, val, test = (Labelled(embedded.features(s), prepared.labels(s)) for s in ("train", "val", "test"))
         result = run_probes(train, val, test, params.probe, params.seed)
-        with stage.folder() as out:
+        labels = {split: prepared.labels(split) for split in ("train", "val", "test")}
+        layers = layer_probes.probe_layers(embedded.folder / LAYERS, labels, params.probe)
+        with stage.folder(partial(draw, prepared=prepared, variant=variant)) as out:
             out.metrics, out.constants = result.metrics, result.constants
+            for layer, _, linear, knn in layers:
+                out.metrics |= {f"layer_{layer}/linear_accuracy": linear, f"layer_{layer}/knn_accuracy": knn}
             out.constants["data_fingerprint"] = prepared.fingerprint()
             result.probe.save(out.path / "probe.npz")
             plot_data.write_confusion(out.path / "confusion.csv", result.confusion, prepared.classes)
             plot_data.write_reliability(out.path / "reliability.csv", result.reliability_calibrated)
-            figures_probe.confusion_matrix(result.confusion, prepared.classes, out.path / "confusion.png")
-            figures_probe.reliability_diagram(
-                result.reliability, result.reliability_calibrated, out.path / "reliability.png"
-            )
-            figures_probe.few_label_curve(
-                {variant: result.few_label}, {variant: result.metrics["linear_accuracy"]}, out.path / "few_label.png"
-            )
+            _keep_for_figures(result, out.path)
+            if layers:
+                layer_probes.write_csv(layers, out.path / LAYER_PROBES)
+
+
+def draw(folder: Path, prepared: Prepared, variant: str) -> None:
+    """The figures, from the other files in the stage's folder."""
+    accuracy = read_json(folder / RESULTS)["metrics"]["linear_accuracy"]
+    with np.load(folder / DRAWN_FROM) as kept:
+        before, after = (
+            Reliability(*(kept[f"{bins}/{name}"] for name in Reliability.__dataclass_fields__)) for bins in RELIABILITY
+        )
+        few_label = {int(key.removeprefix("few_label/")): kept[key] for key in kept if key.startswith("few_label/")}
+        figures_probe.confusion_matrix(kept["confusion"], prepared.classes, folder / "confusion.png")
+    figures_probe.reliability_diagram(before, after, folder / "reliability.png")
+    figures_probe.few_label_curve({variant: few_label}, {variant: accuracy}, folder / "few_label.png")
+    if (folder / LAYER_PROBES).exists():
+        figures_probe.layer_curve(layer_probes.read_csv(folder / LAYER_PROBES), folder / "layers.png")
+
+
+def _keep_for_figures(result: ProbeResult, folder: Path) -> None:
+    kept: dict[str, Any] = {"confusion": result.confusion}
+    kept |= {f"{bins}/{name}": v for bins in RELIABILITY for name, v in asdict(getattr(result, bins)).items()}
+    kept |= {f"few_label/{shots}": accuracies for shots, accuracies in result.few_label.items()}
+    np.savez(folder / DRAWN_FROM, **kept)

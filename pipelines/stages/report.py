@@ -8,20 +8,26 @@ from components.data.prepared import Prepared
 from pipelines.comparison import CURVES, row, score
 from pipelines.config import Params
 from pipelines.invocation import started
+from pipelines.page.gather import gather
 from pipelines.paths import PREPARED, stage_folder
-from pipelines.stages.results import constants_of, metrics_of, record_of
+from pipelines.stages.results import constants_of, has_run, metrics_of, record_of
 from pipelines.stages.tracked import log_data, tracked
 from pipelines.tracking import Journal, deliver
-from pipelines.tracking.provenance import git_commit
+from pipelines.tracking.journal import inherited_tags
+from pipelines.tracking.provenance import GIT_TAGS, git_commit
 
 GATHERED = (("pretrain", "curves.csv"), ("ood", "roc.csv"), ("probe", "confusion.csv"))  # for the comparison
 SHARED = ("prepare", "validate", "floor")
 STAGES = ("pretrain", "embed", "probe", "ood", "export")
 
 
-def run(params: Params, variant: str) -> None:
-    """Write outputs/reports/V with all that the comparison needs, and deliver every journal so far to MLflow."""
-    sections = ("data", "augmentation", "probe", "ood", "export")
+def run(params: Params, variant: str, run_name: str | None = None, register: bool = True) -> None:
+    """Write outputs/reports/V with all that the comparison needs, and deliver every journal so far to MLflow.
+
+    A study's models are reported without the stages that did not run, under a name of their own, and become versions
+    in the registry only where that is wanted.
+    """
+    sections = ("data", "augmentation", "embed", "probe", "ood", "export")
     settings = {
         "student" if variant in params.students else "variant": params.encoder(variant),
         "model": params.model_of(variant),
@@ -31,12 +37,13 @@ def run(params: Params, variant: str) -> None:
     with tracked(params, "report", variant, settings) as stage:
         prepared = Prepared.open(PREPARED)
         journal = stage.journal
-        journal.tags({"mlflow.runName": f"{variant} {datetime.now(UTC):%Y-%m-%d %H:%M}", "kind": "model"})
+        journal.tags({"mlflow.runName": run_name or f"{variant} {datetime.now(UTC):%Y-%m-%d %H:%M}", "kind": "model"})
         log_data(stage, prepared, dict.fromkeys(prepared.splits, "model"))
-        metrics = {name: metrics_of(name, variant) for name in STAGES}
+        stages, shared_stages = [s for s in STAGES if has_run(s, variant)], [s for s in SHARED if has_run(s)]
+        metrics = {name: metrics_of(name, variant) for name in stages}
         values = row(metrics)
-        shared = {name: metrics_of(name) for name in SHARED}
-        records = {name: record_of(name, variant) for name in STAGES} | {name: record_of(name) for name in SHARED}
+        shared = {name: metrics_of(name) for name in shared_stages}
+        records = {s: record_of(s, variant) for s in stages} | {s: record_of(s) for s in shared_stages}
         cached = [name for name, record in records.items() if record["finished"] < started()]
         total = score(values, params.gate.score)
         with stage.folder() as out:
@@ -44,15 +51,17 @@ def run(params: Params, variant: str) -> None:
             out.rounded = {name: round(value, 4) for name, value in out.metrics.items()}
             out.constants = {"score": list(params.gate.score), "cached_stages": cached, "seed": params.seed}
             out.constants["parameters"] = constants_of("pretrain", variant)["parameters"]
-            out.constants["onnx_megabytes"] = metrics["export"]["onnx_megabytes"]
+            if "export" in stages:
+                out.constants["onnx_megabytes"] = metrics["export"]["onnx_megabytes"]
             for name, file in GATHERED:
                 shutil.copyfile(stage_folder(name, variant) / file, out.path / file)
+            gather(variant, stages, shared_stages, out.path / "page")
         # the few numbers that matter first are in the journal by now, under plain names; here follow all of them
         _log_curves(journal, variant)
         for name, numbers in (metrics | shared).items():
             named = {f"{name}/{key}": value for key, value in numbers.items()}
             journal.metrics({key: value for key, value in named.items() if key not in journal.curves})
-        for name in STAGES:
+        for name in stages:
             for figure in sorted(stage_folder(name, variant).glob("*.png")):
                 journal.artifact(figure, folder=f"figures/{name}")
         journal.tags({f"stage.{name}": "cached" if name in cached else "run" for name in records})
@@ -60,23 +69,29 @@ def run(params: Params, variant: str) -> None:
         teacher = {"teacher": params.student(variant).teacher} if variant in params.students else {}
         journal.tags(teacher)
         export = stage_folder("export", variant)
-        journal.model(
-            export / "model.onnx",
-            name=variant,
-            registered_name=params.tracking.registered_model,
-            tags={
-                "variant": variant,
-                **teacher,
-                "data_fingerprint": prepared.fingerprint(),
-                **{name.removeprefix("mlflow.source."): value for name, value in git_commit().items()},
-                "score": f"{total:.6f}",
-                **{name: f"{value:.6g}" for name, value in values.items() if value is not None},
-            },
-            description=(export / "card.md").read_text(),
-            input_example=export / "example.npy",
-            extra_files=[export / "reference.npz"],
-        )
+        if "export" in stages:
+            journal.model(
+                export / "model.onnx",
+                name=variant,
+                registered_name=params.tracking.registered_model if register else None,
+                tags={
+                    "variant": variant,
+                    **teacher,
+                    "data_fingerprint": prepared.fingerprint(),
+                    **{name.removeprefix("mlflow.source."): value for name, value in _commit().items()},
+                    "score": f"{total:.6f}",
+                    **{name: f"{value:.6g}" for name, value in values.items() if value is not None},
+                },
+                description=(export / "card.md").read_text(),
+                input_example=export / "example.npy",
+                extra_files=[export / "reference.npz"],
+            )
     deliver()
+
+
+def _commit() -> dict[str, str]:
+    """Of the code that made the model: where it was made elsewhere, the tags say."""
+    return {name: tag for name, tag in (git_commit() | inherited_tags()).items() if name in GIT_TAGS}
 
 
 def _log_curves(journal: Journal, variant: str) -> None:

@@ -7,6 +7,11 @@ from pipelines.paths import stage_folder
 from pipelines.stages.tracked import RECORD, RESULTS
 
 
+def has_run(stage: str, variant: str | None = None) -> bool:
+    """Whether a stage has left its results."""
+    return (stage_folder(stage, variant) / RECORD).exists()
+
+
 def metrics_of(stage: str, variant: str | None = None) -> dict[str, float]:
     """The numbers of a stage."""
     return dict(read_json(stage_folder(stage, variant) / RESULTS)["metrics"])

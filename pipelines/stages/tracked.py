@@ -1,19 +1,24 @@
 """What every stage does around its work: keep a journal for MLflow, write its results whole, leave a record."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, is_dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from components.data.prepared import Prepared
+from components.evaluation.figure_style import variant_colours
 from components.files import atomic_directory, write_json
 from pipelines.config import Params
 from pipelines.paths import stage_folder
-from pipelines.tracking import Journal, deliver
+from pipelines.tracking import Journal, LiveSender, deliver
+from pipelines.tracking.journal import offline
+from pipelines.tracking.system import SystemSampler
 
 RESULTS, RECORD = "results.json", "record.json"
+RUN_COLOUR = "mlflow.runColor"  # the tag that MLflow's charts and run table take a run's colour from
 
 
 @dataclass(frozen=True)
@@ -26,17 +31,32 @@ class Run:
     started: float
 
     @contextmanager
-    def folder(self) -> Iterator["Outputs"]:
-        """The stage's output folder, complete or not there; results and record are added at the end."""
+    def folder(self, draw: Callable[[Path], None] | None = None) -> Iterator["Outputs"]:
+        """The stage's output folder, complete or not there; results, figures and record are added at the end.
+
+        `draw` makes the figures from the files in the folder. It is not called where matplotlib is not installed: then
+        the import of a study does it later, elsewhere.
+        """
         with atomic_directory(stage_folder(self.stage, self.variant)) as path:
             outputs = Outputs(path)
             yield outputs
-            self.finish(outputs)
+            self.finish(outputs, draw)
 
-    def finish(self, outputs: "Outputs") -> None:
-        """Write results.json and record.json, and send metrics and figures to the journal."""
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Send the journal to MLflow while the stage works, with what the machine does meanwhile."""
+        if offline():
+            yield
+            return
+        with LiveSender(self.journal), SystemSampler(self.journal):
+            yield
+
+    def finish(self, outputs: "Outputs", draw: Callable[[Path], None] | None) -> None:
+        """Write results.json, figures and record.json, and send metrics and figures to the journal."""
         results = {"metrics": outputs.metrics, "constants": outputs.constants}
         write_json(outputs.path / RESULTS, results)
+        if draw is not None and find_spec("matplotlib") is not None:
+            draw(outputs.path)
         seconds = time.time() - self.started
         record = {
             "run_key": self.journal.key,
@@ -44,6 +64,7 @@ class Run:
             "variant": self.variant,
             "finished": time.time(),
             "seconds": seconds,
+            "provenance": self.journal.provenance,
         }
         write_json(outputs.path / RECORD, record)
         # A curve ends with its result; a second point at step 0 would only spoil its chart.
@@ -76,7 +97,12 @@ def tracked(
     sections = {k: asdict(v) if is_dataclass(v) and not isinstance(v, type) else v for k, v in (settings or {}).items()}
     name = f"{variant} · {stage}" if variant else stage
     journal = Journal.start(
-        stage, variant, name=name, params={"seed": params.seed, **sections}, experiment=params.tracking.experiment
+        stage,
+        variant,
+        name=name,
+        params={"seed": params.seed, **sections},
+        tags={RUN_COLOUR: variant_colours(params.encoders)[variant]} if variant else {},
+        experiment=params.tracking.experiment,
     )
     try:
         with journal:
@@ -90,5 +116,5 @@ def log_data(run: Run, prepared: Prepared, splits: Mapping[str, str]) -> None:
     """Name the data sets that a run used: {split: what for}."""
     for split, context in splits.items():
         source = str(prepared.root / f"{split}.npy")
-        rows = {"num_rows": len(prepared.images(split))}
+        rows = {"num_rows": prepared.meta["splits"][split]["count"]}
         run.journal.dataset(split, prepared.fingerprint(split), source, profile=rows, context=context)

@@ -13,9 +13,12 @@ from typing import Any
 from components.data.prepared import Prepared
 from components.training.checkpoint import History
 from components.training.config import EXECUTION, TrainingConfig
+from components.training.loop import Trained
 
+ROOT = Path(__file__).parents[2]
 # Code that decides how training goes: a resume file is good only for the code that wrote it.
 TRAINING_CODE = ("components/model", "components/objectives", "components/training", "components/data/augment.py")
+CURVES = "curves.csv"
 SHOWN = ("nll_nats_per_token", "contrastive_loss", "crd_loss", "kd_loss", "regression_loss", "val/knn_accuracy")
 
 
@@ -23,21 +26,23 @@ class Progress:
     """One line on a terminal, or a line every few seconds elsewhere."""
 
     def __init__(self, config: TrainingConfig) -> None:
-        self.steps, self.batch_size = config.steps, config.batch_size
+        self.steps, self.batch_size, self.budget = config.steps, config.batch_size, config.seconds
         self.live = sys.stderr.isatty()
         self.shown_at = 0.0
         self.latest: dict[str, float] = {}
 
     def __call__(self, step: int, metrics: dict[str, float]) -> None:
         self.latest |= {k: metrics[k] for k in SHOWN if k in metrics}
-        last = step == self.steps
+        spent = metrics.get("trained_seconds", 0.0)
+        last = step == self.steps if self.budget is None else spent >= self.budget
         if not last and time.monotonic() - self.shown_at < (0.2 if self.live else 5.0):
             return
         self.shown_at = time.monotonic()
         speed = metrics["images_per_second"]
-        left = (self.steps - step) * self.batch_size / speed
+        left = (self.steps - step) * self.batch_size / speed if self.budget is None else max(0.0, self.budget - spent)
+        steps = f"{step}/{self.steps}" if self.budget is None else str(step)
         values = "  ".join(f"{name} {value:.3f}" for name, value in self.latest.items())
-        line = f"step {step}/{self.steps}  {values}  {speed:,.0f} images/s  {left:.0f} s left"
+        line = f"step {steps}  {values}  {speed:,.0f} images/s  {left:.0f} s left"
         print(f"\r{line:<110}" if self.live else line, end="" if self.live and not last else "\n", file=sys.stderr)
         sys.stderr.flush()
 
@@ -52,10 +57,22 @@ def resume_key(seed: int, sections: Sequence[Any], prepared: Prepared, code: Seq
     ]
     digest.update(json.dumps([seed, settings], sort_keys=True).encode())
     digest.update(prepared.fingerprint(prepared.pretrain_split).encode() + prepared.palette.tobytes() + extra)
-    for place in map(Path, code):
+    for place in (ROOT / file for file in code):
         for file in sorted(place.rglob("*.py")) if place.is_dir() else [place]:
             digest.update(file.read_bytes())
     return digest.hexdigest()[:16]
+
+
+def numbers(trained: Trained) -> dict[str, float]:
+    """The metrics of a stage that trains."""
+    metrics = {
+        **trained.metrics,
+        "training_seconds": sum(row["seconds"] for row in trained.history),
+        "steps": trained.history[-1]["step"],
+    }
+    if trained.images_per_second is not None:
+        metrics["training_images_per_second"] = trained.images_per_second
+    return metrics
 
 
 def write_curves(path: Path, history: History) -> None:
@@ -65,3 +82,9 @@ def write_curves(path: Path, history: History) -> None:
         writer = csv.DictWriter(file, ["step", *columns], lineterminator="\n")
         writer.writeheader()
         writer.writerows(history)
+
+
+def read_curves(path: Path) -> History:
+    """What `write_curves` wrote."""
+    with path.open(newline="") as file:
+        return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]

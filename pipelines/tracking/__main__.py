@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from components.errors import ConfigError, UserError
+from pipelines.ports import HOST, check_free
 from pipelines.tracking import outbox, promotion, store, views
 from pipelines.tracking.journal import tracking_folder
 from pipelines.tracking.sender import deliver
@@ -21,6 +22,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m pipelines.tracking", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("sync", help="send what waits on disk")
+    ui = commands.add_parser("ui", help="what `make ui` does first: see that the port is free, sync, print the links")
+    ui.add_argument("port", type=int)
     commands.add_parser("status", help="list what waits on disk, without asking any server")
     links = commands.add_parser("links", help="save the comparison's views in MLflow and print their addresses")
     links.add_argument("address", help="of MLflow's UI: http://127.0.0.1:5000")
@@ -34,6 +37,11 @@ def main(arguments: list[str] | None = None) -> int:
         match options.command:
             case "sync":
                 return sync(root)
+            case "ui":
+                check_free(options.port, f"Take another: PORT={options.port + 1} make ui.")
+                failed = sync(root)
+                print(_asked(root, lambda client: links_to(client, root, f"http://{HOST}:{options.port}")))
+                return failed
             case "status":
                 return status(root)
             case "links":

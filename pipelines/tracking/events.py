@@ -10,6 +10,7 @@ from pipelines.tracking.outbox import Event
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Run
     from mlflow.entities.model_registry import ModelVersion
 
 BATCHED = {"start", "metrics", "params", "tags"}
@@ -75,6 +76,9 @@ def apply(target: Target, event: Event) -> None:
         case "nest":
             for child in fields["children"]:
                 _nest(target, child)
+        case "nest_under":
+            if parent := _find(target, fields["parent"]):
+                target.client.set_tag(target.run_id, "mlflow.parentRunId", parent.info.run_id)
         case "version_tags":
             if version := _version(target, fields):
                 promotion.tag_version(target.client, version.name, str(version.version), fields["tags"])
@@ -111,19 +115,24 @@ def _log_dataset(target: Target, fields: dict[str, Any]) -> None:
 
 
 def _nest(target: Target, child_key: str) -> None:
-    children = store.find_runs(target.client, child_key)
-    if not children:
-        _must_not_wait(target, child_key)
-        target.client.set_tag(
-            target.run_id, f"gcrl.not_here.{child_key}", "this run was sent to another tracking server"
-        )
+    child = _find(target, child_key)
+    if child is None:
         return
-    child = children[0]
     parent = child.data.tags.get("mlflow.parentRunId", target.run_id)
     if parent == target.run_id:
         target.client.set_tag(child.info.run_id, "mlflow.parentRunId", target.run_id)
     else:  # a cached stage: its run belongs to the model run that first made it
         target.client.set_tag(target.run_id, f"gcrl.reused.{child.data.tags.get('stage')}", child.info.run_id)
+
+
+def _find(target: Target, run_key: str) -> "Run | None":
+    """The run of this key; where it went to another server, None and a tag that says so."""
+    found = store.find_runs(target.client, run_key)
+    if found:
+        return found[0]
+    _must_not_wait(target, run_key)
+    target.client.set_tag(target.run_id, f"gcrl.not_here.{run_key}", "this run was sent to another tracking server")
+    return None
 
 
 def _must_not_wait(target: Target, run_key: str) -> None:

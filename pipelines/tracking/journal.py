@@ -33,6 +33,7 @@ MAX_KEY, MAX_PARAM, MAX_TAG = 250, 6000, 8000  # characters that MLflow accepts
 
 
 FOLDER_VARIABLE = "PIPELINE_TRACKING"  # set where stages run in a copy of the project, but report to the project
+OFFLINE_VARIABLE = "PIPELINE_OFFLINE"  # set where journals stay on disk until somebody imports them
 TAGS_VARIABLE = "PIPELINE_TAGS"  # JSON: tags for every run, such as the flow run that the stages belong to
 
 
@@ -44,6 +45,16 @@ def tracking_folder() -> Path:
     if FOLDER_VARIABLE in os.environ:
         return Path(os.environ[FOLDER_VARIABLE]).resolve()
     return Path(os.environ.get("DVC_ROOT", ".")).resolve() / ".tracking"
+
+
+def offline() -> bool:
+    """Whether nothing is to be sent from here."""
+    return OFFLINE_VARIABLE in os.environ
+
+
+def inherited_tags() -> dict[str, str]:
+    """The tags that every run gets from whoever started its stage."""
+    return dict(json.loads(os.environ.get(TAGS_VARIABLE, "{}")))
 
 
 class Journal:
@@ -59,6 +70,7 @@ class Journal:
         self._lock = threading.Lock()
         self._artifacts = 0
         self.curves: set[str] = set()  # metrics that were logged step by step
+        self.provenance: dict[str, str] = {}  # the tags that tell where the run comes from
         self._finished = False
 
     @classmethod
@@ -84,6 +96,7 @@ class Journal:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         journal = cls(key, journals / key, descriptor)
         try:
+            journal.provenance = provenance()
             journal._write(
                 "start",
                 key=key,
@@ -94,8 +107,8 @@ class Journal:
                     {
                         "stage": stage,
                         **({"variant": variant} if variant else {}),
-                        **provenance(),
-                        **json.loads(os.environ.get(TAGS_VARIABLE, "{}")),
+                        **journal.provenance,
+                        **inherited_tags(),
                         **(tags or {}),
                     }
                 ),
@@ -167,6 +180,10 @@ class Journal:
     def nest(self, child_run_keys: Sequence[str]) -> None:
         """Show these runs under this one. A run already under another stays there and is linked by a tag."""
         self._write("nest", children=list(child_run_keys))
+
+    def nest_under(self, parent_run_key: str) -> None:
+        """Show this run under another."""
+        self._write("nest_under", parent=parent_run_key)
 
     def version_tags(self, registered_name: str, model_run_key: str, tags: Mapping[str, Any]) -> None:
         """Tag the version registered by the run `model_run_key`."""

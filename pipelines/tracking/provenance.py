@@ -24,6 +24,8 @@ PACKAGES = (
     "numpy",
 )
 
+GIT_TAGS = ("mlflow.source.git.commit", "git.dirty")
+
 
 def provenance() -> dict[str, str]:
     """Tags that tell where this process's results come from; what cannot be found out is left out."""
@@ -56,7 +58,7 @@ def git_commit() -> dict[str, str]:
     if commit is None:
         return {}
     changed = _git("status", "--porcelain", "--untracked-files=no", "--", ":/", ":(top,exclude)dvc.lock")
-    return {"mlflow.source.git.commit": commit, "git.dirty": str(bool(changed)).lower()}
+    return dict(zip(GIT_TAGS, (commit, str(bool(changed)).lower()), strict=True))
 
 
 def dvc_stage(project: Path = Path()) -> dict[str, str]:
@@ -83,8 +85,6 @@ def versions() -> dict[str, str]:
 
 def hardware() -> dict[str, str]:
     """CPU model, usable cores, memory and the GPUs."""
-    import psutil
-
     try:
         names = re.findall(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     except OSError:
@@ -93,15 +93,17 @@ def hardware() -> dict[str, str]:
     found = {
         "hardware.cpu": names[0] if names else platform.machine(),
         "hardware.cores": str(cores),
-        "hardware.memory": f"{psutil.virtual_memory().total / 2**30:.1f} GiB",
+        "hardware.memory": f"{os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 2**30:.1f} GiB",
     }
     gpus = _gpus()
     return {**found, "hardware.gpu": ", ".join(gpus)} if gpus else found
 
 
 def _gpus() -> list[str]:
-    import pynvml
-
+    try:
+        import pynvml
+    except ImportError:  # a machine without the stack, whose study names its GPU
+        return []
     try:
         pynvml.nvmlInit()
         handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.tracking import events, outbox, store
-from pipelines.tracking.journal import tracking_folder
+from pipelines.tracking.journal import offline, tracking_folder
 from pipelines.tracking.outbox import Cursor, Event
 
 if TYPE_CHECKING:
@@ -47,7 +47,10 @@ def deliver(
 
     A journal that is still written is sent as far as it goes. One whose process died is sent and closed as KILLED.
     `timeout` seconds bound each request. Never raises: a failure is printed as one line (unless `quiet`) and returned.
+    Sends nothing where `journal.offline()`.
     """
+    if offline():
+        return Delivery()
     root = root or tracking_folder()
     outbox.sweep(root)
     keys = [key for key in outbox.waiting(root) if only is None or key in only]

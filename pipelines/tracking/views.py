@@ -12,9 +12,10 @@ from pipelines.comparison import COLUMNS, CURVES
 
 TAG = "mlflow.sharedViewState."
 METRICS = ("score", *(column.name for column in COLUMNS))
-# A model that lacks one of these (as bits_per_dim) would not be in the chart at all.
-PARALLEL = ("linear_accuracy", "few_label_accuracy", "calibration_error", "near_ood_auroc", "far_ood_auroc", "score")
-SECTION = "comparison"
+# A model that lacks one of these (as bits_per_dim) would not be in the chart at all. The last one colours the lines.
+PARALLEL = (*(column.name for column in COLUMNS if column.name != "bits_per_dim"), "score")
+CURVES_SECTION, PARALLEL_SECTION, BARS_SECTION = "training curves", "models across numbers", "number by number"
+SECTIONS = {CURVES_SECTION: 3, PARALLEL_SECTION: 1, BARS_SECTION: 4}  # charts side by side
 MODELS = "tags.kind = 'model'"
 
 
@@ -30,8 +31,10 @@ class View:
 
     def address(self, server: str, experiment_id: str) -> str:
         """Where the view opens."""
+        # without the workflow, MLflow's sidebar is one for chats and prompts
+        query = f"viewStateShareKey={self.key}&workflowType=machine_learning"
         mode = "&compareRunsMode=CHART" if self.charts else ""
-        return f"{server.rstrip('/')}/#/experiments/{experiment_id}/runs?viewStateShareKey={self.key}{mode}"
+        return f"{server.rstrip('/')}/#/experiments/{experiment_id}/runs?{query}{mode}"
 
     @cached_property
     def value(self) -> str:
@@ -41,10 +44,13 @@ class View:
             "selectedColumns": ["attributes.`Models`", *(f"metrics.`{name}`" for name in METRICS)],
             "columnOrder": ["attributes.`Run Name`", *(f"metrics.`{name}`" for name in METRICS), "attributes.`Models`"],
             "columnWidths": {"attributes.`Run Name`": 240}
-            | {f"metrics.`{n}`": max(65, 24 + 6 * len(n)) for n in METRICS},
+            | {f"metrics.`{n}`": max(65, 20 + 6 * len(n)) for n in METRICS},
             "runsHiddenMode": "FIRST_20_RUNS",
-            "isAccordionReordered": True,  # else MLflow sorts this section in among those it adds, a metric a chart
-            "compareRunSections": [{"uuid": SECTION, "name": SECTION, "display": True, "isReordered": True}],
+            "isAccordionReordered": True,  # else MLflow sorts these sections in among those it adds, a metric a chart
+            "compareRunSections": [
+                {"uuid": name, "name": name, "display": True, "isReordered": True, "columns": columns}
+                for name, columns in SECTIONS.items()
+            ],
             "compareRunCharts": _charts(),
         }
         return json.dumps({"name": self.name, "createdAt": 0, "state": json.dumps(state)})
@@ -63,15 +69,16 @@ def tags() -> dict[str, str]:
 
 
 def _charts() -> list[dict[str, Any]]:
-    charts: list[dict[str, Any]] = [
-        *(
+    charts: dict[str, list[dict[str, Any]]] = {
+        CURVES_SECTION: [
             {"type": "LINE", "metricKey": name, "selectedMetricKeys": [name], "lineSmoothness": 0}
             for name in (f"pretrain/{curve}" for curve in CURVES)
-        ),
-        {"type": "PARALLEL", "selectedParams": ["variant.w_gen"], "selectedMetrics": PARALLEL},
-        *({"type": "BAR", "metricKey": name} for name in METRICS),
-    ]
+        ],
+        PARALLEL_SECTION: [{"type": "PARALLEL", "selectedParams": ["variant.w_gen"], "selectedMetrics": PARALLEL}],
+        BARS_SECTION: [{"type": "BAR", "metricKey": name} for name in METRICS],
+    }
     return [
-        {"uuid": f"{SECTION}-{i}", "metricSectionId": SECTION, "runsCountToCompare": 20, "isGenerated": False} | chart
-        for i, chart in enumerate(charts)
+        {"uuid": f"{section}-{i}", "metricSectionId": section, "runsCountToCompare": 20, "isGenerated": False} | chart
+        for section in SECTIONS
+        for i, chart in enumerate(charts[section])
     ]

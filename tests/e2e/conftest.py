@@ -46,6 +46,7 @@ PARAMS: dict[str, Any] = {
     },
     "variants": {"hybrid": {"w_gen": 1.0, "w_con": 1.0}, "contrastive": {"w_gen": 0.0, "w_con": 1.0}},
     "students": {},
+    "embed": {"corruptions": ["contrast", "gaussian_blur"], "severities": [2, 5], "corrupted_images": 60},
     "probe": {"l2": [0.01], "k": [5], "shots": [10], "draws": 1},
     "ood": {"detectors": ["mahalanobis", "knn", "energy", "nll", "fused"], "bootstrap": 50},
     "export": {"batch_sizes": [1, 64]},

@@ -1,5 +1,6 @@
 """`make deploy` and `make worker`: real servers on SQLite and PostgreSQL, and real workers."""
 
+import json
 import socket
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
 from typing import Any
+from urllib.request import urlopen
 from uuid import UUID
 
 import psutil
@@ -207,6 +209,11 @@ def test_deploying_tells_what_is_there(site):
         assert f"{ZONE}  next 20" in line
     assert "prefect deployment run reproduce/on-demand" in told
     assert "make worker" in told
+
+
+def test_its_pages_find_the_api(site):
+    with urlopen(f"http://127.0.0.1:{site.port}/ui-settings", timeout=30) as answer:
+        assert json.load(answer)["api_url"] == site.url
 
 
 def test_a_second_time_changes_what_was_asked_and_nothing_else(site):

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from components.evaluation.figure_style import variant_colours
+
 pytestmark = pytest.mark.e2e
 
 VARIANTS = ("hybrid", "contrastive")
@@ -54,6 +56,12 @@ def test_stage_runs_are_nested_under_their_model(runs):
     for stage in SHARED:
         assert runs[stage].data.tags["mlflow.parentRunId"] == first.info.run_id
         assert second.data.tags[f"gcrl.reused.{stage}"] == runs[stage].info.run_id
+
+
+def test_the_runs_of_a_variant_have_its_colour(runs):
+    for run in runs.values():
+        variant = run.data.tags.get("variant")
+        assert run.data.tags.get("mlflow.runColor") == (variant_colours(VARIANTS)[variant] if variant else None)
 
 
 def test_runs_tell_where_they_come_from(finished, runs):
@@ -126,7 +134,9 @@ def test_figures(client, runs):
         *(f"figures/ood/{name}.png" for name in ("roc", "scores")),
     } <= kept
     assert "figures/training.png" in artifacts(client, runs["pretrain-contrastive"])
-    assert {"comparison.md", "figures/comparison.png", "results.json"} <= artifacts(client, runs["compare"])
+    assert {"comparison.md", "report.html", "figures/comparison.png", "results.json"} <= artifacts(
+        client, runs["compare"]
+    )
     assert "summary.md" in artifacts(client, runs["validate"])
 
 

@@ -10,6 +10,7 @@ from urllib.parse import quote
 import pytest
 
 from benchmarks.screenshots import browse, browser, drawn
+from components.evaluation.figure_style import variant_colours
 from pipelines.comparison import COLUMNS
 from pipelines.tracking.views import VIEWS
 
@@ -83,12 +84,13 @@ def test_both_losses_overlay(page, mlflow_ui, experiment, models):
     browse(page, VIEWS[2].address(mlflow_ui, experiment), "pretrain/nll_nats_per_token", "pretrain/contrastive_loss")
     drawn(page, 4)
     chart = page.locator(".js-plotly-plot").nth(1)
-    points = chart.evaluate("chart => chart.data.filter(line => line.x).map(line => [line.name, Array.from(line.x)])")
-    lines = {name: steps for name, steps in points if steps}
-    assert len(lines) == len(VARIANTS)
-    for run in models.values():
-        steps = next(steps for name, steps in lines.items() if name.startswith(run.info.run_name))
+    read = "line => [line.name, [Array.from(line.x), line.marker.color]]"
+    lines = dict(chart.evaluate(f"chart => chart.data.filter(line => line.x?.length).map({read}).reverse()"))
+    assert len(lines) == len(VARIANTS)  # each is there twice; the first is the line, the second a pale shadow of it
+    for variant, run in models.items():
+        steps, colour = next(line for name, line in lines.items() if name.startswith(run.info.run_name))
         assert steps == [5, 10, 15, 20, 25, 30]
+        assert colour == variant_colours(VARIANTS)[variant]  # as in the project's figures
     assert page.locator(".parcoords").count() == 1
 
 

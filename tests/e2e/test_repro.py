@@ -2,12 +2,18 @@
 
 import csv
 import fnmatch
+import io
 import json
 import math
 import re
 from collections.abc import Iterator
 
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
+from PIL import Image
+
+from pipelines.page.gather import FILES
 
 pytestmark = pytest.mark.e2e
 
@@ -30,6 +36,10 @@ def expected_files() -> Iterator[str]:
         f"outputs/compare/{name}"
         for name in ("comparison.md", "comparison.png", "metrics.json", "curves.csv", "roc.csv", "confusion.csv")
     )
+    yield "outputs/compare/report.html"
+    yield from (
+        f"outputs/compare/curve-{name}.png" for name in ("nll_nats_per_token", "contrastive_loss", "knn_accuracy")
+    )
     for variant, likelihood in VARIANTS.items():
         out = f"outputs/{variant}"
         yield from (f"{out}/{stage}/{name}" for stage in STAGES for name in ALWAYS)
@@ -37,24 +47,46 @@ def expected_files() -> Iterator[str]:
         yield from (f"{out}/pretrain/{name}" for name in ("model.safetensors", "curves.csv", "training.png"))
         yield from (f"{out}/embed/{split}.features.npy" for split in SPLITS)
         yield from (f"{out}/probe/{name}.png" for name in ("confusion", "reliability", "few_label"))
-        yield from (f"{out}/probe/{name}" for name in ("probe.npz", "confusion.csv", "reliability.csv"))
+        yield from (f"{out}/probe/{name}" for name in ("probe.npz", "figures.npz", "confusion.csv", "reliability.csv"))
         detectors = ["mahalanobis", "knn", "energy", "fused"] + ["nll"] * likelihood
         sets = ("val", "test", "held-out", "photo-patches")
         yield from (f"{out}/ood/{detector}.{name}.scores.npy" for detector in detectors for name in sets)
         yield from (f"{out}/ood/{name}.json" for name in ("thresholds", "left_out"))
-        yield from (f"{out}/ood/{name}" for name in ("fused.npz", "roc.csv", "openood.csv", "openood.md"))
-        yield from (f"{out}/ood/{name}.png" for name in ("roc", "auroc", "scores"))
+        yield from (f"{out}/ood/{name}" for name in ("fused.npz", "map.npz", "roc.csv", "openood.csv", "openood.md"))
+        yield from (f"{out}/ood/{name}.png" for name in ("roc", "auroc", "scores", "map"))
+        yield f"{out}/ood/hardest.parquet"
+        yield f"outputs/reports/{variant}/page/stages.json"
         yield from (f"{out}/export/{name}" for name in ("model.onnx", "card.md", "example.npy", "reference.npz"))
+        kinds = ("contrast", "gaussian_blur")
+        corrupted = [f"{out}/embed/corrupted/{kind}-{severity}" for kind in kinds for severity in (2, 5)]
+        yield from (f"{path}.features.npy" for path in corrupted)
+        kinds = ("rows", "encoder", "decoder") if likelihood else ("rows", "encoder")
+        yield from (f"{out}/embed/layers/{split}.{kind}.npy" for split in ("train", "val", "test") for kind in kinds)
+        yield from (f"{out}/probe/layers.{form}" for form in ("csv", "png"))
+        yield f"{out}/ood/scores.parquet"
+        yield from (f"{out}/ood/robustness.{form}" for form in ("csv", "png"))
         if likelihood:
-            yield from (f"{out}/embed/{split}.bits_per_dim.npy" for split in SPLITS)
-            yield from (f"{out}/pretrain/{name}.png" for name in ("samples", "completions"))
+            yield from (f"{path}.bits_per_dim.npy" for path in corrupted)
+            kinds = ("bits_per_dim", "bits_without_context")
+            yield from (f"{out}/embed/{split}.{kind}.npy" for split in SPLITS for kind in kinds)
+            kinds = ("samples", "completions")
+            yield from (f"{out}/pretrain/{name}.{form}" for name in kinds for form in ("npz", "png"))
 
 
 def test_it_writes_exactly_these_files(finished):
     written = set(finished.files())
     great_expectations = {path for path in written if fnmatch.fnmatch(path, "data/validation/gx/*")}
     assert any(path.endswith(".html") for path in great_expectations)
-    assert written - great_expectations == set(expected_files())
+    expected = set(expected_files())
+    copies = {  # for the report page
+        f"outputs/reports/{variant}/page/{name}"
+        for variant in VARIANTS
+        for stage, name in FILES
+        if f"outputs/{variant}/{stage}/{name}" in expected
+    }
+    if any(path.endswith("layers.csv") for path in expected):
+        expected |= {f"outputs/compare/layers-{probe}.png" for probe in ("linear", "knn")}
+    assert written - great_expectations == expected | copies
 
 
 def test_git_sees_none_of_it(fresh, finished):
@@ -79,6 +111,21 @@ def test_results_hold_numbers_and_what_they_depend_on(finished):
             assert results["constants"]["data_fingerprint"] == fingerprint, path
         if stage in ("prepare", "pretrain", "probe", "ood", "floor"):
             assert results["constants"]["seed"] == 0, path
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_images_that_a_detector_gets_most_wrong(finished, variant):
+    folder = finished.root / "outputs" / variant / "ood"
+    found = pq.read_table(folder / "hardest.parquet").to_pylist()
+    assert len(found) == 16 * (4 + VARIANTS[variant])  # eight of each kind for every detector
+    for row in found:
+        split = "test" if row["set"] == "test" else f"ood-{row['set']}"
+        image = np.load(finished.root / f"data/prepared/{split}.npy", mmap_mode="r")[row["index"]]
+        np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(row["picture"]))), image[..., 0])
+        scores = np.load(folder / f"{row['detector']}.{row['set']}.scores.npy")
+        assert row["score"] == scores[row["index"]]
+    worst = next(row for row in found if row["detector"] == "fused" and row["set"] == "test")
+    assert worst["score"] == np.load(folder / "fused.test.scores.npy").max()
 
 
 def test_what_it_says(finished):

@@ -35,6 +35,7 @@ def first_of(value: object) -> str:
     ("changes", "expected"),
     [
         ({"probe.draws": 2}, {"floor", "compare"} | of_each("probe", "ood", "export", "report")),
+        ({"embed.corruptions": ["contrast"]}, {"compare"} | of_each(*STAGES) - of_each("pretrain")),
         ({"ood.bootstrap": 60}, {"compare"} | of_each("ood", "export", "report")),
         ({"export.tolerance": 0.01}, {"compare"} | of_each("export", "report")),
         ({"gate.minimum": {"linear_accuracy": 0.9}}, {"compare"}),
@@ -44,6 +45,7 @@ def first_of(value: object) -> str:
         ({"variants.contrastive.w_con": 2.0}, {"compare"} | {f"{stage}@contrastive" for stage in STAGES}),
         ({"variants.generative": {"w_gen": 1.0, "w_con": 0.0}}, {"compare"} | {f"{s}@generative" for s in STAGES}),
         ({"variants.contrastive": None}, {"compare"}),
+        ({"certificate": {"contrastive": {"split": "test"}}}, {"certificate@contrastive"}),
         ({"data.val_fraction": 0.2}, {"prepare", "validate", "floor", "compare"} | of_each(*STAGES)),
     ],
     ids=first_of,

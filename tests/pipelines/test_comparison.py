@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.comparison import BESIDE, COLUMNS, Row, Size, beside_teachers, markdown, row, score, unmet
+from pipelines.comparison import BESIDE, COLUMNS, Row, Size, beside_teachers, markdown, measured, row, score, unmet
 
 NAMES = [column.name for column in COLUMNS]
 shares = st.floats(0, 1)
@@ -17,15 +17,16 @@ def a_row(**numbers: float | None) -> Row:
 def cells(table: str, variant: str) -> dict[str, str]:
     lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
     found = next(line for line in lines if line[0] == variant)
-    return dict(zip(["variant", "score", *NAMES], found, strict=True))
+    names = {column.title: column.name for column in COLUMNS}
+    return dict(zip([names.get(title, title) for title in lines[0]], found, strict=True))
 
 
 def test_a_row_takes_each_number_from_its_stage():
-    measured: dict[str, dict[str, float]] = {}
+    stages: dict[str, dict[str, float]] = {}
     for i, column in enumerate(COLUMNS):
-        measured.setdefault(column.stage, {})[column.metric] = float(i)
-    assert row(measured) == dict(zip(NAMES, map(float, range(len(NAMES))), strict=True))
-    assert row({"probe": measured["probe"]})["near_ood_auroc"] is None
+        stages.setdefault(column.stage, {})[column.metric] = float(i)
+    assert row(stages) == dict(zip(NAMES, map(float, range(len(NAMES))), strict=True))
+    assert row({"probe": stages["probe"]})["near_ood_auroc"] is None
     assert row({}) == dict.fromkeys(NAMES)
 
 
@@ -72,6 +73,15 @@ def test_the_table_has_the_best_first_and_marks_the_best_of_each_column():
     assert cells(table, "contrastive")["bits_per_dim"] == "–"
     assert cells(table, "contrastive")["score"] == "–"
     assert cells(table, "hybrid")["score"] == "0.9000"
+
+
+def test_columns_that_no_variant_has_are_left_out():
+    rows = {"hybrid": a_row(linear_accuracy=0.98, robustness=0.7), "contrastive": a_row(linear_accuracy=0.97)}
+    assert [column.name for column in measured(rows.values())] == ["linear_accuracy", "robustness"]
+    shown = cells(markdown(rows, dict.fromkeys(rows, 0.5)), "contrastive")
+    assert list(shown) == ["variant", "score", "linear_accuracy", "robustness"]
+    assert shown["robustness"] == "–"
+    assert measured([]) == []
 
 
 def test_a_variant_alone_is_not_marked():

@@ -29,6 +29,7 @@ MINIMAL: dict[str, Any] = {
     "training": {"steps": 100, "batch_size": 16, "learning_rate": 0.01},
     "variants": {"hybrid": {"w_gen": 1, "w_con": 1}},
     "students": {},
+    "embed": {},
     "probe": {},
     "ood": {"detectors": ["knn", "fused"]},
     "export": {},
@@ -104,6 +105,7 @@ def test_lists_become_tuples(load):
         ({"students.s": {"teacher": "hybrid", "crdd": {}}}, "students.s.crdd: unknown key, did you mean 'crd'. Known"),
         ({"students.s": {"teacher": "hybrid", "crd": {"negative": 5}}}, "crd.negative: unknown key, did you mean 'ne"),
         ({"students.s": {"teacher": "hybrid", "kd": {}, "model": {"depth": 2}}}, "students.s.model.depth: unknown key"),
+        ({"certificate": {"hybrid": {"detla": 0.1}}}, "certificate.hybrid.detla: unknown key, did you mean 'delta'"),
         ({"variants.hybrid.contrastive": {"name": "moco", "momntum": 1}},
          "contrastive.momntum: unknown key, did you mean 'momentum'. Known keys: name, queue, momentum, temperature."),
         ({"variants.hybrid.contrastive": {"queue": 8}}, "contrastive.queue: unknown key. Known keys: name, temp"),
@@ -128,11 +130,14 @@ def test_an_unknown_key_names_the_nearest(load, changes, told):
         ({"variants.hybrid.contrastive": {"name": [1]}}, "variants.hybrid.contrastive.name: unknown value [1]"),
         ({"variants.hybrid.generative": {"name": "masked"}}, "name: unknown value 'masked'. Expected 'autoregressive'"),
         ({"ood.detectors": ["fused", "mahalonobis"]}, "unknown value 'mahalonobis', did you mean 'mahalanobis'"),
+        ({"embed.corruptions": ["pixelated"]}, "unknown value 'pixelated', did you mean 'pixelate'"),
+        ({"embed.severities": [6]}, "unknown value 6. Expected 1, 2, 3, 4 or 5"),
         ({"training.optimizer": "adam"}, "training.optimizer: unknown value 'adam', did you mean 'adamw'"),
         ({"augmentation.padding": "zero"}, "augmentation.padding: unknown value 'zero', did you mean 'zeros'"),
         ({"data.labelled": {"torchvision": "CIFAR"}}, "torchvision: unknown value 'CIFAR', did you mean 'CIFAR"),
         ({"data.channels": 2}, "data.channels: unknown value 2. Expected 1 or 3"),
         ({"gate.score": ["linear_acuracy"]}, "unknown column 'linear_acuracy', did you mean 'linear_accuracy'"),
+        ({"certificate": {"hybird": {}}}, "certificate.hybird: no such variant, did you mean 'hybrid'. Known: hybrid"),
         ({"gate.minimum": {"bits_per_dim": 1}}, "gate.minimum: unknown column 'bits_per_dim'"),
     ],
 )  # fmt: skip
@@ -149,8 +154,8 @@ def test_an_unknown_name_is_told_with_the_known_ones(load, changes, told):
         ({"training.steps": 100.5}, "training.steps: input should be a valid integer"),
         ({"training.steps": True}, "training.steps: input should be a valid integer, found True"),
         ({"seed": False}, "seed: input should be a valid integer, found False"),
-        ({"seed": -1}, "seed: input should be greater than or equal to 0, found -1"),
-        ({"seed": 2**32}, "seed: input should be less than 4294967296"),
+        ({"seed": -1}, "seed: input should lie between 0 and 4294967295, found -1"),
+        ({"seed": 2**32}, "seed: input should lie between 0 and 4294967295, found 4294967296"),
         ({"augmentation.flip": 1}, "augmentation.flip: input should be a valid boolean, found 1"),
         ({"augmentation.flip": "yes"}, "augmentation.flip: input should be a valid boolean, found 'yes'"),
         ({"augmentation.hue": "a lot"}, "augmentation.hue: input should be a valid number, found 'a lot'"),
@@ -218,6 +223,18 @@ def test_a_wrong_type_or_a_missing_key(load, changes, told):
             {"probe.shots": [1], "gate.minimum": {"few_label_accuracy": 0.5}},
             "gate.minimum: few_label_accuracy is not measured without 10 in probe.shots",
         ),
+        (
+            {"gate.minimum": {"robustness": 0.5}},
+            "gate.minimum: robustness is not measured without a corruption in embed.corruptions",
+        ),
+        (
+            {"data.image_size": 6, "embed.corruptions": ["contrast"]},
+            "embed.corruptions: images of 8 × 8 pixels or more can be corrupted, data.image_size is 6. Leave it empty.",
+        ),
+        ({"embed.severities": []}, "embed: severities must list at least one"),
+        ({"embed.severities": [1, 1]}, "embed: severities holds a value twice"),
+        ({"embed.layer_images": -1}, "embed: layer_images must not be negative"),
+        ({"embed.corrupted_images": 0}, "embed: corrupted_images must be at least 1"),
         ({"ood.detectors": ["knn"]}, "ood: detectors must hold `fused`"),
         ({"export.batch_sizes": [4]}, "export: batch_sizes must hold two different sizes"),
         ({"gate.score": []}, "gate: score must name at least one column"),
@@ -231,7 +248,7 @@ def test_an_impossible_combination(load, changes, told):
 
 def test_every_mistake_is_told_at_once(load):
     with pytest.raises(ConfigError) as refused:
-        load({"seed": -1, "model.widht": 64, "ood.detectors": ["fused", "kn"]})
+        load({"seed": "one", "model.widht": 64, "ood.detectors": ["fused", "kn"]})
     lines = str(refused.value).splitlines()
     assert len(lines) == 3
     assert all("params.yaml: " in line for line in lines)
@@ -318,3 +335,10 @@ def test_the_default_is_the_preset_for_digits():
     if not preset.exists():
         pytest.skip("the presets are not there yet")
     assert content(ROOT / "params.yaml") == content(preset)
+
+
+def test_images_that_chose_the_model_cannot_certify_it(load):
+    assert load({"certificate": {"hybrid": {}}}).certificate["hybrid"].split == "val"
+    with pytest.raises(ConfigError, match=r"certificate\.hybrid\.split: training\.keep best_knn chooses"):
+        load({"certificate": {"hybrid": {}}, "training.keep": "best_knn"})
+    load({"certificate": {"hybrid": {"split": "test"}}, "training.keep": "best_knn"})

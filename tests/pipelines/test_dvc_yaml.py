@@ -3,6 +3,7 @@
 import ast
 import itertools
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from ruamel.yaml import YAML
 
 from pipelines.config import Params
 from pipelines.paths import stage_folder
-from pipelines.stages.__main__ import ONCE, PER_VARIANT
+from pipelines.stages.__main__ import ON_REQUEST, ONCE, PER_VARIANT
 
 ROOT = Path(__file__).parents[2]
 DVC: dict[str, Any] = YAML(typ="safe").load(ROOT / "dvc.yaml")
@@ -29,6 +30,7 @@ PLUMBING = {
     "pipelines/stages/weights.py",
     "components/data/prepared.py",
     "pipelines/stages/tracked.py",
+    "pipelines/stages/progress.py",
     "components/files.py",
     "components/errors.py",
 }
@@ -102,10 +104,10 @@ def covers(dependency: str, file: Path) -> bool:
 def test_the_stages_are_those_of_the_command():
     groups = {name: stage["foreach"] for name, stage in DVC["stages"].items() if "do" in stage}
     expected = dict.fromkeys(PER_VARIANT, "${variants}") | dict.fromkeys(("distill", *STUDENTS), "${students}")
-    assert groups == expected
-    assert set(STAGES) == {*ONCE, *PER_VARIANT}
+    assert groups == expected | {name: f"${{{name}}}" for name in ON_REQUEST}
+    assert set(STAGES) == {*ONCE, *PER_VARIANT, *ON_REQUEST}
     for name, stage in STAGES.items():
-        variant = " --variant ${key}" if name in PER_VARIANT else ""
+        variant = " --variant ${key}" if "do" in DVC["stages"][name] else ""
         assert stage["cmd"] == f"python -m pipelines.stages {name}{variant}"
         assert str(stage_folder(name, "${key}" if variant else None)) in stage["outs"]
 
@@ -147,13 +149,14 @@ def test_parameters_are_required_keys_of_params_yaml(name):
     """DVC stops at a key that is missing, even where the configuration has a default."""
     params = YAML(typ="safe").load(ROOT / "params.yaml")
     for key in STAGES[name].get("params", []):
-        if key in ("variants.${key}", "students.${key}"):
+        if key in ("variants.${key}", "students.${key}", "certificate.${key}"):
             continue
         section, *rest = key.split(".")
-        assert Params.model_fields[section].is_required()
+        sections = {field.name: field for field in fields(Params)}
+        assert sections[section].default is sections[section].default_factory  # both are MISSING
         for part in rest:
-            fields = Params.model_fields[section].annotation.__dataclass_fields__  # type: ignore[union-attr]
-            assert fields[part].default is fields[part].default_factory, f"{key} has a default"  # both are MISSING
+            keys = sections[section].type.__dataclass_fields__  # type: ignore[union-attr]
+            assert keys[part].default is keys[part].default_factory, f"{key} has a default"  # both are MISSING
         value = params
         for part in key.split("."):
             value = value[part]
@@ -168,6 +171,7 @@ def test_a_stage_lists_the_parameters_that_its_results_are_made_with():
         "export": {"variants", "students", "model", "ood", "training", "seed"},
         # parameters of the MLflow run: whatever changes them reruns a stage before
         "report": {"variants", "students", "model", "training", "seed"},
+        "certificate": {"training"},  # the device
     }
     for name, stage in STAGES.items():
         tree = ast.parse((ROOT / f"pipelines/stages/{name}.py").read_text())

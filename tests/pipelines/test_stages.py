@@ -5,6 +5,7 @@ import json
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from ruamel.yaml import YAML
 
 from components.errors import UserError
 from pipelines.config import Params, load_params
-from pipelines.stages.__main__ import ONCE, PER_VARIANT, main
+from pipelines.stages.__main__ import ON_REQUEST, ONCE, PER_VARIANT, main
 from pipelines.stages.results import constants_of, metrics_of, record_of
 from pipelines.stages.tracked import tracked
 
@@ -42,7 +43,7 @@ def everything() -> set[str]:
     return {str(path) for path in Path().rglob("*") if ".tracking" not in path.parts}
 
 
-@pytest.mark.parametrize("name", [*ONCE, *PER_VARIANT])
+@pytest.mark.parametrize("name", [*ONCE, *PER_VARIANT, *ON_REQUEST])
 def test_every_stage_has_a_module_with_run(name):
     assert callable(importlib.import_module(f"pipelines.stages.{name}").run)
 
@@ -72,6 +73,12 @@ def test_a_configuration_mistake_is_exit_code_2(params, capsys):
     YAML().dump(values | {"sede": 1}, Path("params.yaml"))
     assert main(["check"]) == 2
     assert capsys.readouterr().err.startswith("error: params.yaml: sede: unknown key, did you mean 'seed'")
+
+
+def test_a_certificate_that_nobody_asked_for_is_exit_code_2(params, capsys):
+    assert main(["certificate", "--variant", "hybrid"]) == 2
+    assert capsys.readouterr().err.startswith("error: params.yaml: certificate: no entry for 'hybrid'. Add one, `certi")
+    assert not Path("outputs").exists()
 
 
 def test_an_interruption_is_exit_code_130(params, monkeypatch, capsys):
@@ -111,6 +118,27 @@ def test_a_stage_leaves_results_a_record_and_a_journal(params):
         "results.json",
         "figure.png",
     ]
+
+
+def test_figures_are_drawn_from_the_results_and_kept_in_the_journal(params):
+    def draw(folder: Path) -> None:
+        (folder / "curve.png").write_text((folder / "results.json").read_text())
+
+    with tracked(params, "probe", "hybrid") as stage, stage.folder(draw) as out:
+        out.metrics = {"accuracy": 0.5}
+    assert '"accuracy": 0.5' in Path("outputs/hybrid/probe/curve.png").read_text()
+    assert [Path(event["path"]).name for event in journal() if event["event"] == "artifact"] == [
+        "results.json",
+        "curve.png",
+    ]
+
+
+def test_offline_nothing_is_sent_and_nothing_said(params, monkeypatch, capsys):
+    monkeypatch.setenv("PIPELINE_OFFLINE", "1")
+    with pytest.raises(UserError), tracked(params, "probe", "hybrid") as stage, stage.watched():
+        raise UserError("the labels are upside down")
+    assert journal()[-1]["status"] == "FAILED"
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize("metrics", [{"accuracy": float("nan")}, {"accuracy": 0.9}])
@@ -166,22 +194,21 @@ def prepared(tmp_path):
 
 
 def changed(params: Params, section: str, **values: object) -> Params:
-    import dataclasses
-
-    return params.model_copy(update={section: dataclasses.replace(getattr(params, section), **values)})
+    return replace(params, **{section: replace(getattr(params, section), **values)})
 
 
 def test_a_resume_file_is_for_one_configuration_data_and_code(params, prepared, monkeypatch):
-    from pipelines.stages import pretrain
+    from pipelines.stages import pretrain, training
     from pipelines.stages.pretrain import _resume_key
 
+    monkeypatch.setattr(training, "ROOT", Path())
     monkeypatch.setattr(pretrain, "TRAINING_CODE", ("code.py",))
     Path("code.py").write_text("x = 1\n")
     key = _resume_key(params, "hybrid", prepared)
     assert _resume_key(params, "hybrid", prepared) == key
     others = [
         _resume_key(params, "contrastive", prepared),
-        _resume_key(params.model_copy(update={"seed": 1}), "hybrid", prepared),
+        _resume_key(replace(params, seed=1), "hybrid", prepared),
         _resume_key(changed(params, "model", width=64), "hybrid", prepared),
         _resume_key(changed(params, "training", steps=77), "hybrid", prepared),
         _resume_key(changed(params, "augmentation", flip=True), "hybrid", prepared),

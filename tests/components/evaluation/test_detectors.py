@@ -11,7 +11,7 @@ from components.evaluation.gaussian import ClassGaussians
 from components.evaluation.ood import DETECTORS
 from components.evaluation.probes import Labelled, LinearProbe
 
-NEED_LIKELIHOOD = {"nll", "typicality", "nll_complexity"}
+NEED_LIKELIHOOD = {"nll", "typicality", "nll_complexity", "likelihood_ratio"}
 
 
 def discriminant(train: Labelled) -> tuple[np.ndarray, np.ndarray]:
@@ -30,13 +30,14 @@ def test_higher_means_more_ood(name, fitting_data, make_features):
     train = fitting_data.train
     images = rng.integers(100, 104, (n, 8, 8, 1)).astype(np.uint8)
     probe = LinearProbe(*discriminant(train), temperature=1.0, l2=0.1)
-    val = Batch(make_features(n, 1).features, images, rng.normal(3, 0.1, n))
+    local = np.full(n, 5.0)
+    val = Batch(make_features(n, 1).features, images, rng.normal(3, 0.1, n), local)
     fitted = DETECTORS[name].fit(InDistribution(train, val, probe), 5)
-    usual = Batch(make_features(n, 2).features, images, rng.normal(3, 0.1, n))
+    usual = Batch(make_features(n, 2).features, images, rng.normal(3, 0.1, n), local)
     means = [train.features[train.labels == k].mean(axis=0) for k in (0, 1)]
     centre = np.mean(means, axis=0)  # between two classes: far from both, and the probe can't decide
     around = rng.normal(size=(n, centre.size)) * 0.1
-    odd = Batch((centre + around).astype(np.float32), images, rng.normal(4, 0.1, n))
+    odd = Batch((centre + around).astype(np.float32), images, rng.normal(4, 0.1, n), local)
     scores = fitted.score(usual)
     assert scores.shape == (n,)
     assert scores.dtype == np.float64
@@ -47,7 +48,7 @@ def test_higher_means_more_ood(name, fitting_data, make_features):
 def test_collapsed_features_give_finite_equal_scores(name, fitting_data):
     width = fitting_data.train.features.shape[1]
     same = np.full((50, width), 3.0, np.float32)
-    batch = Batch(same, np.zeros((50, 8, 8, 1), np.uint8), np.full(50, 2.5))
+    batch = Batch(same, np.zeros((50, 8, 8, 1), np.uint8), np.full(50, 2.5), np.full(50, 4.0))
     collapsed = InDistribution(Labelled(same, np.arange(50) % 3), batch, fitting_data.probe)
     scores = DETECTORS[name].fit(collapsed, 5).score(batch)
     assert np.isfinite(scores).all()
@@ -56,7 +57,8 @@ def test_collapsed_features_give_finite_equal_scores(name, fitting_data):
 
 @pytest.mark.parametrize("name", DETECTORS)
 def test_fitting_twice_gives_the_same_scores(name, fitting_data, make_features):
-    few = Batch(make_features(90, 4).features, np.zeros((90, 8, 8, 1), np.uint8), np.linspace(2, 4, 90))
+    likelihoods = np.linspace(2, 4, 90), np.linspace(5, 4, 90)
+    few = Batch(make_features(90, 4).features, np.zeros((90, 8, 8, 1), np.uint8), *likelihoods)
     data = InDistribution(make_features(300, 5), few, fitting_data.probe)
     first, second = (DETECTORS[name].fit(data, 5).score(few) for _ in range(2))
     np.testing.assert_array_equal(first, second)

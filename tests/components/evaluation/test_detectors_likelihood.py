@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from components.evaluation.detectors import Batch, InDistribution
-from components.evaluation.detectors_likelihood import Nll, NllComplexity, Typicality, png_bits_per_dim
+from components.evaluation.detectors_likelihood import LikelihoodRatio, Nll, NllComplexity, Typicality, png_bits_per_dim
 
 WIDTH = 4
 
@@ -39,8 +39,16 @@ def test_typicality_is_the_distance_to_the_entropy_of_validation_images(fitting_
     assert unlikely == pytest.approx(4 - bits.mean())
 
 
+def test_likelihood_ratio_subtracts_what_the_local_head_explains():
+    bits, without_context = np.array([2.0, 2.0, 5.0]), np.array([4.0, 2.5, 7.0])
+    batch = Batch(np.zeros((3, WIDTH)), np.zeros((3, 8, 8, 1), np.uint8), bits, without_context)
+    helped, less, noisy_but_helped = LikelihoodRatio().score(batch)
+    assert less > helped == noisy_but_helped  # 2 bits of context each, however many bits the image takes
+    assert helped == -2
+
+
 def test_a_likelihood_that_is_missing_is_not_guessed(fitting_data, make_batch):
-    for detector in (Nll(), Typicality(3.0), NllComplexity()):
+    for detector in (Nll(), Typicality(3.0), NllComplexity(), LikelihoodRatio()):
         with pytest.raises(ValueError, match="needs a likelihood"):
             detector.score(make_batch(np.zeros((2, WIDTH))))
     with pytest.raises(ValueError, match="needs a likelihood"):

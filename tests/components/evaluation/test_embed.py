@@ -38,6 +38,7 @@ def test_a_uniform_model_needs_the_logarithm_of_the_colours(prepared, make_model
     bits = np.load(tmp_path / "out" / "test.bits_per_dim.npy")
     assert bits.dtype == np.float64
     assert bits == pytest.approx(np.full(9, math.log2(5) / channels))
+    assert np.load(tmp_path / "out" / "test.bits_without_context.npy") == pytest.approx(bits)  # nothing to know
     assert metrics["bits_per_dim/test"] == pytest.approx(math.log2(5) / channels)
 
 
@@ -58,9 +59,10 @@ def test_what_is_written(prepared, make_model, tmp_path):
     data, model = prepared(1), make_model(2, 4, 5)
     metrics = embed(model, data, tmp_path / "out", CPU)
     splits = [split for split in SPLITS if split != "pretrain"]
-    files = {f"{split}.{kind}.npy" for split in splits for kind in ("features", "bits_per_dim")}
+    files = {f"{split}.{k}.npy" for split in splits for k in ("features", "bits_per_dim", "bits_without_context")}
     assert {file.name for file in (tmp_path / "out").iterdir()} == files
-    assert set(metrics) == {f"bits_per_dim/{split}" for split in splits} | {"feature_std", "effective_rank"}
+    bits = {f"{kind}/{split}" for split in splits for kind in ("bits_per_dim", "bits_without_context")}
+    assert set(metrics) == bits | {"feature_std", "effective_rank"}
     features = np.load(tmp_path / "out" / "test.features.npy")
     with torch.no_grad():
         expected = model(model.tokenizer(to_unit(torch.from_numpy(np.array(data.images("test")))))).features

@@ -7,7 +7,7 @@ from components.evaluation.features import Embedded, write_features
 
 def test_what_is_written_is_read_back_memory_mapped(tmp_path):
     features, bits = np.random.default_rng(0).normal(size=(5, 3)), np.linspace(1, 2, 5)
-    write_features(tmp_path / "embed", "val", features, bits)
+    write_features(tmp_path / "embed", "val", features, bits, bits + 1)
     write_features(tmp_path / "embed", "ood-photos", features[:2], None)
     embedded = Embedded.open(tmp_path / "embed")
     assert embedded.splits == ("ood-photos", "val")
@@ -15,11 +15,13 @@ def test_what_is_written_is_read_back_memory_mapped(tmp_path):
     assert isinstance(embedded.features("val"), np.memmap)
     np.testing.assert_allclose(embedded.features("val"), features, rtol=1e-6)
     np.testing.assert_array_equal(embedded.bits_per_dim("val"), bits)
+    np.testing.assert_array_equal(embedded.bits_without_context("val"), bits + 1)
     assert embedded.bits_per_dim("ood-photos") is None
+    assert embedded.bits_without_context("ood-photos") is None
 
 
 def test_a_variant_without_likelihood_removes_the_file_of_an_earlier_one(tmp_path):
-    write_features(tmp_path, "val", np.ones((2, 2)), np.ones(2))
+    write_features(tmp_path, "val", np.ones((2, 2)), np.ones(2), np.ones(2))
     write_features(tmp_path, "val", np.ones((2, 2)), None)
     assert Embedded.open(tmp_path).bits_per_dim("val") is None
     assert [path.name for path in tmp_path.iterdir()] == ["val.features.npy"]

@@ -19,7 +19,8 @@ def make(n: int, seed: int, shift: float = 0.0, likelihood: bool = True) -> Batc
     features = rng.normal(size=(n, 5)) + shift
     features[:, 0] += 5 * (np.arange(n) % 2)
     images = rng.integers(0, 256, (n, 4, 4, 1)).astype(np.uint8)
-    return Batch(features.astype(np.float32), images, rng.normal(3 + shift, 0.2, n) if likelihood else None)
+    likelihoods = (rng.normal(3 + shift, 0.2, n), np.full(n, 5.0)) if likelihood else ()
+    return Batch(features.astype(np.float32), images, *likelihoods)
 
 
 def run(likelihood: bool = True, seed: int = 0, **config):
@@ -87,7 +88,7 @@ def test_thresholds_know_validation_data_alone(result):
 
 def test_detectors_that_need_a_likelihood_are_left_out_by_name():
     result = run(likelihood=False)
-    assert set(result.left_out) == {"nll", "typicality", "nll_complexity"}
+    assert set(result.left_out) == {"nll", "typicality", "nll_complexity", "likelihood_ratio"}
     assert "likelihood" in result.left_out["nll"]
     assert set(result.scores) == set(DETECTORS) - set(result.left_out)
     assert len(result.fused.locations) == 1

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from components.evaluation.figures_comparison import comparison_figure
+from components.evaluation.figures_comparison import comparison_figure, layer_lines, variant_lines
 from components.evaluation.figures_training import image_rows, training_curves
 
 
@@ -59,3 +59,29 @@ def test_every_number_of_a_comparison_is_drawn(tmp_path):
     three = {"accuracy": {f"v{i}": 0.9 for i in range(9)}}  # more variants than colours
     comparison_figure(three, set(), tmp_path / "many.png")
     assert opened(tmp_path / "many.png").min() < 128
+
+
+def colours(path) -> set[tuple[int, ...]]:
+    """Colours of at least 20 pixels of a PNG."""
+    with Image.open(path) as image:
+        found, counts = np.unique(np.asarray(image.convert("RGB")).reshape(-1, 3), axis=0, return_counts=True)
+    return {tuple(map(int, colour)) for colour in found[counts >= 20]}
+
+
+BLUE, ORANGE, GREEN = (0, 114, 178), (230, 159, 0), (0, 158, 115)
+
+
+def test_a_variant_keeps_its_colour_where_another_has_no_line(tmp_path):
+    lines = {"hybrid": [(10.0, 2.0), (20.0, 1.0)], "generative": [], "contrastive": [(10.0, 3.0), (20.0, 2.0)]}
+    variant_lines(lines, "loss", "step", tmp_path / "lines.png")
+    assert {BLUE, GREEN} <= colours(tmp_path / "lines.png")
+    assert ORANGE not in colours(tmp_path / "lines.png")
+
+
+def test_layers_of_encoder_and_decoder(tmp_path):
+    encoder, decoder = [("encoder", 0.2), ("encoder", 0.9)], [("decoder", 0.5)]
+    layer_lines({"hybrid": encoder + decoder, "none": [], "contrastive": encoder}, "accuracy", tmp_path / "layers.png")
+    layer_lines({"hybrid": encoder, "none": [], "contrastive": encoder}, "accuracy", tmp_path / "encoders.png")
+    assert {BLUE, GREEN} <= colours(tmp_path / "layers.png")
+    assert ORANGE not in colours(tmp_path / "layers.png")
+    assert (opened(tmp_path / "layers.png") != opened(tmp_path / "encoders.png")).any()

@@ -17,6 +17,7 @@ from components.model.gcrl import GCRL
 from components.objectives.config import (
     CACRConfig,
     InstDiscConfig,
+    LoCoConfig,
     MoCoConfig,
     MoCoV3Config,
     SupConConfig,
@@ -35,7 +36,7 @@ from components.training.views import draw_views
 
 HYBRID = VariantConfig(0.7, 1.3)
 AUGMENTATION = AugmentationConfig(translate=0.2, brightness=0.3)
-# a contrastive term each, beside the likelihood
+# a contrastive term each, beside the likelihood where it can be
 TERMS = {
     "moco": VariantConfig(0.7, 1.3, contrastive=MoCoConfig(queue=40, momentum=0.8)),
     "moco_v3": VariantConfig(0.7, 1.3, contrastive=MoCoV3Config(momentum=0.8)),
@@ -43,6 +44,7 @@ TERMS = {
     "cacr": VariantConfig(0.7, 1.3, contrastive=CACRConfig()),
     "instdisc": VariantConfig(0.7, 1.3, contrastive=InstDiscConfig(temperature=0.3)),
     "instdisc-estimated": VariantConfig(0.7, 1.3, contrastive=InstDiscConfig(negatives=50, temperature=0.3)),
+    "loco": VariantConfig(0, 1.3, contrastive=LoCoConfig(overlap=0)),
 }
 # variant, views, passes on each process
 CASES = {
@@ -106,6 +108,7 @@ def find(ranks: Ranks, on_metrics: OnMetrics, model: bytes, data: PretrainData, 
     for name, variant in SEVERAL.items():
         weights = several_steps(pickle.loads(model), data, ranks, variant)
         torch.save(weights, folder / f"weights-{name}-{ranks.rank}.pt")
+    torch.save(ranks.of_leader(0.1 + ranks.rank), folder / f"clock-{ranks.rank}.pt")
 
 
 def refuse(ranks: Ranks, on_metrics: OnMetrics) -> None:

@@ -93,7 +93,8 @@ def train(data, tmp_path) -> Callable[..., History]:
 @pytest.fixture
 def fresh(make_model) -> Callable[..., GCRL]:
     def make(variant: VariantConfig = HYBRID, seed: int = 0) -> GCRL:
-        sizes = {"patch_size": 2, "image_size": 8, "colours": 8, "encoder_layers": 1, "decoder_layers": 1}
+        layers = 3 if variant.contrastive.name == "loco" else 1  # for two units
+        sizes = {"patch_size": 2, "image_size": 8, "colours": 8, "encoder_layers": layers, "decoder_layers": 1}
         return make_model(**sizes, w_gen=variant.w_gen, w_con=variant.w_con, seed=seed, fresh=True)
 
     return make

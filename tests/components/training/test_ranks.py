@@ -36,7 +36,7 @@ def data(stripes) -> PretrainData:
 
 @pytest.fixture(scope="module")
 def model(make_model):
-    return make_model(2, 8, 8, encoder_layers=1, decoder_layers=1)
+    return make_model(2, 8, 8, encoder_layers=2, decoder_layers=1)
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +75,10 @@ def test_two_processes_end_with_the_weights_of_one(model, data, found, case):
     assert_close(both[0], expected)
     for name, value in both[0].items():
         assert torch.equal(value, both[1][name]), name
+
+
+def test_both_processes_go_by_the_clock_of_the_first(found):
+    assert [torch.load(found / f"clock-{rank}.pt") for rank in (0, 1)] == [0.1, 0.1]
 
 
 def without_timing(history: History) -> History:

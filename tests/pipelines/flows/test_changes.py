@@ -14,7 +14,8 @@ def run(root: Path, params: dict[str, Any], code: dict[str, str], files: int) ->
     (root / "outputs/sources/listing.json").write_text(json.dumps(listing))
     deps = [{"path": path, "md5": md5} for path, md5 in code.items()]
     first = {"params": {"params.yaml": params}, "deps": deps, "outs": [{"path": "outputs/first", "md5": str(params)}]}
-    second = {"deps": [{"path": "outputs/first/file", "md5": str(params)}, *deps[:1]]}
+    results = [{"path": path, "md5": str(params)} for path in ("outputs/first/file", "outputs")]  # in it, and around it
+    second = {"deps": [*results, *deps[:1]]}
     YAML().dump({"schema": "2.0", "stages": {"first": first, "second": second}}, root / "dvc.lock")
 
 

@@ -1,6 +1,7 @@
 """`python -m pipelines.flows`"""
 
 import pytest
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from pipelines.flows.__main__ import FLOWS, find, main
 
@@ -13,8 +14,6 @@ def test_it_runs_a_flow_and_exits_with_its_message(project, capsys):
     capsys.readouterr()
     assert main(["reproduce", f"project={root}"]) == 1
     assert capsys.readouterr().err.splitlines()[-1] == "error: 1 failed, 1 cached. broken: no images"
-    assert main(["reproduce", "parallel=none", f"project={root}"]) == 1
-    assert "parallel" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -25,11 +24,23 @@ def test_it_runs_a_flow_and_exits_with_its_message(project, capsys):
         (["sweep", "seeds"], "'seeds': expected key=value. Parameters of sweep: variants, seeds"),
         (["sweep", "seeds=[1"], "seeds: not valid YAML"),
         (["monitor"], "monitor needs incoming=…."),
+        (["reproduce", "targets=probe"], "reproduce: targets: Input should be a valid list."),
+        (["sweep", "seeds=[a]", "parallel=0"], "sweep: seeds.0: Input should be a valid integer"),
     ],
 )
 def test_a_mistake_in_the_command_exits_with_2(capsys, arguments, told):
     assert main(arguments) == 2
     assert capsys.readouterr().err.startswith(f"error: {told}")
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_a_server_that_is_not_there_is_told_in_one_line(project, capsys):
+    root = project({"fine": {"cmd": "touch fine.out"}})
+    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
+        assert main(["reproduce", f"project={root}"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: no Prefect server answers at http://127.0.0.1:9/api")
+    assert not (root / "fine.out").exists()
 
 
 def test_help_lists_every_flow_with_its_parameters_and_what_they_mean(capsys):

@@ -1,3 +1,4 @@
+import base64
 import itertools
 import json
 import os
@@ -10,6 +11,7 @@ import uuid
 from pathlib import Path
 
 import pytest
+from prefect.states import State
 
 from pipelines.flows.reproduce import reproduce
 from pipelines.flows.stages import Outcome
@@ -36,6 +38,36 @@ def artifact(key: str) -> str:
     return str(found.data)
 
 
+def task_states(state: State) -> dict[str, tuple[str, str]]:
+    """{stage: (type and name of its task's state)}, as Prefect's pages show them."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+
+    run = FlowRunFilter(id=FlowRunFilterId(any_=[state.state_details.flow_run_id]))
+    with get_client(sync_client=True) as client:
+        for _ in range(100):  # they are sent in the background
+            found = {task.name: task.state for task in client.read_task_runs(flow_run_filter=run)}
+            if all(each is not None and (each.is_final() or each.name == "NotReady") for each in found.values()):
+                break
+            time.sleep(0.1)
+    return {name: (each.type.value, each.name) for name, each in found.items()}
+
+
+def logs_of(state: State, wanted: set[str]) -> set[str]:
+    """The messages in the flow run's log, as soon as these are among them."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
+
+    run = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[state.state_details.flow_run_id]))
+    with get_client(sync_client=True) as client:
+        for _ in range(100):  # they are sent in batches
+            messages = {log.message for log in client.read_logs(run)}
+            if wanted <= messages:
+                break
+            time.sleep(0.1)
+    return messages
+
+
 def test_only_what_changed_runs_again(project):
     root = project(CHAIN)
     (root / "source").write_text("1\n")
@@ -45,7 +77,10 @@ def test_only_what_changed_runs_again(project):
     assert results(reproduce(project=str(root))) == {"first": "cached", "second": "cached", "third": "cached"}
 
     (root / "source").write_text("2\n")  # as many lines as before: the third has nothing new to read
-    assert results(reproduce(project=str(root))) == {"first": "run", "second": "run", "third": "cached"}
+    state = reproduce(project=str(root), return_state=True)
+    assert results(state.result()) == {"first": "run", "second": "run", "third": "cached"}
+    run = ("COMPLETED", "Completed")
+    assert task_states(state) == {"first": run, "second": run, "third": ("COMPLETED", "Cached")}
     assert results(reproduce(["first"], force=True, project=str(root))) == {"first": "run"}
 
     (root / "third.out").unlink()
@@ -121,8 +156,17 @@ def test_a_failure_is_told_and_skips_what_depends_on_it(project, processes):
     assert "| failed |" in table["broken"]
     assert r"no \| images" in table["broken"]
     assert all("| skipped | 0.0 |" in table[name] for name in ("after", "later"))
+    assert "| needs broken |" in table["after"]
     assert "| run |" in table["fine"]
     assert not (root / "later.out").exists()
+    failed, skipped = ("FAILED", "Failed"), ("PENDING", "NotReady")
+    assert task_states(state) == {
+        **{"broken": failed, "slow": failed, "missing": failed, "after": skipped, "later": skipped},
+        "fine": ("COMPLETED", "Completed"),
+    }
+    logs = "\n".join(logs_of(state, {"error: no | images"}))
+    assert "task_engine.py" not in logs  # no traceback of ours or Prefect's
+    assert "NoneType" not in logs
 
 
 def test_a_stage_that_cannot_even_be_started_has_failed(project, monkeypatch):
@@ -146,24 +190,13 @@ def test_retries(project, retries, result):
 
 
 def test_output_and_progress_are_shown_in_prefect(project):
-    from prefect.client.orchestration import get_client
-    from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
-
     steps = 'for i in 1 2 3; do echo "step $i/4 nll $i.0"; done'
     root = project({"Train-it": {"cmd": f"echo 100% of $HOME; echo wrong >&2; {steps}; touch Train-it.out"}})
     state = reproduce(project=str(root), return_state=True)
     assert state.message == "1 run"
     assert float(artifact("progress-train-it")) == 75
-    flow_run = state.state_details.flow_run_id
-    assert flow_run is not None
     wanted = {f"100% of {os.environ['HOME']}", "wrong", "step 3/4 nll 3.0", "Running stage 'Train-it':"}
-    with get_client(sync_client=True) as client:
-        for _ in range(100):  # they are sent in batches
-            logs = client.read_logs(LogFilter(flow_run_id=LogFilterFlowRunId(any_=[flow_run])))
-            if wanted <= {log.message for log in logs}:
-                break
-            time.sleep(0.1)
-    assert wanted <= {log.message for log in logs}
+    assert wanted <= logs_of(state, wanted)
 
 
 @pytest.mark.parametrize(
@@ -183,8 +216,8 @@ def test_mistakes_in_parameters_fail_the_flow_before_anything_runs(project, para
     assert not (root / "dvc.lock").exists()
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_killing_the_flow_leaves_no_process_and_the_next_run_goes_on(project, processes, number):
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_killing_the_flow_leaves_no_process_and_the_next_run_goes_on(project, processes, tmp_path, number):
     from prefect.settings import get_current_settings
 
     marker = f"marker-{uuid.uuid4().hex}"
@@ -197,13 +230,17 @@ def test_killing_the_flow_leaves_no_process_and_the_next_run_goes_on(project, pr
     )
     environment = os.environ | get_current_settings().to_environment_variables(exclude_unset=True)
     command = [sys.executable, "-m", "pipelines.flows", "reproduce", f"project={root}"]
-    with subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    ) as run:
+    with (
+        (tmp_path / "told").open("w") as told,
+        subprocess.Popen(command, cwd=ROOT, env=environment, stderr=told) as run,
+    ):
         assert len(processes(marker, 1)) == 1
         run.send_signal(number)
         assert run.wait(20) != 0
         assert processes(marker, 0) == []
+    if number == signal.SIGINT:  # Ctrl-C
+        assert run.returncode == 130
+        assert (tmp_path / "told").read_text().splitlines()[-1].startswith("interrupted; the stages have ended")
     (root / "go").touch()
     assert results(reproduce(project=str(root))) == {"first": "cached", "train": "run"}
     assert (root / "runs").read_text() == "once\n"
@@ -261,17 +298,19 @@ def test_a_removed_workspace_comes_back_from_the_cache(committed, tmp_path):
 
 
 def test_the_comparison_is_shown_and_failures_are_told_of_isolated_runs(committed):
-    page = "mkdir -p outputs/compare; echo '| hybrid | best |' > outputs/compare/comparison.md"
+    page = "mkdir -p outputs/compare; cd outputs/compare; echo '| hybrid | best |' > comparison.md"
+    figure = "printf figure > comparison.png; cd -"
     root = committed(
         {
-            "compare": {"cmd": f"{page}; touch compare.out"},
+            "compare": {"cmd": f"{page}; {figure}; touch compare.out"},
             "broken": {"cmd": "echo 'error: no images'; exit 1", "params": ["seed"]},
         }
     )
     state = reproduce(project=str(root), overrides={"seed": 1}, return_state=True)
     assert state.is_failed()
     assert state.message == "1 failed, 1 run. broken: no images"
-    assert artifact("comparison") == "| hybrid | best |\n"
+    shown = base64.b64encode(b"figure").decode()
+    assert artifact("comparison") == f"| hybrid | best |\n\n![The variants compared](data:image/png;base64,{shown})\n"
     state = reproduce(project=str(root), overrides={"sede": 1}, return_state=True)
     assert state.is_failed()
     assert state.message.startswith("params.yaml with overrides: sede: unknown key, did you mean 'seed'")

@@ -3,6 +3,7 @@ import logging
 import os
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -51,7 +52,7 @@ def test_it_is_the_last_commit_with_other_parameters(root):
 
 def test_a_preset(root):
     with workspace(root, "cifar10-gpu", {"seed": 3}) as place:
-        expected = load_params(root / "presets" / "cifar10-gpu.yaml").model_copy(update={"seed": 3})
+        expected = replace(load_params(root / "presets" / "cifar10-gpu.yaml"), seed=3)
         assert place.params == expected
     with workspace(root, "cifar10-gpu") as other:
         assert other.folder != place.folder

@@ -206,6 +206,20 @@ def test_parent_waits_for_its_child(send: Send, root: Path, client: MlflowClient
     assert only_run(client, child.key).data.tags["mlflow.parentRunId"] == only_run(client, parent.key).info.run_id
 
 
+def test_a_run_nests_itself_under_another(send: Send, root: Path, client: MlflowClient) -> None:
+    parent = Journal.start("report", root=root)
+    with Journal.start("certificate", root=root) as child:
+        child.nest_under(parent.key)
+    with Journal.start("certificate", root=root) as elsewhere:
+        elsewhere.nest_under("20200101T000000.000-gone-00000000")
+    parent.finish()
+    assert send().error is None
+    assert only_run(client, child.key).data.tags["mlflow.parentRunId"] == only_run(client, parent.key).info.run_id
+    tags = only_run(client, elsewhere.key).data.tags
+    assert "mlflow.parentRunId" not in tags
+    assert "another tracking server" in tags["gcrl.not_here.20200101T000000.000-gone-00000000"]
+
+
 def test_reused_run_keeps_its_first_parent(send: Send, root: Path, client: MlflowClient) -> None:
     with Journal.start("embed", root=root) as child:
         pass

@@ -1,9 +1,11 @@
 import json
+import socket
 import urllib.request
 
 import pytest
 
 from pipelines.tracking import Journal, deliver
+from pipelines.tracking.__main__ import main
 from pipelines.tracking.links import run_links
 
 
@@ -25,3 +27,17 @@ def test_links_lead_to_the_runs_that_the_server_has(server, root):
 @pytest.mark.parametrize("uri", ["", "sqlite:///nowhere/mlflow.db"])
 def test_a_store_without_a_server_has_no_addresses(root, uri):
     assert run_links(["some-key"], uri, root) == {}
+
+
+def test_a_port_that_is_taken_is_told_before_anything_is_done(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert main(["ui", str(port)]) == 1
+    told = capsys.readouterr()
+    assert told.err.startswith(f"error: PORT: port {port} cannot be had")
+    assert told.err.endswith(f"Take another: PORT={port + 1} make ui.\n")
+    assert told.out == ""
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,47 @@
+"""certificate: a PAC-Bayes bound on how often the encoder confuses new images, for the variants that ask for one."""
+
+from components.data.prepared import Prepared
+from components.errors import ConfigError
+from components.evaluation.certificate import certify, require_disjoint, some_images, view_features
+from components.evaluation.figures_certificate import certificate_curves
+from components.model.build import load_weights
+from components.training.device import choose_device
+from pipelines.config import PARAMS, Params
+from pipelines.paths import PREPARED, stage_folder
+from pipelines.stages.results import record_of
+from pipelines.stages.tracked import log_data, tracked
+from pipelines.tracking import deliver
+
+SPLITS = ("train", "val", "test")
+
+
+def run(params: Params, variant: str) -> None:
+    """Write outputs/V/certificate, and show the run in MLflow under the variant's."""
+    if variant not in params.certificate:
+        raise ConfigError(
+            f"{PARAMS}: certificate: no entry for {variant!r}. Add one, `certificate: {{{variant}: {{}}}}`."
+        )
+    config = params.certificate[variant]
+    with tracked(params, "certificate", variant, {"certificate": config, "augmentation": params.augmentation}) as stage:
+        stage.journal.nest_under(record_of("report", variant)["run_key"])
+        prepared = Prepared.open(PREPARED)
+        log_data(
+            stage, prepared, {"train": "prior"} | {s: "bound" if s == config.split else "test" for s in SPLITS[1:]}
+        )
+        known = [prepared.images(split) for split in {"train", prepared.pretrain_split}]
+        require_disjoint(prepared.images(config.split), config.split, known)
+        model, _ = load_weights(stage_folder("pretrain", variant) / "model.safetensors")
+        device = choose_device(params.training)
+        views = {}
+        for seed, split in enumerate(SPLITS):
+            images = prepared.images(split)
+            if split != config.split:
+                images = some_images(images, params.seed)
+            views[split] = view_features(model, images, config.views, params.augmentation, device, params.seed + seed)
+        result = certify(views, config, params.seed)
+        with stage.folder() as out:
+            out.metrics = result.metrics
+            out.constants = {**result.constants, "data_fingerprint": prepared.fingerprint()}
+            certificate_curves(result, out.path / "certificate.png")
+    print(result)
+    deliver()

@@ -1,0 +1,148 @@
+"""Run what is missing of a study: the pipeline's own stages, model by model, without DVC and MLflow.
+
+A stage that has run is never repeated, a half-trained model goes on from its resume file, and everything is written
+whole or not at all. So the machine may go at any second and the same command goes on, there or elsewhere with the
+folder; several may run side by side in one folder (one a GPU), each taking a model that no other is at.
+"""
+
+import importlib
+import json
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from components.data.prepare import prepare
+from components.errors import ConfigError, UserError
+from components.files import read_json, write_json
+from components.training.device import choose_device, describe_hardware
+from pipelines.config import Params
+from pipelines.paths import PREPARED
+from pipelines.study.members import FLOOR, RUNS, STAGES, Member, locked
+from pipelines.study.pack import unpack
+from pipelines.study.plan import Plan
+from pipelines.study.tables import write_tables
+from pipelines.tracking.provenance import git_commit
+
+SAVE_SECONDS = 15.0  # of training that are lost at most
+
+
+def run_study(
+    study: Path,
+    out: Path,
+    models: Sequence[str] | None = None,
+    seeds: Sequence[int] | None = None,
+    changes: Mapping[str, Any] | None = None,
+    name: str | None = None,
+    until: str = STAGES[-1],
+) -> int:
+    """Run the stages up to `until` of these models and seeds (default: the plan's); returns how many members failed.
+
+    A study that came back packed goes on where its parts are. `changes` are dotted keys with values for all models.
+    With `name`, they make one model another, of that name. A member that fails for a reason that a user can mend is
+    told, and the others go on.
+
+    Raises:
+        ConfigError: unknown models, parameters that do not fit, or results of others. Nothing has run then.
+    """
+    unpack(study)
+    plan = Plan.open(study)
+    members = _members(plan, out, models, seeds, changes or {}, name)
+    for member in members:
+        member.check_settings()
+    failed = busy = 0
+    if plan.floor:
+        for seed in dict.fromkeys(member.seed for member in members):
+            params = plan.params(next(iter(plan.models)), seed, None if name else changes)
+            _work_at(Member(out / FLOOR / f"seed-{seed}", params), [FLOOR], plan, _data(study, out, plan, params))
+    for member in members:
+        try:
+            data = _data(study, out, plan, member.params)
+            busy += not _work_at(member, STAGES[: STAGES.index(until) + 1], plan, data)
+        except UserError as error:
+            print(f"error: {member}: {error}", file=sys.stderr, flush=True)
+            failed += 1
+        write_tables(out, plan.peak_tflops)
+    if busy:
+        print(f"{busy} of {len(members)} are being worked at by another process")
+    return failed
+
+
+def _members(
+    plan: Plan,
+    out: Path,
+    models: Sequence[str] | None,
+    seeds: Sequence[int] | None,
+    changes: Mapping[str, Any],
+    name: str | None,
+) -> list[Member]:
+    """Seed by seed, so that an interrupted study has compared all models at some seeds."""
+    chosen = models or list(plan.models)
+    for model in chosen:
+        if model not in plan.models:
+            raise ConfigError(f"--models: no model {model!r} in the study. It has: {', '.join(plan.models)}.")
+    if name is not None and len(chosen) != 1:
+        raise ConfigError(f"--as {name}: changes one model into another; say which with --models.")
+    if name is not None and any(key.startswith("data.") for key in changes):
+        raise ConfigError(f"--as {name}: all models of a folder share their images. Change data.* for all, with --out.")
+    found = []
+    for seed in seeds or plan.seeds:
+        for model in chosen:
+            params = plan.params(model, seed, changes, name)
+            often = min(SAVE_SECONDS, params.training.checkpoint_seconds)
+            params = replace(params, training=replace(params.training, checkpoint_seconds=often))
+            found.append(Member(out / RUNS / (name or model) / f"seed-{seed}", params))
+    return found
+
+
+def _data(study: Path, out: Path, plan: Plan, params: Params) -> Path:
+    """The prepared images: those that came along, or made here once.
+
+    Raises:
+        ConfigError: they were made here with other settings.
+    """
+    if (study / PREPARED / "dataset.json").exists() and not (study / f"{PREPARED}.json").exists():
+        return study / PREPARED
+    place = Path(f"{PREPARED}-seed-{params.seed}") if plan.split_by_seed else PREPARED
+    made_with, settings = out / f"{place}.json", json.loads(json.dumps(asdict(params.data)))
+    with locked(out / place.parent / ".lock"):
+        if not (out / place / "dataset.json").exists():
+            print(f"preparing {out / place}", flush=True)
+            seed = params.seed if plan.split_by_seed else plan.seeds[0]
+            write_json(made_with, settings)
+            prepare(params.data, seed, out / place, params.training.batch_size)
+        elif read_json(made_with) != settings:
+            raise ConfigError(f"{out / place}: made with other data.* settings. Use another --out, or delete {out}.")
+    return out / place
+
+
+def _work_at(member: Member, stages: Sequence[str], plan: Plan, data: Path) -> bool:
+    """Run what is missing of these stages; False where another process is at it."""
+    with member.taken() as mine:
+        if not mine:
+            return False
+        member.begin(data)
+        for stage in stages:
+            if stage == "export" and not _can_export():
+                print(f"{member}: export is left to the import (it needs onnx, onnxscript and onnxruntime)")
+            elif not member.has_run(stage):
+                began = time.monotonic()
+                print(f"{member}: {stage}", flush=True)
+                with member.at_work(_tags(plan, member.params)):
+                    module = importlib.import_module(f"pipelines.stages.{stage}")
+                    module.run(member.params, *([] if stage == FLOOR else [member.model]))
+                print(f"{member}: {stage} took {time.monotonic() - began:.0f} s", flush=True)
+    return True
+
+
+def _can_export() -> bool:
+    return all(find_spec(package) is not None for package in ("onnx", "onnxscript", "onnxruntime"))
+
+
+def _tags(plan: Plan, params: Params) -> dict[str, str]:
+    """Which study a run is of, which code made it, and on what."""
+    hardware = describe_hardware(choose_device(params.training))
+    return {**plan.source, **git_commit(), "study": plan.name, "hardware": hardware}

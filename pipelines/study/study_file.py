@@ -1,0 +1,126 @@
+"""Study files (studies/*.yaml), which people write, become study.json. Runs on the machine with the stack."""
+
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from components.data.prepared import Prepared
+from components.errors import ConfigError
+from components.files import atomic_directory, write_json
+from components.plain import read_plain
+from pipelines.config import load_params, validate_params
+from pipelines.overrides import write_params
+from pipelines.paths import PREPARED
+from pipelines.study.plan import PLAN, Plan
+from pipelines.tracking.provenance import git_commit
+
+
+@dataclass(frozen=True)
+class StudyFile:
+    """What a study compares. Every key but the first two may be left out."""
+
+    params: str  # a params file, relative to the folder in which the command is given
+    seeds: tuple[int, ...]
+    overrides: dict[str, Any] = field(default_factory=dict)  # dotted keys of the params file, for every model
+    # name → dotted keys for it alone, and `variant`: which of the params file's it is (default: the one of that name).
+    # No models: every variant of the params file, as it is. Students of the params file are left out.
+    models: dict[str, dict[str, Any]] = field(default_factory=dict)
+    split_by_seed: bool = False  # a seed also decides the splits: each prepares the images anew; for small sets
+    floor: bool = False  # measure the probes on raw pixels and on an untrained encoder, too
+    peak_tflops: float | None = None  # of the GPU in training's precision, by its data sheet: what MFU is a share of
+
+    def __post_init__(self) -> None:
+        if not self.seeds or len(set(self.seeds)) != len(self.seeds):
+            raise ValueError("seeds must list at least one seed, and none twice")
+        if self.peak_tflops is not None and self.peak_tflops <= 0:
+            raise ValueError("peak_tflops must be positive")
+
+
+def make_plan(file: Path, folder: Path, data: Path | None = None) -> Plan:
+    """Write study.json to a folder, with a copy of a prepared data set where one is given.
+
+    Without one, the images are prepared where the study runs, from the sources that its parameters name.
+
+    Raises:
+        ConfigError: the study file, a model's parameters or the data set does not fit. Nothing is written then.
+    """
+    study = _read(file)
+    plan = Plan(
+        name=file.stem,
+        seeds=study.seeds,
+        models=_models(file, study),
+        split_by_seed=study.split_by_seed,
+        floor=study.floor,
+        peak_tflops=study.peak_tflops,
+        source=git_commit(),
+    )
+    sections = {name: plan.params(name, 0).data for name in plan.models}
+    first = next(iter(sections))
+    for name, section in sections.items():
+        if section != sections[first]:
+            raise ConfigError(
+                f"{file}: models.{name}: its `data` differs from that of {first}. A study prepares its images once: "
+                "give `data` under `overrides`, or each its own study."
+            )
+    if data is not None:
+        _copy_data(plan, data, folder / PREPARED)
+    write_json(folder / PLAN, asdict(plan))
+    return plan
+
+
+def _read(file: Path) -> StudyFile:
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    if not file.is_file():
+        raise ConfigError(f"{file}: not found. studies/ holds examples.")
+    try:
+        return read_plain(StudyFile, YAML(typ="safe").load(file), str(file))
+    except YAMLError as error:
+        raise ConfigError(f"{file}: not valid YAML: {' '.join(str(error).split())}") from error
+
+
+def _models(file: Path, study: StudyFile) -> dict[str, dict[str, Any]]:
+    source = Path(study.params)
+    models = study.models or {name: {} for name in load_params(source).variants}
+    found = {}
+    for name, own in models.items():
+        try:
+            found[name] = _model(source, name, study.overrides | own)
+        except ConfigError as error:
+            raise ConfigError(f"{file}: models.{name}: {error}") from error
+    return found
+
+
+def _model(source: Path, name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of the params file with a model's settings, and no variant but its own."""
+    from ruamel.yaml import YAML
+
+    overrides = {key: value for key, value in settings.items() if key != "variant"}
+    variant = str(settings.get("variant", name))
+    with tempfile.TemporaryDirectory() as temporary:
+        target = Path(temporary) / "params.yaml"
+        write_params(source, overrides, target).variant(variant)
+        raw: dict[str, Any] = YAML(typ="safe").load(target)
+    raw |= {"variants": {name: raw["variants"][variant]}, "students": {}}
+    validate_params(raw, source)  # the name
+    return raw
+
+
+def _copy_data(plan: Plan, data: Path, target: Path) -> None:
+    if plan.split_by_seed:
+        raise ConfigError("split_by_seed: each seed prepares the images anew; leave out --data.")
+    prepared = Prepared.open(data)
+    config = plan.params(next(iter(plan.models)), 0).data
+    expected, found = (config.image_size, config.channels), (prepared.image_size, prepared.channels)
+    if expected != found or set(config.ood) != set(prepared.ood):
+        raise ConfigError(
+            f"{data}: prepared with other parameters than the study's: image size and channels {found}, expected "
+            f"{expected}; OOD sets {', '.join(prepared.ood)}, expected {', '.join(config.ood)}."
+        )
+    with atomic_directory(target) as copy:
+        for entry in data.iterdir():
+            shutil.copy2(entry, copy / entry.name)

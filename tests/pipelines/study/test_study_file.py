@@ -1,0 +1,119 @@
+"""From a study file to study.json."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from components.data.prepare import prepare
+from components.errors import ConfigError, UserError
+from pipelines.config import load_params
+from pipelines.study.plan import Plan, changed
+from pipelines.study.study_file import make_plan
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "studies").glob("*.yaml")), ids=lambda path: path.stem)
+def test_a_study_of_the_project_is_valid_and_says_what_it_is(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    plan = make_plan(path, tmp_path)
+    assert plan.models
+    assert path.read_text().startswith(f"# {path.stem}: ")
+    assert Plan.open(tmp_path) == plan
+    assert {model: plan.params(model, 7).seed for model in plan.models} == dict.fromkeys(plan.models, 7)
+
+
+def test_a_model_is_a_variant_with_settings_of_its_own(write_study, tmp_path):
+    models = {"hybrid": {}, "deep": {"variant": "hybrid", "model.encoder_layers": 3, "variants.hybrid.w_gen": 0.5}}
+    file = write_study(models=models, overrides={"training.seconds": 60})
+    make_plan(file, tmp_path)
+    plan = Plan.open(tmp_path)
+    base, deep = plan.params("hybrid", 1), plan.params("deep", 2)
+    assert (base.seed, base.model.encoder_layers, base.training.seconds) == (1, 1, 60)
+    assert (deep.seed, deep.model.encoder_layers, deep.training.seconds) == (2, 3, 60)
+    assert (list(base.variants), list(deep.variants)) == (["hybrid"], ["deep"])
+    assert (base.variant("hybrid").w_gen, deep.variant("deep").w_gen) == (1, 0.5)
+    assert "mlflow.source.git.commit" in plan.source
+
+
+def test_without_models_every_variant_is_one(write_study, tmp_path):
+    assert list(make_plan(write_study(models={}), tmp_path).models) == ["hybrid", "contrastive"]
+
+
+def test_students_of_the_params_file_are_left_out(write_study, tmp_path):
+    student = {"teacher": "hybrid", "regression": {}}
+    overrides = {"students.small": student}
+    plan = make_plan(write_study(models={"deep": {"variant": "hybrid"}}, overrides=overrides), tmp_path)
+    assert plan.params("deep", 0).students == {}
+    with pytest.raises(ConfigError, match=r"models.small: 'small' is a student, no variant"):
+        make_plan(write_study(models={"small": {}}, overrides=overrides), tmp_path)
+
+
+def test_a_model_takes_further_changes(write_study, tmp_path):
+    plan = make_plan(write_study(), tmp_path)
+    params = plan.params("hybrid", 0, {"model.width": 32, "variants.hybrid.w_con": 2.0}, name="other")
+    assert (params.model.width, params.variant("other").w_con) == (32, 2.0)
+    with pytest.raises(ConfigError, match=r"model.widht: unknown key, did you mean 'width'"):
+        plan.params("hybrid", 0, {"model.widht": 32})
+    with pytest.raises(ConfigError, match=r"training.steps: expected int, found 'many'"):
+        plan.params("hybrid", 0, {"training.steps": "many"})
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"seeds": []}, "small.yaml: seeds must list at least one seed"),
+        ({"seed": 1}, "small.yaml.seed: unknown key, did you mean 'seeds'"),
+        ({"peak_tflops": 0}, "peak_tflops must be positive"),
+        ({"models": {"deep": {}}}, "models.deep: unknown variant 'deep'"),
+        ({"models": {"hybrid": {"model.widht": 1}}}, "models.hybrid: .*model.widht: unknown key, did you mean 'width'"),
+        ({"models": {"Hybrid": {"variant": "hybrid"}}}, "models.Hybrid: .*a variant's name is a folder's name"),
+        (
+            {"models": {"hybrid": {}, "wide": {"variant": "hybrid", "data.val_fraction": 0.2}}},
+            "its `data` differs from",
+        ),
+        ({"overrides": {"training.steps": "many"}}, "models.hybrid: .*training.steps: input should be a valid integer"),
+    ],
+)
+def test_a_mistake_names_the_file_and_the_model_and_nothing_is_written(write_study, tmp_path, changes, told):
+    with pytest.raises(ConfigError, match=told):
+        make_plan(write_study(**changes), tmp_path / "study")
+    assert not (tmp_path / "study").exists()
+
+
+def test_prepared_images_are_taken_along_if_they_are_what_the_models_expect(write_study, tmp_path):
+    file = write_study()
+    params = load_params(file.parent / "params.yaml")
+    prepare(params.data, 0, tmp_path / "data", 64)
+    make_plan(file, tmp_path / "study", tmp_path / "data")
+    taken = {path.name: path.read_bytes() for path in (tmp_path / "study/data/prepared").iterdir()}
+    assert taken == {path.name: path.read_bytes() for path in (tmp_path / "data").iterdir()}
+
+    other = write_study(overrides={"data.ood": {"shuffled": {"distance": "far", "shuffled_test": True}}} | GATE)
+    with pytest.raises(ConfigError, match=r"prepared with other parameters.*OOD sets held-out, shuffled"):
+        make_plan(other, tmp_path / "other", tmp_path / "data")
+    with pytest.raises(UserError, match=r"no prepared data set there"):
+        make_plan(file, tmp_path / "other", tmp_path / "nowhere")
+    with pytest.raises(ConfigError, match=r"split_by_seed: each seed prepares the images anew"):
+        make_plan(write_study(split_by_seed=True), tmp_path / "other", tmp_path / "data")
+    assert not (tmp_path / "other").exists()
+
+
+GATE = {"gate.score": ["linear_accuracy", "far_ood_auroc"]}
+
+
+def test_what_is_no_plan_is_told(tmp_path):
+    with pytest.raises(ConfigError, match=r"no study.json there. `python -m pipelines.study plan FILE"):
+        Plan.open(tmp_path)
+    (tmp_path / "study.json").write_text(json.dumps({"name": "x", "sedes": [1]}))
+    with pytest.raises(ConfigError, match=r"study.json.sedes: unknown key, did you mean 'seeds'"):
+        Plan.open(tmp_path)
+
+
+def test_changes_are_made_to_a_copy():
+    raw = {"a": {"b": 1}, "c": 2}
+    assert changed(raw, {"a.b": 3, "d.e": 4}) == {"a": {"b": 3}, "c": 2, "d": {"e": 4}}
+    assert raw == {"a": {"b": 1}, "c": 2}
+    with pytest.raises(ConfigError, match=r"c.x: c is a value"):
+        changed(raw, {"c.x": 1})
