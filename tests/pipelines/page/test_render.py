@@ -62,7 +62,7 @@ def test_students_stand_beside_variants(reports, make_report, page_of):
     )
     page = page_of([*reports, student])
     assert "What 3 encoders learned from" in page.text
-    assert "small: a student, which learns from the encoder of another." in page.text
+    assert "they learn from. A student, which learns from the encoder of another: small. All results" in page.text
     assert "Learns from hybrid, its teacher: " in page.text
     assert "variant-small" in [attributes.get("id") for _, attributes in page.elements]
 
