@@ -21,11 +21,11 @@ SHARED = ("prepare", "validate", "floor")
 STAGES = ("pretrain", "embed", "probe", "ood", "export")
 
 
-def run(params: Params, variant: str, run_name: str | None = None, register: bool = True) -> None:
+def run(params: Params, variant: str, run_name: str | None = None, register: bool = True, whole: bool = True) -> None:
     """Write outputs/reports/V with all that the comparison needs, and deliver every journal so far to MLflow.
 
-    A study's models are reported without the stages that did not run, under a name of their own, and become versions
-    in the registry only where that is wanted.
+    A study's models are reported without the stages that did not run (not `whole`), under a name of their own, and
+    become versions in the registry only where that is wanted.
     """
     sections = ("data", "augmentation", "embed", "probe", "ood", "export")
     settings = {
@@ -39,7 +39,8 @@ def run(params: Params, variant: str, run_name: str | None = None, register: boo
         journal = stage.journal
         journal.tags({"mlflow.runName": run_name or f"{variant} {datetime.now(UTC):%Y-%m-%d %H:%M}", "kind": "model"})
         log_data(stage, prepared, dict.fromkeys(prepared.splits, "model"))
-        stages, shared_stages = [s for s in STAGES if has_run(s, variant)], [s for s in SHARED if has_run(s)]
+        stages = [name for name in STAGES if whole or has_run(name, variant)]
+        shared_stages = [name for name in SHARED if whole or has_run(name)]
         metrics = {name: metrics_of(name, variant) for name in stages}
         values = row(metrics)
         shared = {name: metrics_of(name) for name in shared_stages}

@@ -138,7 +138,7 @@ def _finish(member: Member, register: bool) -> None:
             export.run(member.params, model)
     if not (has_run("report", model) and _is_finished(record_of("report", model)["run_key"])):
         trained = datetime.fromtimestamp(float(record_of("pretrain", model)["finished"]), UTC)
-        report.run(member.params, model, f"{model} seed {member.seed} {trained:%Y-%m-%d %H:%M}", register)
+        report.run(member.params, model, f"{model} seed {member.seed} {trained:%Y-%m-%d %H:%M}", register, whole=False)
 
 
 def _is_finished(key: str) -> bool:

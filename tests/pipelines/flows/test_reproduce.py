@@ -232,7 +232,14 @@ def test_killing_the_flow_leaves_no_process_and_the_next_run_goes_on(project, pr
     command = [sys.executable, "-m", "pipelines.flows", "reproduce", f"project={root}"]
     with (
         (tmp_path / "told").open("w") as told,
-        subprocess.Popen(command, cwd=ROOT, env=environment, stderr=told) as run,
+        # what a shell started in the background ignores SIGINT, and so would all that it starts
+        subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=environment,
+            stderr=told,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        ) as run,
     ):
         assert len(processes(marker, 1)) == 1
         run.send_signal(number)

@@ -32,7 +32,8 @@ class Project:
 
     @property
     def client(self) -> MlflowClient:
-        return MlflowClient(f"sqlite:///{self.root}/mlruns/mlflow.db")
+        store = f"sqlite:///{self.root}/mlruns/mlflow.db"
+        return MlflowClient(store, store)
 
 
 def new_project(folder: Path, empty_store: Path) -> Project:
