@@ -30,6 +30,7 @@ class Architecture:
     generative: bool
     contrastive: bool
     tell_decoder: bool
+    bidirectional: bool
 
     @classmethod
     def of(cls, model: ModelConfig, variant: VariantConfig, image_size: int, palette: np.ndarray) -> "Architecture":
@@ -42,9 +43,9 @@ class Architecture:
         colours, channels = palette.shape
         if model.likelihood != "palette":
             colours = LEVELS  # of a sub-pixel
-        generative = variant.w_gen > 0
-        told = generative and variant.generative.tell_decoder
-        return cls(model, image_size, channels, colours, generative, variant.w_con > 0, told)
+        told = variant.likelihood and variant.generative.tell_decoder
+        bidirectional = variant.w_gen > 0 and variant.generative.bidirectional
+        return cls(model, image_size, channels, colours, variant.likelihood, variant.w_con > 0, told, bidirectional)
 
     @classmethod
     def of_encoder(cls, model: ModelConfig, image_size: int, palette: np.ndarray) -> "Architecture":
@@ -63,6 +64,7 @@ def build(architecture: Architecture, palette: np.ndarray, seed: int) -> GCRL:
             generative=architecture.generative,
             contrastive=architecture.contrastive,
             condition_size=condition_size(architecture.channels) if architecture.tell_decoder else 0,
+            bidirectional=architecture.bidirectional,
         )
 
 

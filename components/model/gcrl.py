@@ -33,6 +33,7 @@ class GCRL(nn.Module):
     Args:
         palette: uint8 colours (K, C); a likelihood of 8-bit pixels takes no more of it than C.
         condition_size: length of the augmentation parameters that the decoder is told; 0 tells it nothing.
+        bidirectional: every position of the encoder sees all patches; such a model has no decoder.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class GCRL(nn.Module):
         generative: bool,
         contrastive: bool,
         condition_size: int = 0,
+        bidirectional: bool = False,
     ) -> None:
         super().__init__()
         D, S = config.width, config.patch_size**2
@@ -59,7 +61,7 @@ class GCRL(nn.Module):
             self.patch = nn.Linear(S * palette.shape[1], D)
         self.start = nn.Parameter(torch.randn(D) * 0.02)
         self.position = nn.Parameter(torch.randn(self.patches + 1, D) * 0.02)
-        self.encoder = Stack(D, config.heads, config.encoder_layers)
+        self.encoder = Stack(D, config.heads, config.encoder_layers, causal=not bidirectional)
         self.norm = nn.LayerNorm(D)
         self.projection = _projection(config) if contrastive else None
         self.condition: nn.Linear | None = None
@@ -84,7 +86,7 @@ class GCRL(nn.Module):
         return torch.cat([start, patches], 1) + position
 
     def encode(self, tokens: Tensor) -> Tensor:
-        """The encoder's output (B, T + 1, D); position t has seen the patches < t."""
+        """The encoder's output (B, T + 1, D); position t has seen the patches < t, or all if it is bidirectional."""
         return self.encoder(self.embed(tokens))
 
     def pool(self, encoded: Tensor) -> Tensor:

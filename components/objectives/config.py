@@ -4,7 +4,7 @@ A term's settings are a frozen dataclass whose `name` has one value; it is liste
 """
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 
 @dataclass(frozen=True)
@@ -109,6 +109,9 @@ class LoCoConfig:
 class AutoregressiveConfig:
     """The exact likelihood in raster order, at the decoder's exit."""
 
+    exact: ClassVar[bool] = True  # whether it trains the model's own decoder, which gives an exact likelihood
+    bidirectional: ClassVar[bool] = False  # whether it trains an encoder that sees all patches from everywhere
+
     name: Literal["autoregressive"] = "autoregressive"
     tell_decoder: bool = True  # give the decoder (never the encoder) the view's augmentation parameters
     scored_views: Literal[1, 2] = 2  # a training step scores so many views of each image; all views are contrasted
@@ -144,6 +147,11 @@ class VariantConfig:
             raise ValueError("w_gen and w_con are both 0: the variant has nothing to learn from")
         if self.w_gen and self.w_con and isinstance(self.contrastive, LoCoConfig):
             raise ValueError("loco lets no gradient through the encoder that a likelihood needs: set w_gen to 0")
+
+    @property
+    def likelihood(self) -> bool:
+        """Whether the trained model gives an exact likelihood; otherwise it has no decoder."""
+        return self.w_gen > 0 and self.generative.exact
 
     def views(self, contrasted: int) -> int:
         """How many views of an image a step draws, where `contrasted` are to be contrasted."""

@@ -49,13 +49,15 @@ def naive_attention(attention: Attention, x: Tensor) -> Tensor:
             part = slice(h * size, (h + 1) * size)
             for t in range(x.shape[1]):
                 query = unit(q[b, t, part]) * attention.gain[h]
-                scores = torch.stack([query @ unit(k[b, s, part]) / math.sqrt(size) for s in range(t + 1)])
-                mixed[b, t, part] = scores.softmax(0) @ v[b, : t + 1, part]
+                seen = t + 1 if attention.causal else x.shape[1]
+                scores = torch.stack([query @ unit(k[b, s, part]) / math.sqrt(size) for s in range(seen)])
+                mixed[b, t, part] = scores.softmax(0) @ v[b, :seen, part]
     return mixed @ attention.out.weight.T
 
 
-def test_attention_equals_a_naive_loop(form):
-    attention = Attention(WIDTH, HEADS)
+@pytest.mark.parametrize("causal", [True, False])
+def test_attention_equals_a_naive_loop(form, causal):
+    attention = Attention(WIDTH, HEADS, causal)
     randomise(attention)
     x = inputs()
     torch.testing.assert_close(attention(x), naive_attention(attention, x), atol=1e-5, rtol=1e-5)
@@ -70,6 +72,15 @@ def test_a_position_sees_itself_and_what_comes_before(form, stack):
         difference = (stack(changed) - before).abs().amax((0, 2))  # (T,)
         assert (difference[:t] == 0).all()
         assert (difference[t:] > 1e-4).all()
+
+
+def test_a_position_of_a_stack_that_is_not_causal_sees_all(form):
+    stack = Stack(WIDTH, HEADS, layers=2, causal=False)
+    randomise(stack)
+    x = inputs()
+    changed = x.clone()
+    changed[:, 3] += torch.randn(WIDTH)
+    assert ((stack(changed) - stack(x)).abs().amax((0, 2)) > 1e-4).all()
 
 
 @pytest.mark.parametrize("chunks", [[1] * 6, [3, 1, 2], [5, 1]])
