@@ -14,14 +14,14 @@ from torch import Tensor
 from components.data.config import AugmentationConfig
 from components.errors import ConfigError, UserError
 from components.model.gcrl import GCRL
-from components.objectives.config import (
+from components.objectives.config import VariantConfig
+from components.objectives.config_contrastive import (
     CACRConfig,
     InstDiscConfig,
     LoCoConfig,
     MoCoConfig,
     MoCoV3Config,
     SupConConfig,
-    VariantConfig,
 )
 from components.objectives.term import TrainingSet
 from components.objectives.terms import Objective, build_objective

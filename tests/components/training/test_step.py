@@ -11,7 +11,8 @@ from torch import Tensor
 
 from components.data.config import AugmentationConfig
 from components.model.gcrl import GCRL
-from components.objectives.config import ContrastiveConfig, NTXentConfig, VariantConfig
+from components.objectives.config import VariantConfig
+from components.objectives.config_contrastive import ContrastiveConfig, NTXentConfig
 from components.objectives.nt_xent import nt_xent
 from components.objectives.term import TrainingSet
 from components.objectives.terms import build_objective

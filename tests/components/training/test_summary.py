@@ -5,7 +5,8 @@ import torch
 from components.model.build import Architecture, build
 from components.model.config import ModelConfig
 from components.model.flops import flops_per_view
-from components.objectives.config import AutoregressiveConfig, VariantConfig
+from components.objectives.config import VariantConfig
+from components.objectives.config_generative import AutoregressiveConfig
 from components.objectives.term import TrainingSet
 from components.objectives.terms import build_objective
 from components.training.config import TrainingConfig
