@@ -49,6 +49,7 @@ class GCRL(nn.Module):
     ) -> None:
         super().__init__()
         D, S = config.width, config.patch_size**2
+        self.config, (self.colours, self.channels) = config, palette.shape
         self.image_size, self.patches = image_size, (image_size // config.patch_size) ** 2
         self.tokenizer: Tokenizer
         self.embedding: nn.Embedding | None
@@ -73,7 +74,17 @@ class GCRL(nn.Module):
                 self.condition = nn.Linear(condition_size, D, bias=False)  # zero parameters: nothing is added
             self.decoder = Stack(D, config.heads, config.decoder_layers)
             self.decoder_norm = nn.LayerNorm(D)
-            self.head = _local_head(config, palette)
+            self.head = self.new_head()
+
+    def new_head(self) -> LocalHead:
+        """A local head for this model's tokens and contexts as wide as it, with first weights of its own."""
+        config, C = self.config, self.channels
+        D, S, width = config.width, config.patch_size**2, config.local_width
+        if config.likelihood == "palette":
+            return CategoricalHead(D, (S,), self.colours, width)
+        if config.likelihood == "categorical":
+            return CategoricalHead(D, (S, C), LEVELS, width)
+        return LogisticMixtureHead(D, (S, C), width, config.mixtures)
 
     def embed(self, tokens: Tensor, first: int = 0) -> Tensor:
         """The input sequence (B, t + 1, D): a learned start, then each patch of tokens (B, t, S, ...), whose positions
@@ -136,15 +147,6 @@ class GCRL(nn.Module):
         """Features, projections and NLL of tokens (n, T, S, ...), as far as the variant has them; see `represent`."""
         features, nll = self.represent(tokens, condition, scored)
         return Outputs(features, self.project(features) if self.projection else None, nll)
-
-
-def _local_head(config: ModelConfig, palette: Tensor) -> LocalHead:
-    D, S, C, width = config.width, config.patch_size**2, palette.shape[1], config.local_width
-    if config.likelihood == "palette":
-        return CategoricalHead(D, (S,), len(palette), width)
-    if config.likelihood == "categorical":
-        return CategoricalHead(D, (S, C), LEVELS, width)
-    return LogisticMixtureHead(D, (S, C), width, config.mixtures)
 
 
 def _projection(config: ModelConfig) -> nn.Sequential:
