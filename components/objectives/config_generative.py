@@ -11,6 +11,8 @@ Each is a frozen dataclass whose `name` has one value; it is listed in the union
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from components.objectives.config_checks import positive
+
 
 @dataclass(frozen=True)
 class AutoregressiveConfig:
@@ -33,5 +35,23 @@ class AutoregressiveConfig:
         return max(1, round(self.scored_share * patches))
 
 
+@dataclass(frozen=True)
+class VAEConfig:
+    """A variational autoencoder: a Gaussian code of the features must explain the view."""
+
+    exact: ClassVar[bool] = False
+    bidirectional: ClassVar[bool] = True
+
+    name: Literal["vae"] = "vae"
+    code: int = 32  # its dimensions
+    beta: float = 1.0  # weight of the KL; 1: the bound on the likelihood itself
+    samples: int = 8  # codes that the bound of a validation image is computed from
+    decoder_layers: int = 2
+    scored_views: Literal[1, 2] = 2
+
+    def __post_init__(self) -> None:
+        positive(self, "code", "beta", "samples", "decoder_layers")
+
+
 # the first is what a section without a name means
-GenerativeConfig = AutoregressiveConfig
+GenerativeConfig = AutoregressiveConfig | VAEConfig

@@ -16,6 +16,7 @@ from components.objectives.moco_v3 import MoCoV3
 from components.objectives.nt_xent import NTXent
 from components.objectives.supcon import SupCon
 from components.objectives.term import Batch, ContrastiveTerm, GenerativeTerm, Loss, TrainingSet, features
+from components.objectives.vae import VAE
 
 CONTRASTIVE: dict[str, Callable[..., ContrastiveTerm]] = {
     "nt_xent": NTXent,
@@ -28,6 +29,7 @@ CONTRASTIVE: dict[str, Callable[..., ContrastiveTerm]] = {
 }
 GENERATIVE: dict[str, Callable[..., GenerativeTerm]] = {
     "autoregressive": Autoregressive,
+    "vae": VAE,
 }
 
 
