@@ -23,6 +23,7 @@ from components.objectives.config_contrastive import (
     MoCoV3Config,
     SupConConfig,
 )
+from components.objectives.config_generative import VAEConfig
 from components.objectives.term import TrainingSet
 from components.objectives.terms import Objective, build_objective
 from components.training.config import TrainingConfig
@@ -36,7 +37,7 @@ from components.training.views import draw_views
 
 HYBRID = VariantConfig(0.7, 1.3)
 AUGMENTATION = AugmentationConfig(translate=0.2, brightness=0.3)
-# a contrastive term each, beside the likelihood where it can be
+# a contrastive term each, beside the likelihood where it can be; a generative one each, beside a contrastive one
 TERMS = {
     "moco": VariantConfig(0.7, 1.3, contrastive=MoCoConfig(queue=40, momentum=0.8)),
     "moco_v3": VariantConfig(0.7, 1.3, contrastive=MoCoV3Config(momentum=0.8)),
@@ -45,6 +46,7 @@ TERMS = {
     "instdisc": VariantConfig(0.7, 1.3, contrastive=InstDiscConfig(temperature=0.3)),
     "instdisc-estimated": VariantConfig(0.7, 1.3, contrastive=InstDiscConfig(negatives=50, temperature=0.3)),
     "loco": VariantConfig(0, 1.3, contrastive=LoCoConfig(overlap=0)),
+    "vae": VariantConfig(0.7, 1.3, generative=VAEConfig()),
 }
 # variant, views, passes on each process
 CASES = {
