@@ -35,8 +35,7 @@ def sample(
     known = 0 if given is None else given.shape[1]
     if given is not None:
         tokens[:, :known] = given.to(device)
-    encoder_cache: Cache = {}
-    decoder_cache: Cache = {}
+    encoder_cache, decoder_cache = Cache(model.patches), Cache(model.patches)
     inputs = model.embed(tokens[:, :known])  # the start and the given patches
     for t in range(known, model.patches):
         context = model.contexts(model.encoder(inputs, encoder_cache), cache=decoder_cache)[:, -1]  # (n, D)

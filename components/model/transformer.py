@@ -4,7 +4,23 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-Cache = dict[int, tuple[Tensor, Tensor]]  # keys and values of the positions already seen, one pair a layer
+
+class Cache:
+    """Keys and values of the positions already seen, of each layer; room for `positions` is taken at once."""
+
+    def __init__(self, positions: int) -> None:
+        self.positions = positions
+        self.layers: dict[int, tuple[Tensor, int]] = {}  # (2, B, heads, positions, D/heads), and how many are seen
+
+    def add(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values (B, heads, seen + T, D/heads), of T more positions than before."""
+        if layer not in self.layers:
+            self.layers[layer] = (k.new_empty(2, *k.shape[:2], self.positions, k.shape[3]), 0)
+        kept, seen = self.layers[layer]
+        now = seen + k.shape[2]
+        kept[0, :, :, seen:now], kept[1, :, :, seen:now] = k, v
+        self.layers[layer] = (kept, now)
+        return kept[0, :, :, :now], kept[1, :, :, :now]
 
 
 class Attention(nn.Module):
@@ -28,9 +44,7 @@ class Attention(nn.Module):
         q = _normalised(q) * (self.gain * (D // self.heads) ** -0.5).to(q.dtype)[:, None, None]
         k = _normalised(k)
         if cache is not None:
-            if layer in cache:
-                k, v = torch.cat([cache[layer][0], k], 2), torch.cat([cache[layer][1], v], 2)
-            cache[layer] = (k, v)
+            k, v = cache.add(layer, k, v)
         q, k = q.to(v.dtype), k.to(v.dtype)  # CUDA's autocast returns norms in float32
         seen = k.shape[2] - T  # positions before x
         if seen == 0 and (T > self.LONGEST_EXPLICIT or x.is_cuda):
@@ -42,7 +56,7 @@ class Attention(nn.Module):
     def _explicit(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attention of queries (B·heads, T, D/heads) on keys and values (B·heads, seen + T, D/heads)."""
         T, all_of_it = q.shape[1], k.shape[1]
-        if self.causal:
+        if self.causal and T > 1:
             hidden = torch.ones(T, all_of_it, dtype=torch.bool, device=q.device).triu(all_of_it - T + 1)
             # added by the product itself: a pass of its own over the scores costs as much as the product
             mask = torch.zeros(T, all_of_it, dtype=q.dtype, device=q.device).masked_fill(hidden, float("-inf"))
