@@ -47,6 +47,7 @@ DETECTORS = {
 }
 GENERATIVE = {  # terms of the objective
     "autoregressive": "predicting images piece by piece",
+    "permuted": "predicting images piece by piece, in any order",
 }
 LOSSES = {  # of a student
     "crd": "telling which image the teacher's features are of",
