@@ -31,7 +31,8 @@ from components.errors import UserError
 from components.evaluation.config import ProbeConfig
 from components.evaluation.probes import Labelled, run_probes
 from components.files import read_json, write_json
-from components.objectives.config import AutoregressiveConfig, NTXentConfig
+from components.objectives.config_contrastive import NTXentConfig
+from components.objectives.config_generative import AutoregressiveConfig
 
 WHOLE = replace(VARIANTS["hybrid"], generative=AutoregressiveConfig())
 OURS = {

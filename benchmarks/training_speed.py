@@ -25,7 +25,8 @@ from benchmarks.measuring import Report, Row, add_shape, medians, parser_for, ru
 from benchmarks.trainee import LIKELIHOOD, VARIANTS, Trainee, model_config, training_config
 from components.data.prepared import Prepared
 from components.model.config import ModelConfig
-from components.objectives.config import AutoregressiveConfig, VariantConfig
+from components.objectives.config import VariantConfig
+from components.objectives.config_generative import AutoregressiveConfig
 
 Setup = tuple[ModelConfig, VariantConfig, bool | None]  # the last: compiled or not; None: as by default
 MATMUL = "matrix product"

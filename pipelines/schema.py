@@ -6,13 +6,9 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, ConfigDict, GetCoreSchemaHandler, TypeAdapter
 from pydantic_core import CoreSchema, core_schema
 
-from components.objectives.config import (
-    AutoregressiveConfig,
-    ContrastiveConfig,
-    GenerativeConfig,
-    NTXentConfig,
-    VariantConfig,
-)
+from components.objectives.config import VariantConfig
+from components.objectives.config_contrastive import ContrastiveConfig, NTXentConfig
+from components.objectives.config_generative import AutoregressiveConfig, GenerativeConfig
 from pipelines.config import Params, by_name
 
 

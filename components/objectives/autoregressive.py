@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from components.model.gcrl import GCRL
-from components.objectives.config import AutoregressiveConfig
+from components.objectives.config_generative import AutoregressiveConfig
 from components.objectives.term import GenerativeTerm, Loss, TrainingSet
 
 

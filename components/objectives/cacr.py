@@ -7,7 +7,7 @@ code for CIFAR, the weights carry a gradient, and each view repels the other ima
 import torch
 from torch import Tensor
 
-from components.objectives.config import CACRConfig
+from components.objectives.config_contrastive import CACRConfig
 from components.objectives.term import Batch, ContrastiveTerm, Loss, view_accuracy
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from components.model.gcrl import GCRL
-from components.objectives.config import InstDiscConfig
+from components.objectives.config_contrastive import InstDiscConfig
 from components.objectives.term import Batch, ContrastiveTerm, Loss, TrainingSet, projection_shape, view_accuracy
 
 

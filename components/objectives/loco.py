@@ -19,7 +19,7 @@ from torch.utils.checkpoint import checkpoint
 
 from components.errors import ConfigError
 from components.model.gcrl import GCRL
-from components.objectives.config import LoCoConfig
+from components.objectives.config_contrastive import LoCoConfig
 from components.objectives.nt_xent import nt_xent
 from components.objectives.term import Batch, ContrastiveTerm, Loss, TrainingSet, view_accuracy
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from components.model.gcrl import GCRL
-from components.objectives.config import MoCoConfig
+from components.objectives.config_contrastive import MoCoConfig
 from components.objectives.momentum import MomentumEncoder
 from components.objectives.term import Batch, ContrastiveTerm, Loss, TrainingSet, projection_shape, view_accuracy
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from components.model.gcrl import GCRL
-from components.objectives.config import MoCoV3Config
+from components.objectives.config_contrastive import MoCoV3Config
 from components.objectives.momentum import MomentumEncoder
 from components.objectives.term import Batch, ContrastiveTerm, Loss, TrainingSet, projection_shape, view_accuracy
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from components.objectives.config import NTXentConfig
+from components.objectives.config_contrastive import NTXentConfig
 from components.objectives.term import Batch, ContrastiveTerm, Loss, view_accuracy
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from components.errors import ConfigError
 from components.model.gcrl import GCRL
-from components.objectives.config import SupConConfig
+from components.objectives.config_contrastive import SupConConfig
 from components.objectives.term import Batch, ContrastiveTerm, Loss, TrainingSet, view_accuracy
 
 

@@ -8,7 +8,8 @@ import pytest
 from ruamel.yaml import YAML
 
 from components.errors import ConfigError
-from components.objectives.config import MoCoConfig, NTXentConfig, VariantConfig
+from components.objectives.config import VariantConfig
+from components.objectives.config_contrastive import MoCoConfig, NTXentConfig
 from pipelines.config import Params, load_params
 
 ROOT = Path(__file__).parents[2]

@@ -69,7 +69,7 @@ METHODS = {  # of Params: the sections that they read
 
 
 def is_plumbing(file: Path) -> bool:
-    return str(file) in PLUMBING or file.parts[:2] == ("pipelines", "tracking") or file.name == "config.py"
+    return str(file) in PLUMBING or file.parts[:2] == ("pipelines", "tracking") or file.name.startswith("config")
 
 
 def imports(file: Path) -> Iterator[Path]:

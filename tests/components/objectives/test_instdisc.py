@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from components.objectives.config import InstDiscConfig
+from components.objectives.config_contrastive import InstDiscConfig
 from components.objectives.instdisc import InstDisc, instance_softmax, nce
 from components.objectives.term import Batch, TrainingSet
 

@@ -6,7 +6,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from components.errors import ConfigError
-from components.objectives.config import LoCoConfig, VariantConfig
+from components.objectives.config import VariantConfig
+from components.objectives.config_contrastive import LoCoConfig
 from components.objectives.loco import LoCo, local_features
 from components.objectives.nt_xent import nt_xent
 from components.objectives.term import Batch, TrainingSet

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from components.objectives.config import MoCoConfig
+from components.objectives.config_contrastive import MoCoConfig
 from components.objectives.moco import MoCo, info_nce
 from components.objectives.term import Batch, TrainingSet
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from components.objectives.config import MoCoV3Config
+from components.objectives.config_contrastive import MoCoV3Config
 from components.objectives.moco_v3 import MoCoV3, in_batch_info_nce
 from components.objectives.term import Batch, TrainingSet
 

@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from components.errors import ConfigError
-from components.objectives.config import SupConConfig, VariantConfig
+from components.objectives.config import VariantConfig
+from components.objectives.config_contrastive import SupConConfig
 from components.objectives.nt_xent import nt_xent
 from components.objectives.supcon import SupCon, supcon
 from components.objectives.term import Batch, TrainingSet

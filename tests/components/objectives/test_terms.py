@@ -6,7 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from components.objectives.config import ContrastiveConfig, GenerativeConfig, NTXentConfig, VariantConfig
+from components.objectives.config import VariantConfig
+from components.objectives.config_contrastive import ContrastiveConfig, NTXentConfig
+from components.objectives.config_generative import GenerativeConfig
 from components.objectives.nt_xent import nt_xent
 from components.objectives.term import Batch, TrainingSet
 from components.objectives.terms import CONTRASTIVE, GENERATIVE, Objective, build_objective

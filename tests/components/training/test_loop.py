@@ -19,13 +19,9 @@ from components.model.build import Architecture, save_weights
 from components.model.config import ModelConfig
 from components.model.gcrl import GCRL
 from components.model.tokens import to_unit
-from components.objectives.config import (
-    AutoregressiveConfig,
-    ContrastiveConfig,
-    MoCoConfig,
-    NTXentConfig,
-    VariantConfig,
-)
+from components.objectives.config import VariantConfig
+from components.objectives.config_contrastive import ContrastiveConfig, MoCoConfig, NTXentConfig
+from components.objectives.config_generative import AutoregressiveConfig
 from components.training.average import update_average
 from components.training.checkpoint import History
 from components.training.config import TrainingConfig

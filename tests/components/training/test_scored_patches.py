@@ -10,7 +10,8 @@ from scipy.stats import chisquare
 from components.data.config import AugmentationConfig
 from components.model.gcrl import GCRL
 from components.objectives.autoregressive import Autoregressive
-from components.objectives.config import AutoregressiveConfig, VariantConfig
+from components.objectives.config import VariantConfig
+from components.objectives.config_generative import AutoregressiveConfig
 from components.objectives.term import TrainingSet
 from components.training.data import step_generator
 from components.training.ranks import Ranks

@@ -1,0 +1,111 @@
+"""The contrastive terms' settings. No tensor library is imported here.
+
+Each is a frozen dataclass whose `name` has one value; it is listed in the union at the end.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from components.objectives.config_checks import positive, share
+
+
+@dataclass(frozen=True)
+class NTXentConfig:
+    """SimCLR: every other view of the batch is a negative."""
+
+    name: Literal["nt_xent"] = "nt_xent"
+    temperature: float = 0.2
+
+    def __post_init__(self) -> None:
+        positive(self, "temperature")
+
+
+@dataclass(frozen=True)
+class MoCoConfig:
+    """MoCo v2: negatives are the keys of earlier batches."""
+
+    name: Literal["moco"] = "moco"
+    queue: int = 4096  # keys; a few batches' views, but no more than there are images
+    momentum: float = 0.99  # of the encoder that computes the keys
+    temperature: float = 0.2
+
+    def __post_init__(self) -> None:
+        positive(self, "queue", "temperature")
+        share(self, "momentum")
+
+
+@dataclass(frozen=True)
+class MoCoV3Config:
+    """MoCo v3: no queue, but a predictor."""
+
+    name: Literal["moco_v3"] = "moco_v3"
+    momentum: float = 0.99  # at first; it grows along a cosine to 1
+    temperature: float = 0.2
+
+    def __post_init__(self) -> None:
+        positive(self, "temperature")
+        share(self, "momentum")
+
+
+@dataclass(frozen=True)
+class SupConConfig:
+    """SupCon: images of a class are positives; needs labels."""
+
+    name: Literal["supcon"] = "supcon"
+    temperature: float = 0.1
+
+    def __post_init__(self) -> None:
+        positive(self, "temperature")
+
+
+@dataclass(frozen=True)
+class CACRConfig:
+    """CACR: farther positives and nearer negatives weigh more."""
+
+    name: Literal["cacr"] = "cacr"
+    views: int = 4  # of an image, in place of training.views
+    alpha: float = 1.0  # weight of the attraction
+    beta: float = 1.0  # weight of the repulsion
+    tau_positive: float = 1.0  # how much more a positive weighs the farther it is
+    tau_negative: float = 0.9  # how much more a negative weighs the nearer it is
+
+    def __post_init__(self) -> None:
+        if self.views < 2:
+            raise ValueError("views must be at least 2: a view needs another of its image to agree with")
+        positive(self, "alpha", "beta")
+        if self.tau_positive < 0 or self.tau_negative < 0:
+            raise ValueError("tau_positive and tau_negative must not be negative")
+
+
+@dataclass(frozen=True)
+class InstDiscConfig:
+    """InstDisc: every image is a class of its own, remembered in a bank."""
+
+    name: Literal["instdisc"] = "instdisc"
+    negatives: int | None = None  # noise images a step; null: all images, exactly
+    momentum: float = 0.5  # of an image's vector in the bank
+    temperature: float = 0.07
+
+    def __post_init__(self) -> None:
+        positive(self, "temperature")
+        if self.negatives is not None:
+            positive(self, "negatives")
+        share(self, "momentum")
+
+
+@dataclass(frozen=True)
+class LoCoConfig:
+    """LoCo: a loss of its own for every few blocks of the encoder, and no gradient between them."""
+
+    name: Literal["loco"] = "loco"
+    overlap: int = 1  # blocks that neighbouring units share
+    temperature: float = 0.2
+
+    def __post_init__(self) -> None:
+        positive(self, "temperature")
+        if self.overlap < 0:
+            raise ValueError("overlap must not be negative")
+
+
+# the first is what a section without a name means
+ContrastiveConfig = NTXentConfig | MoCoConfig | MoCoV3Config | SupConConfig | CACRConfig | InstDiscConfig | LoCoConfig
