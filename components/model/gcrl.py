@@ -58,6 +58,7 @@ class GCRL(nn.Module):
     ) -> None:
         super().__init__()
         D, S = config.width, config.patch_size**2
+        self.config, (self.colours, self.channels) = config, palette.shape
         self.image_size, self.patches = image_size, (image_size // config.patch_size) ** 2
         self.tokenizer: Tokenizer
         self.embedding: nn.Embedding | None
@@ -83,11 +84,21 @@ class GCRL(nn.Module):
                 self.condition = nn.Linear(condition_size, D, bias=False)  # zero parameters: nothing is added
             self.decoder = Stack(D, config.heads, config.decoder_layers)
             self.decoder_norm = nn.LayerNorm(D)
-            self.head = _local_head(config, palette)
+            self.head = self.new_head()
             if orders:
                 self.next_position = nn.Parameter(torch.randn(self.patches, D) * 0.02)
         others = [torch.randperm(self.patches) for _ in range(orders - 1)]
         self.register_buffer("other_orders", torch.stack(others) if others else None)  # (orders − 1, T)
+
+    def new_head(self) -> LocalHead:
+        """A local head for this model's tokens and contexts as wide as it, with first weights of its own."""
+        config, C = self.config, self.channels
+        D, S, width = config.width, config.patch_size**2, config.local_width
+        if config.likelihood == "palette":
+            return CategoricalHead(D, (S,), self.colours, width)
+        if config.likelihood == "categorical":
+            return CategoricalHead(D, (S, C), LEVELS, width)
+        return LogisticMixtureHead(D, (S, C), width, config.mixtures)
 
     def embed(self, tokens: Tensor, first: int = 0) -> Tensor:
         """The input sequence (B, t + 1, D): a learned start, then each patch of tokens (B, t, S, ...), whose positions
@@ -187,15 +198,6 @@ class GCRL(nn.Module):
         nll = torch.stack([x.mean((1, 2)) for x in (raster, *others)])  # (orders, n)
         pixels = raster.shape[1] * raster.shape[2]
         return (math.log(len(nll)) - (-nll * pixels).logsumexp(0))[:, None, None] / pixels
-
-
-def _local_head(config: ModelConfig, palette: Tensor) -> LocalHead:
-    D, S, C, width = config.width, config.patch_size**2, palette.shape[1], config.local_width
-    if config.likelihood == "palette":
-        return CategoricalHead(D, (S,), len(palette), width)
-    if config.likelihood == "categorical":
-        return CategoricalHead(D, (S, C), LEVELS, width)
-    return LogisticMixtureHead(D, (S, C), width, config.mixtures)
 
 
 def _rows(x: Tensor, places: Tensor) -> Tensor:
