@@ -36,6 +36,22 @@ class AutoregressiveConfig:
 
 
 @dataclass(frozen=True)
+class PermutedConfig:
+    """The exact likelihood in any order: training draws one for each view."""
+
+    exact: ClassVar[bool] = True
+    bidirectional: ClassVar[bool] = False
+
+    name: Literal["permuted"] = "permuted"
+    tell_decoder: bool = True  # as above
+    scored_views: Literal[1, 2] = 2
+    orders: int = 1  # the likelihood of the trained model is the mean over so many, the raster order first
+
+    def __post_init__(self) -> None:
+        positive(self, "orders")
+
+
+@dataclass(frozen=True)
 class VAEConfig:
     """A variational autoencoder: a Gaussian code of the features must explain the view."""
 
@@ -54,4 +70,4 @@ class VAEConfig:
 
 
 # the first is what a section without a name means
-GenerativeConfig = AutoregressiveConfig | VAEConfig
+GenerativeConfig = AutoregressiveConfig | PermutedConfig | VAEConfig

@@ -14,6 +14,7 @@ from components.objectives.loco import LoCo
 from components.objectives.moco import MoCo
 from components.objectives.moco_v3 import MoCoV3
 from components.objectives.nt_xent import NTXent
+from components.objectives.permuted import Permuted
 from components.objectives.supcon import SupCon
 from components.objectives.term import Batch, ContrastiveTerm, GenerativeTerm, Loss, TrainingSet, features
 from components.objectives.vae import VAE
@@ -29,6 +30,7 @@ CONTRASTIVE: dict[str, Callable[..., ContrastiveTerm]] = {
 }
 GENERATIVE: dict[str, Callable[..., GenerativeTerm]] = {
     "autoregressive": Autoregressive,
+    "permuted": Permuted,
     "vae": VAE,
 }
 

@@ -47,6 +47,7 @@ DETECTORS = {
 }
 GENERATIVE = {  # terms of the objective
     "autoregressive": "predicting images piece by piece",
+    "permuted": "predicting images piece by piece, in any order",
     "vae": "explaining images by a noisy code",
 }
 LOSSES = {  # of a student

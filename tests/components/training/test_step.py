@@ -1,6 +1,6 @@
 """The gradient of a step is that of one pass over the whole batch, whatever it is spread over."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import get_args
 
@@ -13,6 +13,7 @@ from components.data.config import AugmentationConfig
 from components.model.gcrl import GCRL
 from components.objectives.config import VariantConfig
 from components.objectives.config_contrastive import ContrastiveConfig, NTXentConfig
+from components.objectives.config_generative import GenerativeConfig
 from components.objectives.nt_xent import nt_xent
 from components.objectives.term import TrainingSet
 from components.objectives.terms import build_objective
@@ -24,6 +25,7 @@ from components.training.step import Found, backward
 from components.training.views import Views, draw_views
 
 TRAINING = TrainingConfig(1, 2, 0.1, warmup_steps=0, device="cpu", precision="float32")
+DATA = TrainingSet(np.zeros((12, 8, 8, 1), np.uint8), np.arange(12) % 3)
 HYBRID = VariantConfig(0.7, 1.3, contrastive=NTXentConfig(temperature=0.3))
 
 
@@ -32,9 +34,9 @@ def model(make_model) -> GCRL:
     return make_model(2, 8, 8).train()
 
 
-def views_of(model: GCRL, pixels: Tensor, views: int = 2) -> Views:
+def views_of(model: GCRL, pixels: Tensor, views: int = 2, draw_more: Callable | None = None) -> Views:
     augmentation = AugmentationConfig(translate=0.2, brightness=0.3)
-    return draw_views(model, pixels, views, augmentation, step_generator(0, 0, pixels.device), Ranks())
+    return draw_views(model, pixels, views, augmentation, step_generator(0, 0, pixels.device), Ranks(), draw_more)
 
 
 def find(
@@ -42,8 +44,7 @@ def find(
 ) -> Found:
     """What a step finds on its views; leaves the gradients."""
     images = torch.arange(drawn.tokens.shape[1])
-    data = TrainingSet(np.zeros((len(images), 8, 8, 1), np.uint8), np.arange(len(images)) % 3)
-    objective = build_objective(variant, model, data, 0)
+    objective = build_objective(variant, model, DATA, 0)
     execution = replace(execution_of(model, objective, TRAINING, torch.device("cpu"), Ranks()), passes=passes)
     return backward(model, objective, drawn, images, torch.Generator(), execution, watched)
 
@@ -76,16 +77,22 @@ def test_one_pass_is_the_plain_gradient_of_both_losses(model, stripes, views):
     torch.testing.assert_close(found.metrics["nll_nats_per_token"], losses["generative"].detach() / 0.7)
 
 
-EVERY_TERM = [VariantConfig(0, 1, contrastive=config()) for config in get_args(ContrastiveConfig)]
-VARIANTS = {"hybrid": HYBRID, "gen": VariantConfig(1, 0), **{v.contrastive.name: v for v in EVERY_TERM}}
+CONTRASTIVE = [VariantConfig(0, 1, contrastive=config()) for config in get_args(ContrastiveConfig)]
+GENERATIVE = [VariantConfig(0.7, 1.3, generative=config()) for config in get_args(GenerativeConfig)]
+VARIANTS = {
+    "gen": VariantConfig(1, 0),
+    **{variant.generative.name: variant for variant in GENERATIVE},
+    **{variant.contrastive.name: variant for variant in CONTRASTIVE},
+}
 
 
 @pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
 @pytest.mark.parametrize(("views", "passes"), [(2, 2), (2, 12), (3, 4)])
 def test_many_passes_find_what_one_finds(make_model, stripes, variant, views, passes):
     """Negatives and batch statistics of the whole batch included; image by image, too."""
-    model = make_model(2, 8, 8, w_gen=variant.w_gen, w_con=variant.w_con).train()
-    drawn = views_of(model, torch.from_numpy(stripes[0][:12]), views)
+    model = make_model(2, 8, 8, w_gen=variant.w_gen, w_con=variant.w_con, generative=variant.generative).train()
+    term = build_objective(variant, model, DATA, 0)
+    drawn = views_of(model, torch.from_numpy(stripes[0][:12]), views, term.draw)
     watched = list(model.encoder.parameters())
     before = {name: value.clone() for name, value in model.named_buffers()}
     one = find(model, drawn, variant, watched=watched)
