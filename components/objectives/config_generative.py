@@ -69,5 +69,23 @@ class VAEConfig:
         positive(self, "code", "beta", "samples", "decoder_layers")
 
 
+@dataclass(frozen=True)
+class VQVAEConfig:
+    """A vector-quantised autoencoder: a code of a codebook for each patch must explain the view."""
+
+    exact: ClassVar[bool] = False
+    bidirectional: ClassVar[bool] = True
+
+    name: Literal["vqvae"] = "vqvae"
+    codes: int = 512  # of the codebook
+    code: int = 32  # their dimensions
+    commitment: float = 0.25  # weight of the pull on the encoder towards the codes it chose
+    decoder_layers: int = 2
+    scored_views: Literal[1, 2] = 2
+
+    def __post_init__(self) -> None:
+        positive(self, "codes", "code", "commitment", "decoder_layers")
+
+
 # the first is what a section without a name means
-GenerativeConfig = AutoregressiveConfig | PermutedConfig | VAEConfig
+GenerativeConfig = AutoregressiveConfig | PermutedConfig | VAEConfig | VQVAEConfig

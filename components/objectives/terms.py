@@ -18,6 +18,7 @@ from components.objectives.permuted import Permuted
 from components.objectives.supcon import SupCon
 from components.objectives.term import Batch, ContrastiveTerm, GenerativeTerm, Loss, TrainingSet, features
 from components.objectives.vae import VAE
+from components.objectives.vqvae import VQVAE
 
 CONTRASTIVE: dict[str, Callable[..., ContrastiveTerm]] = {
     "nt_xent": NTXent,
@@ -32,6 +33,7 @@ GENERATIVE: dict[str, Callable[..., GenerativeTerm]] = {
     "autoregressive": Autoregressive,
     "permuted": Permuted,
     "vae": VAE,
+    "vqvae": VQVAE,
 }
 
 

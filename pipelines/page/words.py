@@ -49,6 +49,7 @@ GENERATIVE = {  # terms of the objective
     "autoregressive": "predicting images piece by piece",
     "permuted": "predicting images piece by piece, in any order",
     "vae": "explaining images by a noisy code",
+    "vqvae": "explaining images by a code of a codebook for each patch",
 }
 LOSSES = {  # of a student
     "crd": "telling which image the teacher's features are of",

@@ -23,7 +23,7 @@ from components.objectives.config_contrastive import (
     MoCoV3Config,
     SupConConfig,
 )
-from components.objectives.config_generative import PermutedConfig, VAEConfig
+from components.objectives.config_generative import PermutedConfig, VAEConfig, VQVAEConfig
 from components.objectives.term import TrainingSet
 from components.objectives.terms import Objective, build_objective
 from components.training.config import TrainingConfig
@@ -48,6 +48,7 @@ TERMS = {
     "loco": VariantConfig(0, 1.3, contrastive=LoCoConfig(overlap=0)),
     "permuted": VariantConfig(0.7, 1.3, generative=PermutedConfig()),
     "vae": VariantConfig(0.7, 1.3, generative=VAEConfig()),
+    "vqvae": VariantConfig(0.7, 1.3, generative=VQVAEConfig(codes=20, code=4)),
 }
 # variant, views, passes on each process
 CASES = {
