@@ -87,5 +87,45 @@ class VQVAEConfig:
         positive(self, "codes", "code", "commitment", "decoder_layers")
 
 
+@dataclass(frozen=True)
+class AAEConfig:
+    """An adversarial autoencoder: a code explains the view, and a discriminator cannot tell codes from normal noise."""
+
+    exact: ClassVar[bool] = False
+    bidirectional: ClassVar[bool] = True
+
+    name: Literal["aae"] = "aae"
+    code: int = 32  # its dimensions
+    adversary: float = 0.1  # weight of the adversarial losses, in nats a view, beside the reconstruction's a token
+    penalty: float = 10.0  # weight, among these, of the discriminator's squared slope between codes and the prior
+    decoder_layers: int = 2
+    scored_views: Literal[1, 2] = 2
+
+    def __post_init__(self) -> None:
+        positive(self, "code", "adversary", "decoder_layers")
+        if self.penalty < 0:
+            raise ValueError("penalty must not be negative")
+
+
+@dataclass(frozen=True)
+class BiGANConfig:
+    """A bidirectional GAN: a discriminator cannot tell views and their codes from generated views and drawn codes."""
+
+    exact: ClassVar[bool] = False
+    bidirectional: ClassVar[bool] = True
+
+    name: Literal["bigan"] = "bigan"
+    code: int = 32  # its dimensions
+    generator_layers: int = 2
+    discriminator_layers: int = 2
+    penalty: float = 10.0  # weight of the discriminator's squared slope between real and generated pairs
+    scored_views: Literal[1, 2] = 2
+
+    def __post_init__(self) -> None:
+        positive(self, "code", "generator_layers", "discriminator_layers")
+        if self.penalty < 0:
+            raise ValueError("penalty must not be negative")
+
+
 # the first is what a section without a name means
-GenerativeConfig = AutoregressiveConfig | PermutedConfig | VAEConfig | VQVAEConfig
+GenerativeConfig = AutoregressiveConfig | PermutedConfig | VAEConfig | VQVAEConfig | AAEConfig | BiGANConfig

@@ -6,7 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from components.model.gcrl import GCRL
+from components.objectives.aae import AAE
 from components.objectives.autoregressive import Autoregressive
+from components.objectives.bigan import BiGAN
 from components.objectives.cacr import CACR
 from components.objectives.config import VariantConfig
 from components.objectives.instdisc import InstDisc
@@ -34,6 +36,8 @@ GENERATIVE: dict[str, Callable[..., GenerativeTerm]] = {
     "permuted": Permuted,
     "vae": VAE,
     "vqvae": VQVAE,
+    "aae": AAE,
+    "bigan": BiGAN,
 }
 
 

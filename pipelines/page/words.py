@@ -50,6 +50,8 @@ GENERATIVE = {  # terms of the objective
     "permuted": "predicting images piece by piece, in any order",
     "vae": "explaining images by a noisy code",
     "vqvae": "explaining images by a code of a codebook for each patch",
+    "aae": "explaining images by a code that a discriminator takes for noise",
+    "bigan": "inverting a generator of images, to the satisfaction of a discriminator",
 }
 LOSSES = {  # of a student
     "crd": "telling which image the teacher's features are of",

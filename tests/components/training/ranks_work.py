@@ -23,7 +23,7 @@ from components.objectives.config_contrastive import (
     MoCoV3Config,
     SupConConfig,
 )
-from components.objectives.config_generative import PermutedConfig, VAEConfig, VQVAEConfig
+from components.objectives.config_generative import AAEConfig, BiGANConfig, PermutedConfig, VAEConfig, VQVAEConfig
 from components.objectives.term import TrainingSet
 from components.objectives.terms import Objective, build_objective
 from components.training.config import TrainingConfig
@@ -49,6 +49,8 @@ TERMS = {
     "permuted": VariantConfig(0.7, 1.3, generative=PermutedConfig()),
     "vae": VariantConfig(0.7, 1.3, generative=VAEConfig()),
     "vqvae": VariantConfig(0.7, 1.3, generative=VQVAEConfig(codes=20, code=4)),
+    "aae": VariantConfig(0.7, 1.3, generative=AAEConfig()),
+    "bigan": VariantConfig(0.7, 1.3, generative=BiGANConfig()),
 }
 # variant, views, passes on each process
 CASES = {
