@@ -11,10 +11,12 @@ from components.objectives.cacr import CACR
 from components.objectives.config import VariantConfig
 from components.objectives.instdisc import InstDisc
 from components.objectives.loco import LoCo
+from components.objectives.masked import Masked
 from components.objectives.moco import MoCo
 from components.objectives.moco_v3 import MoCoV3
 from components.objectives.nt_xent import NTXent
 from components.objectives.permuted import Permuted
+from components.objectives.replaced import Replaced
 from components.objectives.supcon import SupCon
 from components.objectives.term import Batch, ContrastiveTerm, GenerativeTerm, Loss, TrainingSet, features
 
@@ -30,6 +32,8 @@ CONTRASTIVE: dict[str, Callable[..., ContrastiveTerm]] = {
 GENERATIVE: dict[str, Callable[..., GenerativeTerm]] = {
     "autoregressive": Autoregressive,
     "permuted": Permuted,
+    "masked": Masked,
+    "replaced": Replaced,
 }
 
 

@@ -48,6 +48,8 @@ DETECTORS = {
 GENERATIVE = {  # terms of the objective
     "autoregressive": "predicting images piece by piece",
     "permuted": "predicting images piece by piece, in any order",
+    "masked": "filling in hidden parts of images",
+    "replaced": "finding the parts of images that a small model has replaced",
 }
 LOSSES = {  # of a student
     "crd": "telling which image the teacher's features are of",
