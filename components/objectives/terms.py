@@ -13,10 +13,12 @@ from components.objectives.cacr import CACR
 from components.objectives.config import VariantConfig
 from components.objectives.instdisc import InstDisc
 from components.objectives.loco import LoCo
+from components.objectives.masked import Masked
 from components.objectives.moco import MoCo
 from components.objectives.moco_v3 import MoCoV3
 from components.objectives.nt_xent import NTXent
 from components.objectives.permuted import Permuted
+from components.objectives.replaced import Replaced
 from components.objectives.supcon import SupCon
 from components.objectives.term import Batch, ContrastiveTerm, GenerativeTerm, Loss, TrainingSet, features
 from components.objectives.vae import VAE
@@ -34,6 +36,8 @@ CONTRASTIVE: dict[str, Callable[..., ContrastiveTerm]] = {
 GENERATIVE: dict[str, Callable[..., GenerativeTerm]] = {
     "autoregressive": Autoregressive,
     "permuted": Permuted,
+    "masked": Masked,
+    "replaced": Replaced,
     "vae": VAE,
     "vqvae": VQVAE,
     "aae": AAE,

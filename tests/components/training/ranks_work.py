@@ -23,7 +23,15 @@ from components.objectives.config_contrastive import (
     MoCoV3Config,
     SupConConfig,
 )
-from components.objectives.config_generative import AAEConfig, BiGANConfig, PermutedConfig, VAEConfig, VQVAEConfig
+from components.objectives.config_generative import (
+    AAEConfig,
+    BiGANConfig,
+    MaskedConfig,
+    PermutedConfig,
+    ReplacedConfig,
+    VAEConfig,
+    VQVAEConfig,
+)
 from components.objectives.term import TrainingSet
 from components.objectives.terms import Objective, build_objective
 from components.training.config import TrainingConfig
@@ -47,6 +55,8 @@ TERMS = {
     "instdisc-estimated": VariantConfig(0.7, 1.3, contrastive=InstDiscConfig(negatives=50, temperature=0.3)),
     "loco": VariantConfig(0, 1.3, contrastive=LoCoConfig(overlap=0)),
     "permuted": VariantConfig(0.7, 1.3, generative=PermutedConfig()),
+    "masked": VariantConfig(0.7, 1.3, generative=MaskedConfig()),
+    "replaced": VariantConfig(0.1, 1.3, generative=ReplacedConfig()),
     "vae": VariantConfig(0.7, 1.3, generative=VAEConfig()),
     "vqvae": VariantConfig(0.7, 1.3, generative=VQVAEConfig(codes=20, code=4)),
     "aae": VariantConfig(0.7, 1.3, generative=AAEConfig()),
