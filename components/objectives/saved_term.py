@@ -32,9 +32,7 @@ def load_term(path: Path, model: GCRL) -> GenerativeTerm:
         UserError: there is no such file, or it is not that of a term of this model.
     """
     if not path.exists():
-        raise UserError(
-            f"{path}: not there. A variant writes it whose generative term owns its decoder (vae, vqvae, …)."
-        )
+        raise UserError(f"{path}: not there. Variants without an exact likelihood have one, beside their model's file.")
     try:
         with safe_open(path, "pt") as file:
             settings = json.loads((file.metadata() or {})["generative"])
