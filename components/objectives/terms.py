@@ -62,6 +62,8 @@ class Objective(nn.Module):
         """The weighted generative loss of what `represent` gave for some views, and its metrics."""
         assert self.generative is not None
         loss, metrics = self.generative(values)
+        if not self.variant.generative.exact:  # another loss has no unit that it shares with others
+            metrics = {"generative_loss": loss.detach(), **metrics}
         return self.variant.w_gen * loss, metrics
 
     def draw(self, views: int, images: int, generator: torch.Generator) -> Tensor | None:
@@ -71,9 +73,12 @@ class Objective(nn.Module):
     def represent(
         self, model: GCRL, tokens: Tensor, condition: Tensor, drawn: Tensor | None, scored: int
     ) -> tuple[Tensor, Tensor | None]:
-        """What the contrastive term reads of views (n, ...), and what the generative one reduces, if there is one."""
+        """What the contrastive term reads of views (n, ...), nothing (0,) where there is none, and what the generative
+        one reduces, if there is one."""
         if self.generative is None:
             return self.encode(model, tokens), None
+        if self.contrastive is None:
+            return tokens.new_empty(0), self.generative.values(model, tokens[:scored], condition, drawn)
         return self.generative.represent(model, tokens, condition, drawn, scored)
 
     def encode(self, model: GCRL, tokens: Tensor) -> Tensor:
