@@ -9,7 +9,9 @@ from components.model.gcrl import GCRL
 from components.objectives.autoregressive import Autoregressive
 from components.objectives.cacr import CACR
 from components.objectives.config import VariantConfig
+from components.objectives.deepcluster import DeepCluster
 from components.objectives.instdisc import InstDisc
+from components.objectives.local_aggregation import LocalAggregation
 from components.objectives.loco import LoCo
 from components.objectives.moco import MoCo
 from components.objectives.moco_v3 import MoCoV3
@@ -25,6 +27,8 @@ CONTRASTIVE: dict[str, Callable[..., ContrastiveTerm]] = {
     "cacr": CACR,
     "instdisc": InstDisc,
     "loco": LoCo,
+    "deepcluster": DeepCluster,
+    "local_aggregation": LocalAggregation,
 }
 GENERATIVE: dict[str, Callable[..., GenerativeTerm]] = {
     "autoregressive": Autoregressive,
