@@ -28,6 +28,14 @@ class VariantConfig:
         """Whether the trained model gives an exact likelihood; otherwise it has no decoder."""
         return self.w_gen > 0 and self.generative.exact
 
+    @property
+    def kind(self) -> str:
+        """What it learns by: `hybrid` of two terms, else its only term's kind, such as contrastive or generative."""
+        if self.w_gen and self.w_con:
+            return "hybrid"
+        term, usual = (self.contrastive, "contrastive") if self.w_con else (self.generative, "generative")
+        return str(getattr(term, "kind", usual))  # a term may be of another kind
+
     def views(self, contrasted: int) -> int:
         """How many views of an image a step draws, where `contrasted` are to be contrasted."""
         return contrasted if self.w_con else self.generative.scored_views

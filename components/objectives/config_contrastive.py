@@ -4,7 +4,7 @@ Each is a frozen dataclass whose `name` has one value; it is listed in the union
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from components.objectives.config_checks import positive, share
 
@@ -107,5 +107,52 @@ class LoCoConfig:
             raise ValueError("overlap must not be negative")
 
 
+@dataclass(frozen=True)
+class DeepClusterConfig:
+    """DeepCluster: predict the cluster that an image's features fell into."""
+
+    kind: ClassVar[str] = "clustering"
+
+    name: Literal["deepcluster"] = "deepcluster"
+    clusters: int = 50  # several times as many as there are classes
+    epochs: int = 1  # between two clusterings
+    components: int = 64  # principal components that are clustered, at most
+
+    def __post_init__(self) -> None:
+        positive(self, "clusters", "epochs", "components")
+
+
+@dataclass(frozen=True)
+class LocalAggregationConfig:
+    """Local aggregation: draw images to their close neighbours, among all that are near."""
+
+    kind: ClassVar[str] = "clustering"
+
+    name: Literal["local_aggregation"] = "local_aggregation"
+    clusters: int = 50  # of each clustering
+    clusterings: int = 3  # close is what shares a cluster in one of them
+    background: int = 512  # images that count as near
+    epochs: int = 1  # between two clusterings
+    instance_epochs: int = 10  # at first, with every image its own only close neighbour
+    momentum: float = 0.5  # of an image's vector in the bank
+    temperature: float = 0.07
+
+    def __post_init__(self) -> None:
+        positive(self, "clusters", "clusterings", "background", "epochs", "temperature")
+        if self.instance_epochs < 0:
+            raise ValueError("instance_epochs must not be negative")
+        share(self, "momentum")
+
+
 # the first is what a section without a name means
-ContrastiveConfig = NTXentConfig | MoCoConfig | MoCoV3Config | SupConConfig | CACRConfig | InstDiscConfig | LoCoConfig
+ContrastiveConfig = (
+    NTXentConfig
+    | MoCoConfig
+    | MoCoV3Config
+    | SupConConfig
+    | CACRConfig
+    | InstDiscConfig
+    | LoCoConfig
+    | DeepClusterConfig
+    | LocalAggregationConfig
+)

@@ -11,7 +11,9 @@ from components.objectives.autoregressive import Autoregressive
 from components.objectives.bigan import BiGAN
 from components.objectives.cacr import CACR
 from components.objectives.config import VariantConfig
+from components.objectives.deepcluster import DeepCluster
 from components.objectives.instdisc import InstDisc
+from components.objectives.local_aggregation import LocalAggregation
 from components.objectives.loco import LoCo
 from components.objectives.moco import MoCo
 from components.objectives.moco_v3 import MoCoV3
@@ -30,6 +32,8 @@ CONTRASTIVE: dict[str, Callable[..., ContrastiveTerm]] = {
     "cacr": CACR,
     "instdisc": InstDisc,
     "loco": LoCo,
+    "deepcluster": DeepCluster,
+    "local_aggregation": LocalAggregation,
 }
 GENERATIVE: dict[str, Callable[..., GenerativeTerm]] = {
     "autoregressive": Autoregressive,

@@ -13,7 +13,7 @@ from components.objectives.nt_xent import nt_xent
 from components.objectives.term import Batch, TrainingSet
 from components.objectives.terms import CONTRASTIVE, GENERATIVE, Objective, build_objective
 
-DATA = TrainingSet(np.zeros((4, 2, 2, 1), np.uint8), np.arange(4))
+DATA = TrainingSet(np.zeros((200, 2, 2, 1), np.uint8), np.arange(200))
 
 
 @pytest.fixture

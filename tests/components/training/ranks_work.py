@@ -17,7 +17,9 @@ from components.model.gcrl import GCRL
 from components.objectives.config import VariantConfig
 from components.objectives.config_contrastive import (
     CACRConfig,
+    DeepClusterConfig,
     InstDiscConfig,
+    LocalAggregationConfig,
     LoCoConfig,
     MoCoConfig,
     MoCoV3Config,
@@ -37,6 +39,7 @@ from components.training.views import draw_views
 
 HYBRID = VariantConfig(0.7, 1.3)
 AUGMENTATION = AugmentationConfig(translate=0.2, brightness=0.3)
+LOCAL_AGGREGATION = LocalAggregationConfig(clusters=6, clusterings=2, background=20, instance_epochs=0, temperature=0.3)
 # a term each, beside one of the other kind where it can be
 TERMS = {
     "moco": VariantConfig(0.7, 1.3, contrastive=MoCoConfig(queue=40, momentum=0.8)),
@@ -45,6 +48,8 @@ TERMS = {
     "cacr": VariantConfig(0.7, 1.3, contrastive=CACRConfig()),
     "instdisc": VariantConfig(0.7, 1.3, contrastive=InstDiscConfig(temperature=0.3)),
     "instdisc-estimated": VariantConfig(0.7, 1.3, contrastive=InstDiscConfig(negatives=50, temperature=0.3)),
+    "deepcluster": VariantConfig(0.7, 1.3, contrastive=DeepClusterConfig(clusters=6, components=4)),
+    "local_aggregation": VariantConfig(0.7, 1.3, contrastive=LOCAL_AGGREGATION),
     "loco": VariantConfig(0, 1.3, contrastive=LoCoConfig(overlap=0)),
     "permuted": VariantConfig(0.7, 1.3, generative=PermutedConfig()),
     "vae": VariantConfig(0.7, 1.3, generative=VAEConfig()),
