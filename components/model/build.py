@@ -45,7 +45,7 @@ class Architecture:
             colours = LEVELS  # of a sub-pixel
         told = variant.likelihood and variant.generative.tell_decoder
         bidirectional = variant.w_gen > 0 and variant.generative.bidirectional
-        return cls(model, image_size, channels, colours, variant.likelihood, variant.w_con > 0, told, bidirectional)
+        return cls(model, image_size, channels, colours, variant.likelihood, variant.projects, told, bidirectional)
 
     @classmethod
     def of_encoder(cls, model: ModelConfig, image_size: int, palette: np.ndarray) -> "Architecture":

@@ -4,13 +4,22 @@ Each is a frozen dataclass whose `name` has one value; it is listed in the union
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from components.objectives.config_checks import positive, share
 
 
+class ContrastiveSettings:
+    """What a term says of itself besides its keys."""
+
+    views: int | None = None  # of an image, in place of training.views
+    unaltered: ClassVar[int | None] = None  # so many of them, the first, stay as they are drawn; None: all
+    projects: ClassVar[bool] = True  # whether it reads projections
+    alone: ClassVar[str | None] = None  # why no likelihood can be trained beside it
+
+
 @dataclass(frozen=True)
-class NTXentConfig:
+class NTXentConfig(ContrastiveSettings):
     """SimCLR: every other view of the batch is a negative."""
 
     name: Literal["nt_xent"] = "nt_xent"
@@ -21,7 +30,7 @@ class NTXentConfig:
 
 
 @dataclass(frozen=True)
-class MoCoConfig:
+class MoCoConfig(ContrastiveSettings):
     """MoCo v2: negatives are the keys of earlier batches."""
 
     name: Literal["moco"] = "moco"
@@ -35,7 +44,7 @@ class MoCoConfig:
 
 
 @dataclass(frozen=True)
-class MoCoV3Config:
+class MoCoV3Config(ContrastiveSettings):
     """MoCo v3: no queue, but a predictor."""
 
     name: Literal["moco_v3"] = "moco_v3"
@@ -48,7 +57,7 @@ class MoCoV3Config:
 
 
 @dataclass(frozen=True)
-class SupConConfig:
+class SupConConfig(ContrastiveSettings):
     """SupCon: images of a class are positives; needs labels."""
 
     name: Literal["supcon"] = "supcon"
@@ -59,7 +68,7 @@ class SupConConfig:
 
 
 @dataclass(frozen=True)
-class CACRConfig:
+class CACRConfig(ContrastiveSettings):
     """CACR: farther positives and nearer negatives weigh more."""
 
     name: Literal["cacr"] = "cacr"
@@ -78,7 +87,7 @@ class CACRConfig:
 
 
 @dataclass(frozen=True)
-class InstDiscConfig:
+class InstDiscConfig(ContrastiveSettings):
     """InstDisc: every image is a class of its own, remembered in a bank."""
 
     name: Literal["instdisc"] = "instdisc"
@@ -94,8 +103,10 @@ class InstDiscConfig:
 
 
 @dataclass(frozen=True)
-class LoCoConfig:
+class LoCoConfig(ContrastiveSettings):
     """LoCo: a loss of its own for every few blocks of the encoder, and no gradient between them."""
+
+    alone = "lets no gradient through the encoder that a likelihood needs"
 
     name: Literal["loco"] = "loco"
     overlap: int = 1  # blocks that neighbouring units share
@@ -107,5 +118,18 @@ class LoCoConfig:
             raise ValueError("overlap must not be negative")
 
 
+@dataclass(frozen=True)
+class RotationConfig(ContrastiveSettings):
+    """RotNet: by which of four angles was the image turned."""
+
+    views = 4
+    unaltered = 1
+    projects = False
+
+    name: Literal["rotation"] = "rotation"
+
+
 # the first is what a section without a name means
-ContrastiveConfig = NTXentConfig | MoCoConfig | MoCoV3Config | SupConConfig | CACRConfig | InstDiscConfig | LoCoConfig
+ContrastiveConfig = (
+    NTXentConfig | MoCoConfig | MoCoV3Config | SupConConfig | CACRConfig | InstDiscConfig | LoCoConfig | RotationConfig
+)

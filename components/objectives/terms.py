@@ -14,6 +14,7 @@ from components.objectives.loco import LoCo
 from components.objectives.moco import MoCo
 from components.objectives.moco_v3 import MoCoV3
 from components.objectives.nt_xent import NTXent
+from components.objectives.rotation import Rotation
 from components.objectives.supcon import SupCon
 from components.objectives.term import Batch, ContrastiveTerm, GenerativeTerm, Loss, TrainingSet, features
 
@@ -25,6 +26,7 @@ CONTRASTIVE: dict[str, Callable[..., ContrastiveTerm]] = {
     "cacr": CACR,
     "instdisc": InstDisc,
     "loco": LoCo,
+    "rotation": Rotation,
 }
 GENERATIVE: dict[str, Callable[..., GenerativeTerm]] = {
     "autoregressive": Autoregressive,

@@ -24,7 +24,6 @@ def describe(
     device = choose_device(training)
     dtype = choose_dtype(training, device)
     variant = objective.variant
-    training = training.of(variant)
     generative = variant.generative
     flops = flops_per_view(architecture, generative.scored(model.patches))
     encoder, decoder = flops.training

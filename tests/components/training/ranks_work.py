@@ -21,8 +21,10 @@ from components.objectives.config_contrastive import (
     LoCoConfig,
     MoCoConfig,
     MoCoV3Config,
+    RotationConfig,
     SupConConfig,
 )
+from components.objectives.config_generative import AutoregressiveConfig
 from components.objectives.term import TrainingSet
 from components.objectives.terms import Objective, build_objective
 from components.training.config import TrainingConfig
@@ -35,6 +37,7 @@ from components.training.step import backward
 from components.training.views import draw_views
 
 HYBRID = VariantConfig(0.7, 1.3)
+ONE_SCORED = AutoregressiveConfig(scored_views=1)
 AUGMENTATION = AugmentationConfig(translate=0.2, brightness=0.3)
 # a contrastive term each, beside the likelihood where it can be
 TERMS = {
@@ -45,6 +48,7 @@ TERMS = {
     "instdisc": VariantConfig(0.7, 1.3, contrastive=InstDiscConfig(temperature=0.3)),
     "instdisc-estimated": VariantConfig(0.7, 1.3, contrastive=InstDiscConfig(negatives=50, temperature=0.3)),
     "loco": VariantConfig(0, 1.3, contrastive=LoCoConfig(overlap=0)),
+    "rotation": VariantConfig(0.7, 1.3, contrastive=RotationConfig(), generative=ONE_SCORED),
 }
 # variant, views, passes on each process
 CASES = {
@@ -77,7 +81,10 @@ def step(
     images = torch.arange(16 * number, 16 * (number + 1))
     mine = torch.from_numpy(data.images[images[ranks.share(16)]])
     generator = step_generator(0, number, CPU)
-    drawn = draw_views(model, mine, views, AUGMENTATION, generator, ranks, objective.draw)
+    number_of_views, scored = objective.views(views), objective.scored_views
+    drawn = draw_views(
+        model, mine, number_of_views, AUGMENTATION, generator, ranks, objective.draw, scored, objective.contrastive
+    )
     execution = replace(execution_of(model, objective, config(), CPU, ranks), passes=passes)
     found = backward(model, objective, drawn, images, generator, execution, list(model.encoder.parameters()))
     parameters = [*model.named_parameters(), *objective.named_parameters()]

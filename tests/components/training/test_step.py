@@ -15,7 +15,7 @@ from components.objectives.config import VariantConfig
 from components.objectives.config_contrastive import ContrastiveConfig, NTXentConfig
 from components.objectives.nt_xent import nt_xent
 from components.objectives.term import TrainingSet
-from components.objectives.terms import build_objective
+from components.objectives.terms import Objective, build_objective
 from components.training.config import TrainingConfig
 from components.training.data import step_generator
 from components.training.loop import execution_of
@@ -32,9 +32,15 @@ def model(make_model) -> GCRL:
     return make_model(2, 8, 8).train()
 
 
-def views_of(model: GCRL, pixels: Tensor, views: int = 2) -> Views:
+def objective_of(model: GCRL, variant: VariantConfig, images: int) -> Objective:
+    data = TrainingSet(np.zeros((images, 8, 8, 1), np.uint8), np.arange(images) % 3)
+    return build_objective(variant, model, data, 0)
+
+
+def views_of(model: GCRL, pixels: Tensor, views: int = 2, variant: VariantConfig = HYBRID) -> Views:
     augmentation = AugmentationConfig(translate=0.2, brightness=0.3)
-    return draw_views(model, pixels, views, augmentation, step_generator(0, 0, pixels.device), Ranks())
+    term, generator = objective_of(model, variant, len(pixels)).contrastive, step_generator(0, 0, pixels.device)
+    return draw_views(model, pixels, variant.views(views), augmentation, generator, Ranks(), contrastive=term)
 
 
 def find(
@@ -42,8 +48,7 @@ def find(
 ) -> Found:
     """What a step finds on its views; leaves the gradients."""
     images = torch.arange(drawn.tokens.shape[1])
-    data = TrainingSet(np.zeros((len(images), 8, 8, 1), np.uint8), np.arange(len(images)) % 3)
-    objective = build_objective(variant, model, data, 0)
+    objective = objective_of(model, variant, len(images))
     execution = replace(execution_of(model, objective, TRAINING, torch.device("cpu"), Ranks()), passes=passes)
     return backward(model, objective, drawn, images, torch.Generator(), execution, watched)
 
@@ -85,7 +90,7 @@ VARIANTS = {"hybrid": HYBRID, "gen": VariantConfig(1, 0), **{v.contrastive.name:
 def test_many_passes_find_what_one_finds(make_model, stripes, variant, views, passes):
     """Negatives and batch statistics of the whole batch included; image by image, too."""
     model = make_model(2, 8, 8, w_gen=variant.w_gen, w_con=variant.w_con).train()
-    drawn = views_of(model, torch.from_numpy(stripes[0][:12]), views)
+    drawn = views_of(model, torch.from_numpy(stripes[0][:12]), views, variant)
     watched = list(model.encoder.parameters())
     before = {name: value.clone() for name, value in model.named_buffers()}
     one = find(model, drawn, variant, watched=watched)
