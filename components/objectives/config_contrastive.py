@@ -8,6 +8,8 @@ from typing import ClassVar, Literal
 
 from components.objectives.config_checks import positive, share
 
+MORE_THAN_FEATURES = "reads more of the encoder than its features, which are all that a likelihood's pass leaves"
+
 
 class ContrastiveSettings:
     """What a term says of itself besides its keys."""
@@ -129,7 +131,74 @@ class RotationConfig(ContrastiveSettings):
     name: Literal["rotation"] = "rotation"
 
 
+@dataclass(frozen=True)
+class PIRLConfig(ContrastiveSettings):
+    """PIRL: an image and its jigsaw find the image in a memory bank."""
+
+    views = 2
+    unaltered = 1
+
+    name: Literal["pirl"] = "pirl"
+    grid: int = 2  # tiles a side of the jigsaw; must divide the number of patches a side
+    jigsaw_weight: float = 0.5  # of the jigsaw's loss; the image's has the rest
+    negatives: int | None = None  # images of the memory a step; null: all
+    momentum: float = 0.5  # of an image's vector in the bank
+    temperature: float = 0.07
+
+    def __post_init__(self) -> None:
+        if self.grid < 2:
+            raise ValueError("grid must be at least 2: one tile cannot be shuffled")
+        if not 0 <= self.jigsaw_weight <= 1:
+            raise ValueError("jigsaw_weight must lie between 0 and 1")
+        if self.negatives is not None:
+            positive(self, "negatives")
+        positive(self, "temperature")
+        share(self, "momentum")
+
+
+@dataclass(frozen=True)
+class CPCConfig(ContrastiveSettings):
+    """CPC: what was seen of an image predicts the embeddings of the patches ahead."""
+
+    projects = False
+    alone = MORE_THAN_FEATURES
+
+    name: Literal["cpc"] = "cpc"
+    steps: int = 4  # patches ahead, in raster order
+    negatives: int = 512  # patches of the batch a step
+
+    def __post_init__(self) -> None:
+        positive(self, "steps", "negatives")
+
+
+@dataclass(frozen=True)
+class DIMConfig(ContrastiveSettings):
+    """Deep InfoMax: an image's features know each of its parts; AMDIM where the parts are another view's."""
+
+    alone = MORE_THAN_FEATURES
+
+    name: Literal["dim"] = "dim"
+    across_views: bool = False  # features know the parts of the other views, not of their own
+    blocks: tuple[int, ...] = (1,)  # of the encoder, from 1, at whose exits parts are read
+    temperature: float = 0.2
+
+    def __post_init__(self) -> None:
+        positive(self, "temperature")
+        if not self.blocks or self.blocks[0] < 1 or list(self.blocks) != sorted(set(self.blocks)):
+            raise ValueError("blocks must list numbers from 1 in ascending order")
+
+
 # the first is what a section without a name means
 ContrastiveConfig = (
-    NTXentConfig | MoCoConfig | MoCoV3Config | SupConConfig | CACRConfig | InstDiscConfig | LoCoConfig | RotationConfig
+    NTXentConfig
+    | MoCoConfig
+    | MoCoV3Config
+    | SupConConfig
+    | CACRConfig
+    | InstDiscConfig
+    | LoCoConfig
+    | RotationConfig
+    | PIRLConfig
+    | CPCConfig
+    | DIMConfig
 )

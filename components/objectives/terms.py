@@ -9,11 +9,14 @@ from components.model.gcrl import GCRL
 from components.objectives.autoregressive import Autoregressive
 from components.objectives.cacr import CACR
 from components.objectives.config import VariantConfig
+from components.objectives.cpc import CPC
+from components.objectives.dim import DIM
 from components.objectives.instdisc import InstDisc
 from components.objectives.loco import LoCo
 from components.objectives.moco import MoCo
 from components.objectives.moco_v3 import MoCoV3
 from components.objectives.nt_xent import NTXent
+from components.objectives.pirl import PIRL
 from components.objectives.rotation import Rotation
 from components.objectives.supcon import SupCon
 from components.objectives.term import Batch, ContrastiveTerm, GenerativeTerm, Loss, TrainingSet, features
@@ -27,6 +30,9 @@ CONTRASTIVE: dict[str, Callable[..., ContrastiveTerm]] = {
     "instdisc": InstDisc,
     "loco": LoCo,
     "rotation": Rotation,
+    "pirl": PIRL,
+    "cpc": CPC,
+    "dim": DIM,
 }
 GENERATIVE: dict[str, Callable[..., GenerativeTerm]] = {
     "autoregressive": Autoregressive,

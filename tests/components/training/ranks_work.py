@@ -17,10 +17,13 @@ from components.model.gcrl import GCRL
 from components.objectives.config import VariantConfig
 from components.objectives.config_contrastive import (
     CACRConfig,
+    CPCConfig,
+    DIMConfig,
     InstDiscConfig,
     LoCoConfig,
     MoCoConfig,
     MoCoV3Config,
+    PIRLConfig,
     RotationConfig,
     SupConConfig,
 )
@@ -49,6 +52,11 @@ TERMS = {
     "instdisc-estimated": VariantConfig(0.7, 1.3, contrastive=InstDiscConfig(negatives=50, temperature=0.3)),
     "loco": VariantConfig(0, 1.3, contrastive=LoCoConfig(overlap=0)),
     "rotation": VariantConfig(0.7, 1.3, contrastive=RotationConfig(), generative=ONE_SCORED),
+    "pirl": VariantConfig(0.7, 1.3, contrastive=PIRLConfig(temperature=0.3), generative=ONE_SCORED),
+    "pirl-sampled": VariantConfig(0, 1.3, contrastive=PIRLConfig(negatives=40, temperature=0.3)),
+    "cpc": VariantConfig(0, 1.3, contrastive=CPCConfig(negatives=50)),
+    "dim": VariantConfig(0, 1.3, contrastive=DIMConfig()),
+    "amdim": VariantConfig(0, 1.3, contrastive=DIMConfig(across_views=True, blocks=(1, 2))),
 }
 # variant, views, passes on each process
 CASES = {
