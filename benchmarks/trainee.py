@@ -10,7 +10,6 @@ from components.data.config import AugmentationConfig
 from components.model.build import Architecture, build
 from components.model.config import ModelConfig
 from components.model.encode import encode_images
-from components.model.flops import flops_per_view
 from components.objectives.config import VariantConfig
 from components.objectives.config_generative import AutoregressiveConfig
 from components.objectives.terms import build_objective
@@ -21,6 +20,7 @@ from components.training.loop import Run, execution_of, first_state, take_step
 from components.training.optimizer import effective_learning_rate, schedule
 from components.training.quick_look import PretrainData
 from components.training.ranks import Ranks
+from components.training.summary import flops_per_image
 
 # the recipe of presets/cifar10-cpu.yaml
 SHAPE = {
@@ -69,7 +69,7 @@ class Trainee:
         augmentation: AugmentationConfig = SIMCLR,
         seed: int = 0,
     ) -> None:
-        self.variant = variant
+        self.images = images
         self.run = Run(partial(build_objective, variant), training, augmentation, seed, Path(), "")
         self.device = choose_device(training)
         self.architecture = Architecture.of(model, variant, images.shape[1], palette)
@@ -116,8 +116,4 @@ class Trainee:
     @property
     def flops_per_image(self) -> float:
         """Of one training step, an image with all its views."""
-        variant = self.variant
-        encoder, decoder = flops_per_view(
-            self.architecture, variant.generative.scored(self.state.model.patches)
-        ).training
-        return variant.views(self.run.config.views) * encoder + variant.generative.scored_views * decoder
+        return flops_per_image(self.state.model, self.state.objective, self.images, self.run.config)

@@ -16,6 +16,13 @@ PANELS = (
             "val/nll_nats_per_token": ("validation (clean)", style.ORANGE),
         },
     ),
+    (
+        "Generative loss",
+        {
+            "generative_loss": ("train (augmented)", style.BLUE),
+            "val/generative_loss": ("validation (clean)", style.ORANGE),
+        },
+    ),
     ("Contrastive loss", {"contrastive_loss": ("train", style.BLUE)}),
     ("CRD loss", {"crd_loss": ("train", style.BLUE)}),
     ("Soft targets' loss", {"kd_loss": ("train", style.BLUE)}),

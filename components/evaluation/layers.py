@@ -70,7 +70,7 @@ def _layers(model: GCRL, tokens: Tensor) -> Iterator[tuple[str, list[Tensor]]]:
     encoded, layers = pooled(model.embed(tokens), model.encoder.blocks, model.norm)  # (B, T + 1, D)
     yield "encoder", layers
     if model.decoder is not None and model.decoder_norm is not None:
-        yield "decoder", pooled(encoded[:, :-1], model.decoder.blocks, model.decoder_norm)[1]
+        yield "decoder", pooled(model.decoder_input(encoded[:, :-1]), model.decoder.blocks, model.decoder_norm)[1]
 
 
 def _save(path: Path, values: np.ndarray) -> None:

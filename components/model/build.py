@@ -31,6 +31,7 @@ class Architecture:
     contrastive: bool
     tell_decoder: bool
     bidirectional: bool
+    orders: int
 
     @classmethod
     def of(cls, model: ModelConfig, variant: VariantConfig, image_size: int, palette: np.ndarray) -> "Architecture":
@@ -45,7 +46,9 @@ class Architecture:
             colours = LEVELS  # of a sub-pixel
         told = variant.likelihood and variant.generative.tell_decoder
         bidirectional = variant.w_gen > 0 and variant.generative.bidirectional
-        return cls(model, image_size, channels, colours, variant.likelihood, variant.projects, told, bidirectional)
+        orders = getattr(variant.generative, "orders", 0) if variant.likelihood else 0
+        parts = variant.likelihood, variant.projects, told, bidirectional, orders
+        return cls(model, image_size, channels, colours, *parts)
 
     @classmethod
     def of_encoder(cls, model: ModelConfig, image_size: int, palette: np.ndarray) -> "Architecture":
@@ -65,6 +68,7 @@ def build(architecture: Architecture, palette: np.ndarray, seed: int) -> GCRL:
             contrastive=architecture.contrastive,
             condition_size=condition_size(architecture.channels) if architecture.tell_decoder else 0,
             bidirectional=architecture.bidirectional,
+            orders=architecture.orders,
         )
 
 

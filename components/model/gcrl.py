@@ -5,6 +5,7 @@ the pooled output of the encoder, the likelihood reads the decoder above it. We 
 local head keeps the likelihood exact) and tell the decoder, never the encoder, how a view was augmented.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -24,7 +25,9 @@ class Outputs:
 
     features: Tensor  # (n, D)
     projections: Tensor | None  # (n, P), L2-normalised
-    nll: Tensor | None  # (n, T, S), nats a pixel; (n, m, S) where m patches of each view were scored
+    # (n, T, S), nats a pixel; (n, m, S) where m patches of each view were scored; (n, 1, 1), the mean over an image, of
+    # an ensemble of orders
+    nll: Tensor | None
 
 
 class GCRL(nn.Module):
@@ -34,7 +37,12 @@ class GCRL(nn.Module):
         palette: uint8 colours (K, C); a likelihood of 8-bit pixels takes no more of it than C.
         condition_size: length of the augmentation parameters that the decoder is told; 0 tells it nothing.
         bidirectional: every position of the encoder sees all patches; such a model has no decoder.
+        orders: 0 for a decoder that predicts the patches in raster order alone. Otherwise it is told which patch comes
+            next, and may take them in any order; an image's likelihood is the mean over so many fixed ones, of which
+            the raster is the first.
     """
+
+    other_orders: Tensor | None
 
     def __init__(
         self,
@@ -46,6 +54,7 @@ class GCRL(nn.Module):
         contrastive: bool,
         condition_size: int = 0,
         bidirectional: bool = False,
+        orders: int = 0,
     ) -> None:
         super().__init__()
         D, S = config.width, config.patch_size**2
@@ -65,6 +74,7 @@ class GCRL(nn.Module):
         self.norm = nn.LayerNorm(D)
         self.projection = _projection(config) if contrastive else None
         self.condition: nn.Linear | None = None
+        self.next_position: nn.Parameter | None = None
         self.decoder: Stack | None = None
         self.decoder_norm: nn.LayerNorm | None = None
         self.head: LocalHead | None = None
@@ -74,6 +84,10 @@ class GCRL(nn.Module):
             self.decoder = Stack(D, config.heads, config.decoder_layers)
             self.decoder_norm = nn.LayerNorm(D)
             self.head = _local_head(config, palette)
+            if orders:
+                self.next_position = nn.Parameter(torch.randn(self.patches, D) * 0.02)
+        others = [torch.randperm(self.patches) for _ in range(orders - 1)]
+        self.register_buffer("other_orders", torch.stack(others) if others else None)  # (orders − 1, T)
 
     def embed_patches(self, tokens: Tensor) -> Tensor:
         """What patches (B, t, S, ...) are embedded as (B, t, D), wherever in the image they lie."""
@@ -97,13 +111,31 @@ class GCRL(nn.Module):
         """Features (B, D): the mean over the normalised positions at the encoder's exit."""
         return self.norm(encoded).float().mean(1)
 
-    def contexts(self, encoded: Tensor, condition: Tensor | None = None, cache: Cache | None = None) -> Tensor:
-        """The decoder's output (B, T, D) for encoder outputs (B, T, D) and augmentation parameters (B, A)."""
+    def contexts(
+        self,
+        encoded: Tensor,
+        condition: Tensor | None = None,
+        cache: Cache | None = None,
+        following: Tensor | None = None,
+    ) -> Tensor:
+        """The decoder's output (B, t, D) for encoder outputs (B, t, D) and augmentation parameters (B, A).
+
+        `following` (t,) or (B, t): the patch that each position is to predict; by default the first t in raster order.
+        """
         assert self.decoder is not None
         assert self.decoder_norm is not None
+        encoded = self.decoder_input(encoded, following)
         if self.condition is not None and condition is not None:
             encoded = encoded + self.condition(condition)[:, None]
         return self.decoder_norm(self.decoder(encoded, cache))
+
+    def decoder_input(self, encoded: Tensor, following: Tensor | None = None) -> Tensor:
+        """Encoder outputs (B, t, D) and, where the model takes patches in any order, which patch follows each."""
+        if self.next_position is None:
+            return encoded
+        if following is None:
+            following = torch.arange(encoded.shape[1], device=encoded.device)
+        return encoded + F.embedding(following, self.next_position).to(encoded.dtype)
 
     def represent(
         self,
@@ -126,9 +158,17 @@ class GCRL(nn.Module):
         # the last position has seen every patch: nothing is left for it to predict
         contexts = self.contexts(encoded[:, :-1], condition)
         if scored is not None:
-            image = torch.arange(len(tokens), device=tokens.device)[:, None]
-            contexts, tokens = contexts[image, scored], tokens[image, scored]
+            contexts, tokens = _rows(contexts, scored), _rows(tokens, scored)
         return features, self.head.nll(contexts, tokens)
+
+    def nll_in_order(self, tokens: Tensor, order: Tensor, condition: Tensor | None = None) -> Tensor:
+        """The NLL (n, T, S) of tokens (n, T, S, ...) whose patches come one after the other as `order` says, (T,) for
+        all or (n, T); that of patch t is at t. The encoder is not told which patch follows, the decoder is."""
+        assert self.head is not None
+        sequence = torch.cat([torch.zeros_like(order[..., :1]), order[..., :-1] + 1], -1)  # nothing follows the last
+        encoded = self.encoder(_rows(self.embed(tokens), sequence))
+        contexts = self.contexts(encoded, condition, following=order)
+        return self.head.nll(_rows(contexts, order.argsort(-1)), tokens)
 
     def project(self, features: Tensor) -> Tensor:
         """L2-normalised projections (n, P) of features (n, D). In training mode the batch statistics are theirs: all
@@ -139,7 +179,18 @@ class GCRL(nn.Module):
     def forward(self, tokens: Tensor, condition: Tensor | None = None, scored: Tensor | None = None) -> Outputs:
         """Features, projections and NLL of tokens (n, T, S, ...), as far as the variant has them; see `represent`."""
         features, nll = self.represent(tokens, condition, scored)
+        if nll is not None and scored is None and self.other_orders is not None:
+            nll = self._mean_over_orders(nll, tokens, condition)
         return Outputs(features, self.project(features) if self.projection else None, nll)
+
+    def _mean_over_orders(self, raster: Tensor, tokens: Tensor, condition: Tensor | None) -> Tensor:
+        """The NLL (n, 1, 1), nats a pixel, of the mean over all orders of an image's likelihood, itself a likelihood
+        (Germain et al. 2015, section 4.2); `raster` (n, T, S) is the NLL in the first of them."""
+        assert self.other_orders is not None
+        others = [self.nll_in_order(tokens, order, condition) for order in self.other_orders]
+        nll = torch.stack([x.mean((1, 2)) for x in (raster, *others)])  # (orders, n)
+        pixels = raster.shape[1] * raster.shape[2]
+        return (math.log(len(nll)) - (-nll * pixels).logsumexp(0))[:, None, None] / pixels
 
 
 def _local_head(config: ModelConfig, palette: Tensor) -> LocalHead:
@@ -149,6 +200,13 @@ def _local_head(config: ModelConfig, palette: Tensor) -> LocalHead:
     if config.likelihood == "categorical":
         return CategoricalHead(D, (S, C), LEVELS, width)
     return LogisticMixtureHead(D, (S, C), width, config.mixtures)
+
+
+def _rows(x: Tensor, places: Tensor) -> Tensor:
+    """Rows of x (n, t, ...): the same ones (k,) for all, or others (n, k) for each."""
+    if places.ndim == 1:
+        return x[:, places]
+    return x[torch.arange(len(x), device=x.device)[:, None], places]
 
 
 def _projection(config: ModelConfig) -> nn.Sequential:

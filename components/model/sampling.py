@@ -1,4 +1,4 @@
-"""Images drawn from the decoder, from nothing or from the upper part of an image."""
+"""Images drawn from the decoder, from nothing or from a part of an image."""
 
 import itertools
 
@@ -17,6 +17,7 @@ def sample(
     temperature: float = 1.0,
     top_k: int | None = None,
     given: Tensor | None = None,
+    order: Tensor | None = None,
 ) -> Tensor:
     """Draw token images (n, T, S, ...) from the model's distribution, each patch after all patches before it.
 
@@ -26,26 +27,34 @@ def sample(
         generator: on the CPU, whatever the model's device, so that a seed gives the same images everywhere.
         temperature: every token's logits are divided by it: below 1, likely values become likelier.
         top_k: draw each token from its k likeliest values alone.
-        given: tokens (n, t, S, ...) of the first t patches in raster order, taken as they are.
+        given: tokens (n, t, S, ...) of the first t patches in the order, taken as they are.
+        order: all patches (T,), as they are to come one after the other, of a model that takes any order; by default
+            that of the raster.
     """
     assert model.head is not None, "only a variant with a likelihood can draw images"
+    assert order is None or model.next_position is not None, "this variant draws images in raster order alone"
     model.eval()
     device = model.start.device
     tokens = torch.zeros(n, model.patches, *model.head.shape, dtype=torch.long, device=device)
+    order = torch.arange(model.patches, device=device) if order is None else order.to(device)
     known = 0 if given is None else given.shape[1]
     if given is not None:
-        tokens[:, :known] = given.to(device)
-    encoder_cache: Cache = {}
-    decoder_cache: Cache = {}
-    inputs = model.embed(tokens[:, :known])  # the start and the given patches
+        tokens[:, order[:known]] = given.to(device)
+    encoder_cache, decoder_cache = Cache(model.patches), Cache(model.patches)
+    seen = torch.cat([order.new_zeros(1), order[:known] + 1])
+    inputs = model.embed(tokens)[:, seen]  # the start and the given patches
+    following = order[: known + 1]
     for t in range(known, model.patches):
-        context = model.contexts(model.encoder(inputs, encoder_cache), cache=decoder_cache)[:, -1]  # (n, D)
-        patch = tokens[:, t]
+        encoded = model.encoder(inputs, encoder_cache)
+        context = model.contexts(encoded, cache=decoder_cache, following=following)[:, -1]  # (n, D)
+        place = int(order[t])
+        patch = tokens[:, place]
         for i, index in enumerate(itertools.product(*map(range, model.head.shape))):
             logits = model.head.log_probabilities(context, patch, index) / temperature  # (n, V)
             if top_k is not None and top_k < logits.shape[-1]:
                 logits = logits.where(logits >= logits.topk(top_k).values[:, -1:], float("-inf"))
             drawn = torch.multinomial(logits.softmax(-1).cpu(), 1, generator=generator)
             patch.view(n, -1)[:, i] = drawn[:, 0].to(device)
-        inputs = model.embed(tokens[:, t : t + 1], first=t)[:, 1:]
+        inputs = model.embed(tokens[:, place : place + 1], first=place)[:, 1:]
+        following = order[t + 1 : t + 2]
     return tokens

@@ -4,7 +4,23 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-Cache = dict[int, tuple[Tensor, Tensor]]  # keys and values of the positions already seen, one pair a layer
+
+class Cache:
+    """Keys and values of the positions already seen, of each layer; room for `positions` is taken at once."""
+
+    def __init__(self, positions: int) -> None:
+        self.positions = positions
+        self.layers: dict[int, tuple[Tensor, int]] = {}  # (2, B, heads, positions, D/heads), and how many are seen
+
+    def add(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values (B, heads, seen + T, D/heads), of T more positions than before."""
+        if layer not in self.layers:
+            self.layers[layer] = (k.new_empty(2, *k.shape[:2], self.positions, k.shape[3]), 0)
+        kept, seen = self.layers[layer]
+        now = seen + k.shape[2]
+        kept[0, :, :, seen:now], kept[1, :, :, seen:now] = k, v
+        self.layers[layer] = (kept, now)
+        return kept[0, :, :, :now], kept[1, :, :, :now]
 
 
 class Attention(nn.Module):
@@ -24,24 +40,35 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, cache: Cache | None = None, layer: int = 0) -> Tensor:
         B, T, D = x.shape
         heads = self.query_key_value(x).view(B, T, 3, self.heads, D // self.heads)
-        q, k, v = heads.permute(2, 0, 3, 1, 4)  # each (B, heads, T, D/heads)
-        q = F.rms_norm(q, q.shape[-1:]) * self.gain.to(q.dtype)[:, None, None]
-        k = F.rms_norm(k, k.shape[-1:])
+        q, k, v = heads.permute(2, 0, 3, 1, 4).contiguous()  # each (B, heads, T, D/heads)
+        q = _normalised(q) * (self.gain * (D // self.heads) ** -0.5).to(q.dtype)[:, None, None]
+        k = _normalised(k)
         if cache is not None:
-            if layer in cache:
-                k, v = torch.cat([cache[layer][0], k], 2), torch.cat([cache[layer][1], v], 2)
-            cache[layer] = (k, v)
+            k, v = cache.add(layer, k, v)
         q, k = q.to(v.dtype), k.to(v.dtype)  # CUDA's autocast returns norms in float32
         seen = k.shape[2] - T  # positions before x
         if seen == 0 and (T > self.LONGEST_EXPLICIT or x.is_cuda):
-            mixed = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
+            mixed = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal, scale=1.0)
         else:
-            scores = (q @ k.transpose(2, 3)) * (D // self.heads) ** -0.5  # (B, heads, T, seen + T)
-            if self.causal:
-                hidden = torch.ones(T, seen + T, dtype=torch.bool, device=x.device).triu(seen + 1)
-                scores = scores.masked_fill(hidden, float("-inf"))
-            mixed = scores.softmax(-1).to(v.dtype) @ v
+            mixed = self._explicit(q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1)).unflatten(0, (B, self.heads))
         return self.out(mixed.transpose(1, 2).reshape(B, T, D))
+
+    def _explicit(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Attention of queries (B·heads, T, D/heads) on keys and values (B·heads, seen + T, D/heads)."""
+        T, all_of_it = q.shape[1], k.shape[1]
+        if self.causal and T > 1:
+            hidden = torch.ones(T, all_of_it, dtype=torch.bool, device=q.device).triu(all_of_it - T + 1)
+            # added by the product itself: a pass of its own over the scores costs as much as the product
+            mask = torch.zeros(T, all_of_it, dtype=q.dtype, device=q.device).masked_fill(hidden, float("-inf"))
+            scores = torch.baddbmm(mask, q, k.transpose(1, 2))
+        else:
+            scores = q @ k.transpose(1, 2)
+        return scores.softmax(-1).to(v.dtype) @ v
+
+
+def _normalised(x: Tensor) -> Tensor:
+    """Vectors (..., D) of root mean square 1; in x's own precision, which on CPU is twice as fast as F.rms_norm."""
+    return x * (x.square().mean(-1, keepdim=True) + torch.finfo(x.dtype).eps).rsqrt()
 
 
 class Block(nn.Module):

@@ -11,6 +11,8 @@ Each is a frozen dataclass whose `name` has one value; it is listed in the union
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from components.objectives.config_checks import positive
+
 
 @dataclass(frozen=True)
 class AutoregressiveConfig:
@@ -33,5 +35,21 @@ class AutoregressiveConfig:
         return max(1, round(self.scored_share * patches))
 
 
+@dataclass(frozen=True)
+class PermutedConfig:
+    """The exact likelihood in any order: training draws one for each view."""
+
+    exact: ClassVar[bool] = True
+    bidirectional: ClassVar[bool] = False
+
+    name: Literal["permuted"] = "permuted"
+    tell_decoder: bool = True  # as above
+    scored_views: Literal[1, 2] = 2
+    orders: int = 1  # the likelihood of the trained model is the mean over so many, the raster order first
+
+    def __post_init__(self) -> None:
+        positive(self, "orders")
+
+
 # the first is what a section without a name means
-GenerativeConfig = AutoregressiveConfig
+GenerativeConfig = AutoregressiveConfig | PermutedConfig

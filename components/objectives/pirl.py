@@ -29,7 +29,7 @@ class PIRL(ContrastiveTerm[PIRLConfig]):
         if side % config.grid:
             fitting = ", ".join(str(grid) for grid in range(2, side + 1) if side % grid == 0) or "none"
             raise ConfigError(
-                f"contrastive.grid: tiles hold whole patches, and {config.grid} a side do not divide the image's {side}. "
+                f"contrastive.grid: tiles hold whole patches, but {config.grid} does not divide the {side} a side. "
                 f"Set it to a number that does: {fitting}."
             )
         bank = torch.randn(len(data.images), projection_shape(model)[1])

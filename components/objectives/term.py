@@ -82,7 +82,11 @@ class ContrastiveTerm(nn.Module, Generic[Config]):
 
 
 class GenerativeTerm(nn.Module, Generic[Config]):
-    """A loss that is a mean over views, so that parts of a batch can be computed one after the other."""
+    """A loss that is a mean over views, so that parts of a batch can be computed one after the other.
+
+    A term defines `values`; one whose pass gives the features, too, defines `represent` instead. Without an exact
+    likelihood it is called for validation images as well: without a gradient, and in evaluation mode.
+    """
 
     def __init__(self, config: Config, model: GCRL, data: TrainingSet) -> None:
         super().__init__()
@@ -98,9 +102,14 @@ class GenerativeTerm(nn.Module, Generic[Config]):
     ) -> tuple[Tensor, Tensor]:
         """Features (n, D) of views (n, T, S, ...), and of the first `scored` what `forward` reduces (scored, ...).
 
-        `condition` (scored, A) are the parameters of their augmentation, `drawn` (scored, ...) what `draw` gave.
+        `condition` (scored, A) are the parameters of their augmentation, `drawn` (scored, ...) what `draw` gave. The
+        features must not depend on those: they are those that `features` gives, whatever the pass for `forward` sees.
         """
-        raise NotImplementedError
+        return features(model, tokens), self.values(model, tokens[:scored], condition, drawn)
+
+    def values(self, model: GCRL, tokens: Tensor, condition: Tensor, drawn: Tensor | None) -> Tensor:
+        """What `forward` reduces (n, ...) of views (n, T, S, ...) alone, where nobody wants their features."""
+        return self.represent(model, tokens, condition, drawn, len(tokens))[1]
 
     def forward(self, values: Tensor) -> Loss:
         """The unweighted loss of what `represent` gave."""

@@ -16,6 +16,7 @@ from components.objectives.loco import LoCo
 from components.objectives.moco import MoCo
 from components.objectives.moco_v3 import MoCoV3
 from components.objectives.nt_xent import NTXent
+from components.objectives.permuted import Permuted
 from components.objectives.pirl import PIRL
 from components.objectives.rotation import Rotation
 from components.objectives.supcon import SupCon
@@ -36,6 +37,7 @@ CONTRASTIVE: dict[str, Callable[..., ContrastiveTerm]] = {
 }
 GENERATIVE: dict[str, Callable[..., GenerativeTerm]] = {
     "autoregressive": Autoregressive,
+    "permuted": Permuted,
 }
 
 
@@ -70,6 +72,8 @@ class Objective(nn.Module):
         """The weighted generative loss of what `represent` gave for some views, and its metrics."""
         assert self.generative is not None
         loss, metrics = self.generative(values)
+        if not self.variant.generative.exact:  # another loss has no unit that it shares with others
+            metrics = {"generative_loss": loss.detach(), **metrics}
         return self.variant.w_gen * loss, metrics
 
     def draw(self, views: int, images: int, generator: torch.Generator) -> Tensor | None:
@@ -79,9 +83,12 @@ class Objective(nn.Module):
     def represent(
         self, model: GCRL, tokens: Tensor, condition: Tensor, drawn: Tensor | None, scored: int
     ) -> tuple[Tensor, Tensor | None]:
-        """What the contrastive term reads of views (n, ...), and what the generative one reduces, if there is one."""
+        """What the contrastive term reads of views (n, ...), nothing (0,) where there is none, and what the generative
+        one reduces, if there is one."""
         if self.generative is None:
             return self.encode(model, tokens), None
+        if self.contrastive is None:
+            return tokens.new_empty(0), self.generative.values(model, tokens[:scored], condition, drawn)
         return self.generative.represent(model, tokens, condition, drawn, scored)
 
     def encode(self, model: GCRL, tokens: Tensor) -> Tensor:

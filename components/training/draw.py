@@ -1,4 +1,4 @@
-"""Images that show what the decoder has learned: drawn from nothing, and completed from their upper half."""
+"""Images that show what the decoder has learned: drawn from nothing, and completed from a part of them."""
 
 import numpy as np
 import torch
@@ -23,20 +23,34 @@ def samples(model: GCRL, seed: int) -> dict[str, np.ndarray]:
 
 def completions(model: GCRL, images: np.ndarray, seed: int) -> dict[str, np.ndarray]:
     """Validation images (N, H, W, C), their upper halves, and three completions of each, the last one sharpened; uint8
-    (16, H, W, C) each."""
+    (16, H, W, C) each. A model that takes patches in any order is given all but the middle instead."""
     originals = np.array(images[:COMPLETED])
     tokens = model.tokenizer(to_unit(torch.from_numpy(originals)).to(model.start.device))
-    patch, rows = model.tokenizer.patch_size, model.image_size // model.tokenizer.patch_size
-    given = tokens[:, : rows // 2 * rows]
+    hidden = _hidden_patches(model)
+    order = hidden.flatten().int().argsort(stable=True)  # what is given, then the rest
+    given = tokens[:, order[: int((~hidden).sum())].to(tokens.device)]
+    order_told = None if model.next_position is None else order
     generator = torch.Generator().manual_seed(seed)
-    halves = originals.copy()
-    halves[:, rows // 2 * patch :] = 128
+    parts, patch = originals.copy(), model.tokenizer.patch_size
+    parts[:, hidden.repeat_interleave(patch, 0).repeat_interleave(patch, 1).numpy()] = 128
 
     def complete(temperature: float = 1.0, top_k: int | None = None) -> np.ndarray:
-        return _to_pixels(model, sample(model, len(originals), generator, temperature, top_k, given))
+        return _to_pixels(model, sample(model, len(originals), generator, temperature, top_k, given, order_told))
 
     drawn = {"completed": complete(), "again": complete(), SHARPENED: complete(TEMPERATURE, TOP_K)}
-    return {"original": originals, "given": halves, **drawn}
+    return {"original": originals, "given": parts, **drawn}
+
+
+def _hidden_patches(model: GCRL) -> torch.Tensor:
+    """Which patches (rows, rows) are to be completed: the middle where the model can, otherwise the lower half."""
+    rows = model.image_size // model.tokenizer.patch_size
+    hidden = torch.zeros(rows, rows, dtype=torch.bool)
+    if model.next_position is not None and rows > 2:
+        edge = max(1, rows // 4)
+        hidden[edge:-edge, edge:-edge] = True
+    else:
+        hidden[rows // 2 :] = True
+    return hidden
 
 
 def _to_pixels(model: GCRL, tokens: torch.Tensor) -> np.ndarray:

@@ -38,7 +38,7 @@ from components.training.diagnostics import gradient_conflict
 from components.training.launch import launch
 from components.training.memory import memory_is_explained
 from components.training.optimizer import build_optimizers, effective_learning_rate, schedule, set_learning_rate
-from components.training.quick_look import PretrainData, evaluate
+from components.training.quick_look import PretrainData, evaluate, validate
 from components.training.ranks import Ranks
 from components.training.step import Execution, Found, backward
 from components.training.views import draw_views
@@ -200,6 +200,7 @@ def _take_steps(
             row = gradient_conflict(found.gradients)
             if look:
                 row |= evaluate(state.average or state.model, data, device)
+                row |= validate(state.model, state.objective, data, device)
                 _keep(state, config, row)
             if log or row:
                 now = time.monotonic()

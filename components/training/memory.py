@@ -21,7 +21,7 @@ from components.training.config import TrainingConfig
 from components.training.data import step_generator
 from components.training.ranks import Ranks
 from components.training.step import Execution, pass_through
-from components.training.views import draw_views
+from components.training.views import Views, draw_views
 
 GB = 1e9
 OVERHEAD = 1.7  # of peak memory over what is kept for the backward pass: gradients, results that are in the making
@@ -77,7 +77,6 @@ def bytes_per_image(
 ) -> float:
     """What a training pass takes for each image: all that is kept for its backward pass, found by passing two and four
     images, and what comes on top."""
-    device = next(model.parameters()).device
     here = replace(execution, represent=partial(objective.represent, model), ranks=Ranks())
 
     def held(n: int) -> int:
@@ -88,24 +87,29 @@ def bytes_per_image(
             storages[storage.data_ptr()] = storage.nbytes()
             return tensor
 
-        pixels = torch.from_numpy(np.array(images[:n])).to(device)
-        generator = step_generator(0, 0, device)
-        views = draw_views(
-            model,
-            pixels,
-            objective.views(config.views),
-            AugmentationConfig(),
-            generator,
-            Ranks(),
-            objective.draw,
-            objective.scored_views,
-            objective.contrastive,
-        )
+        views = views_of(model, objective, images[:n], config)
         with saved_tensors_hooks(note, lambda tensor: tensor):
             pass_through(views, here)
         return sum(storages.values())
 
     return OVERHEAD * (held(4) - held(2)) / 2
+
+
+def views_of(model: GCRL, objective: Objective, images: np.ndarray, config: TrainingConfig) -> Views:
+    """What a training step would see of `images` (n, H, W, C), on the model's device."""
+    pixels = torch.from_numpy(np.array(images)).to(model.start.device)
+    generator = step_generator(0, 0, pixels.device)
+    return draw_views(
+        model,
+        pixels,
+        objective.views(config.views),
+        AugmentationConfig(),
+        generator,
+        Ranks(),
+        objective.draw,
+        objective.scored_views,
+        objective.contrastive,
+    )
 
 
 def _advice(

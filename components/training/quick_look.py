@@ -5,11 +5,15 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from components.data.augment import condition_size
 from components.model.encode import encode_images
 from components.model.gcrl import GCRL
+from components.model.tokens import to_unit
+from components.objectives.terms import Objective
 from components.training.diagnostics import feature_health, knn_accuracy
 
 QUICK_LOOK = 2000  # images of a split that are read
+BATCH = 256
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,30 @@ def evaluate(model: GCRL, data: PretrainData, device: torch.device) -> dict[str,
     if nll is not None:
         metrics["val/nll_nats_per_token"] = float(nll.mean())
     return metrics
+
+
+@torch.no_grad()
+def validate(model: GCRL, objective: Objective, data: PretrainData, device: torch.device) -> dict[str, float]:
+    """Loss and metrics of a generative term without an exact likelihood on validation images, not augmented; what it
+    draws at random is the same each time. Nothing for other terms: `evaluate` has their likelihood."""
+    term = objective.generative
+    if term is None or objective.variant.generative.exact:
+        return {}
+    model.eval()
+    term.eval()
+    images, _ = _some(*data.val)
+    generator = torch.Generator(device).manual_seed(0)
+    found: dict[str, float] = {}
+    for start in range(0, len(images), BATCH):
+        tokens = model.tokenizer(to_unit(torch.from_numpy(images[start : start + BATCH]).to(device)))
+        n = len(tokens)
+        drawn = term.draw(1, n, generator)
+        condition = torch.zeros(n, condition_size(images.shape[3]), device=device)
+        values = term.values(model, tokens, condition, None if drawn is None else drawn[0])
+        for name, value in objective.generate(values)[1].items():
+            found[f"val/{name}"] = found.get(f"val/{name}", 0.0) + float(value) * n / len(images)
+    term.train()
+    return found
 
 
 def _some(images: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

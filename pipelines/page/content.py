@@ -104,7 +104,8 @@ def objective(settings: VariantConfig | StudentConfig) -> str:
         return f"{settings.teacher}, its teacher: {' and '.join(losses)}"
     parts = []
     if settings.w_gen > 0:
-        parts.append(f"predicting images piece by piece ({settings.generative.name}, weight {settings.w_gen:g})")
+        name = settings.generative.name
+        parts.append(f"{words.GENERATIVE[name]} ({name}, weight {settings.w_gen:g})")
     if settings.w_con > 0:
         parts.append(
             f"telling images apart, however they are altered ({settings.contrastive.name}, weight {settings.w_con:g})"

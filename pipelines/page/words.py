@@ -45,6 +45,10 @@ DETECTORS = {
     "rank_ensemble": "mean rank by four of the detectors",
     "fused": "distance in feature space and likelihood together; the score of the exported model",
 }
+GENERATIVE = {  # terms of the objective
+    "autoregressive": "predicting images piece by piece",
+    "permuted": "predicting images piece by piece, in any order",
+}
 LOSSES = {  # of a student
     "crd": "telling which image the teacher's features are of",
     "kd": "giving the answers of the teacher's linear probe",

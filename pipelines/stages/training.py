@@ -19,7 +19,10 @@ ROOT = Path(__file__).parents[2]
 # Code that decides how training goes: a resume file is good only for the code that wrote it.
 TRAINING_CODE = ("components/model", "components/objectives", "components/training", "components/data/augment.py")
 CURVES = "curves.csv"
-SHOWN = ("nll_nats_per_token", "contrastive_loss", "crd_loss", "kd_loss", "regression_loss", "val/knn_accuracy")
+SHOWN = (
+    *("nll_nats_per_token", "generative_loss", "contrastive_loss"),
+    *("crd_loss", "kd_loss", "regression_loss", "val/knn_accuracy"),
+)
 
 
 class Progress:

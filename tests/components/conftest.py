@@ -27,8 +27,9 @@ def make_model() -> Iterator[Callable[..., Any]]:
     """Tiny models with every parameter moved at random: a fresh model predicts uniformly, which would hide mistakes.
 
     make_model(patch_size=2, image_size=4, colours=3, w_con=0) is a GCRL in evaluation mode; `fresh=True` leaves it as
-    initialised, further keywords (likelihood="categorical") go to ModelConfig. Torch gets one thread: at this size
-    several wait for each other, and on a busy machine ten times longer than they compute.
+    initialised, `generative` is a term's configuration, further keywords (likelihood="categorical") go to ModelConfig.
+    Torch gets one thread: at this size several wait for each other, and on a busy machine ten times longer than they
+    compute.
     """
     import torch
 
@@ -45,13 +46,15 @@ def make_model() -> Iterator[Callable[..., Any]]:
         w_gen: float = 1.0,
         w_con: float = 1.0,
         tell_decoder: bool = True,
+        generative: Any = None,
         seed: int = 0,
         fresh: bool = False,
         **shape: Any,
     ) -> Any:
         small = {"width": 16, "heads": 2, "encoder_layers": 2, "decoder_layers": 2, "local_width": 8}
         config = ModelConfig(patch_size, **{**small, "projection_width": 16, "projection_size": 8, **shape})
-        variant = VariantConfig(w_gen, w_con, generative=AutoregressiveConfig(tell_decoder=tell_decoder))
+        generative = generative or AutoregressiveConfig(tell_decoder=tell_decoder)
+        variant = VariantConfig(w_gen, w_con, generative=generative)
         palette = a_palette(colours, channels)
         model = build(Architecture.of(config, variant, image_size, palette), palette, seed)
         if not fresh:

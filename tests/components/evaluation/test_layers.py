@@ -11,6 +11,7 @@ from components.evaluation.features import evenly_spread
 from components.evaluation.layers import embed_layers, layer_features
 from components.model.encode import encode_images
 from components.model.tokens import to_unit
+from components.objectives.config_generative import PermutedConfig
 
 CPU = torch.device("cpu")
 LABELS = {"train": [0, 1, 0, 0, 1, 1, 0, 2, 1, 0, 1], "val": [1, 0, 0, 1, 2], "test": [0, 1, 2], "ood-far": [-1] * 4}
@@ -30,9 +31,13 @@ def prepared(tmp_path):
     return Prepared(folder, {"splits": dict.fromkeys(SPLITS)})
 
 
-@pytest.mark.parametrize("likelihood", ["palette", "logistic_mixture"])
-def test_after_the_last_block_they_are_what_the_model_makes_of_an_image(make_model, prepared, likelihood):
-    model = make_model(patch_size=2, image_size=4, colours=5, likelihood=likelihood)
+@pytest.mark.parametrize(
+    "settings",
+    [{"likelihood": "palette"}, {"likelihood": "logistic_mixture"}, {"generative": PermutedConfig()}],
+    ids=["palette", "logistic mixture", "any order"],
+)
+def test_after_the_last_block_they_are_what_the_model_makes_of_an_image(make_model, prepared, settings):
+    model = make_model(patch_size=2, image_size=4, colours=5, **settings)
     images = prepared.images("train")
     layers = layer_features(model, images, CPU, batch_size=4)
     assert {part: (found.dtype, found.shape) for part, found in layers.items()} == {

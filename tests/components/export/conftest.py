@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
+from components.objectives.config_generative import PermutedConfig
+
 CLASSES = 3
 SIZE = 4
 
@@ -54,8 +56,9 @@ def make_shipped(make_model) -> Callable[..., Exported]:
         {"patch_size": 2, "channels": 3, "likelihood": "logistic_mixture"},
         {"patch_size": 2, "channels": 3, "likelihood": "categorical"},
         {"patch_size": 2, "colours": 5, "w_gen": 0},
+        {"patch_size": 2, "colours": 5, "generative": PermutedConfig(orders=3)},
     ],
-    ids=["hybrid on grey patches", "hybrid on RGB pixels", "logistic mixture", "categorical", "contrastive"],
+    ids=["hybrid on grey patches", "hybrid on RGB pixels", "logistic mixture", "categorical", "contrastive", "orders"],
 )
 def exported(request, make_shipped, tmp_path_factory) -> Exported:
     """An exported model, once for all tests: exporting takes seconds."""

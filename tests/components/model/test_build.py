@@ -28,7 +28,7 @@ def architecture(palette) -> Architecture:
 def saved(tmp_path: Path, make_model) -> tuple[Path, torch.nn.Module, Architecture]:
     model = make_model(2, 4, 5, channels=3)
     shape = ModelConfig(2, 16, 2, 2, 2, 8, 16, 8)
-    parts = {"generative": True, "contrastive": True, "tell_decoder": True, "bidirectional": False}
+    parts = {"generative": True, "contrastive": True, "tell_decoder": True, "bidirectional": False, "orders": 0}
     architecture = Architecture(shape, 4, 3, 5, **parts)
     save_weights(tmp_path / "model.safetensors", model, architecture)
     return tmp_path / "model.safetensors", model, architecture

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from components.model.transformer import Attention, Stack
+from components.model.transformer import Attention, Cache, Stack
 
 WIDTH, HEADS = 12, 3
 
@@ -86,7 +86,7 @@ def test_a_position_of_a_stack_that_is_not_causal_sees_all(form):
 @pytest.mark.parametrize("chunks", [[1] * 6, [3, 1, 2], [5, 1]])
 def test_kept_keys_and_values_give_what_one_pass_gives(form, stack, chunks):
     x = inputs()
-    cache: dict = {}
+    cache = Cache(6)
     parts = [stack(part, cache) for part in x.split(chunks, 1)]
     torch.testing.assert_close(torch.cat(parts, 1), stack(x), atol=1e-5, rtol=1e-5)
 

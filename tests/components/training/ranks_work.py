@@ -27,7 +27,7 @@ from components.objectives.config_contrastive import (
     RotationConfig,
     SupConConfig,
 )
-from components.objectives.config_generative import AutoregressiveConfig
+from components.objectives.config_generative import AutoregressiveConfig, PermutedConfig
 from components.objectives.term import TrainingSet
 from components.objectives.terms import Objective, build_objective
 from components.training.config import TrainingConfig
@@ -42,7 +42,7 @@ from components.training.views import draw_views
 HYBRID = VariantConfig(0.7, 1.3)
 ONE_SCORED = AutoregressiveConfig(scored_views=1)
 AUGMENTATION = AugmentationConfig(translate=0.2, brightness=0.3)
-# a contrastive term each, beside the likelihood where it can be
+# a term each, beside one of the other kind where it can be
 TERMS = {
     "moco": VariantConfig(0.7, 1.3, contrastive=MoCoConfig(queue=40, momentum=0.8)),
     "moco_v3": VariantConfig(0.7, 1.3, contrastive=MoCoV3Config(momentum=0.8)),
@@ -57,6 +57,7 @@ TERMS = {
     "cpc": VariantConfig(0, 1.3, contrastive=CPCConfig(negatives=50)),
     "dim": VariantConfig(0, 1.3, contrastive=DIMConfig()),
     "amdim": VariantConfig(0, 1.3, contrastive=DIMConfig(across_views=True, blocks=(1, 2))),
+    "permuted": VariantConfig(0.7, 1.3, generative=PermutedConfig()),
 }
 # variant, views, passes on each process
 CASES = {
@@ -114,14 +115,14 @@ def several_steps(model: GCRL, data: PretrainData, ranks: Ranks, variant: Varian
     return {**model.state_dict(), **{f"owned {name}": value for name, value in objective.state_dict().items()}}
 
 
-def find(ranks: Ranks, on_metrics: OnMetrics, model: bytes, data: PretrainData, folder: Path) -> None:
-    """Write what this process found in every case."""
+def find(ranks: Ranks, on_metrics: OnMetrics, models: bytes, data: PretrainData, folder: Path) -> None:
+    """Write what this process found in every case; `models` holds one for each."""
     for name, (variant, views, passes) in CASES.items():
-        own = pickle.loads(model)
+        own = pickle.loads(models)[name]
         found = step(own, objective_of(own, data, variant), data, ranks, views, passes)
         torch.save(copy.deepcopy(found), folder / f"{name}-{ranks.rank}.pt")
     for name, variant in SEVERAL.items():
-        weights = several_steps(pickle.loads(model), data, ranks, variant)
+        weights = several_steps(pickle.loads(models)[name], data, ranks, variant)
         torch.save(weights, folder / f"weights-{name}-{ranks.rank}.pt")
     torch.save(ranks.of_leader(0.1 + ranks.rank), folder / f"clock-{ranks.rank}.pt")
 

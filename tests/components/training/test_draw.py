@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from components.objectives.config_generative import PermutedConfig
 from components.training.draw import completions, samples
 
 
@@ -34,6 +35,19 @@ def test_completions_keep_the_upper_part_that_they_show(make_model, make_palette
         assert not np.array_equal(rows[name][:, given:], images[:16, given:])
     assert not np.array_equal(rows["completed"], rows["again"])
     assert torch.is_grad_enabled()
+
+
+@pytest.mark.parametrize(("patch_size", "size", "edge"), [(1, 3, 1), (2, 8, 2), (1, 8, 2)])
+def test_a_model_that_takes_any_order_fills_in_the_middle(make_model, make_palette, patch_size, size, edge):
+    model = make_model(patch_size, size, 5, generative=PermutedConfig())
+    images = make_palette(5, 1)[np.random.default_rng(0).integers(0, 5, (16, size, size))]  # (16, H, W, 1)
+    rows = completions(model, images, seed=0)
+    hole = np.zeros((size, size), dtype=bool)
+    hole[edge:-edge, edge:-edge] = True
+    assert (rows.pop("given")[:, hole] == 128).all()
+    for completed in rows.values():
+        assert np.array_equal(completed[:, ~hole], images[:, ~hole])
+    assert not np.array_equal(rows["completed"][:, hole], rows["again"][:, hole])
 
 
 def test_8_bit_images_are_completed_too(make_model):

@@ -40,10 +40,18 @@ def model(make_model):
 
 
 @pytest.fixture(scope="module")
-def found(model, data, tmp_path_factory) -> Path:
+def models(make_model) -> bytes:
+    """A model for each case: what a term trains may have another shape."""
+    shape = {"encoder_layers": 2, "decoder_layers": 1}
+    variants = {name: variant for name, (variant, _, _) in work.CASES.items()}
+    return pickle.dumps({name: make_model(2, 8, 8, generative=v.generative, **shape) for name, v in variants.items()})
+
+
+@pytest.fixture(scope="module")
+def found(models, data, tmp_path_factory) -> Path:
     """A folder with what each of two processes found."""
     folder = tmp_path_factory.mktemp("ranks")
-    launch(work.find, (pickle.dumps(model), data, folder), work.config(processes=2), lambda step, metrics: None)
+    launch(work.find, (models, data, folder), work.config(processes=2), lambda step, metrics: None)
     return folder
 
 
@@ -54,9 +62,9 @@ def assert_close(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
 
 
 @pytest.mark.parametrize("case", work.CASES)
-def test_two_processes_find_the_losses_and_gradients_of_one(model, data, found, case):
+def test_two_processes_find_the_losses_and_gradients_of_one(models, data, found, case):
     """Of the whole batch, all negatives and batch statistics included; and both find the same, bit for bit."""
-    own, (variant, views, passes) = pickle.loads(pickle.dumps(model)), work.CASES[case]
+    own, (variant, views, passes) = pickle.loads(models)[case], work.CASES[case]
     expected = work.step(own, work.objective_of(own, data, variant), data, Ranks(), views, passes)
     both = [torch.load(found / f"{case}-{rank}.pt") for rank in (0, 1)]
     assert_close(both[0], expected)
@@ -65,10 +73,11 @@ def test_two_processes_find_the_losses_and_gradients_of_one(model, data, found, 
 
 
 @pytest.mark.parametrize("case", work.SEVERAL)
-def test_two_processes_end_with_the_weights_of_one(model, data, found, case):
+def test_two_processes_end_with_the_weights_of_one(models, data, found, case):
     """After several steps of plain gradient descent, which makes nothing larger than it is. AdamW does: rounding is all
     the gradient that a bias in front of the batch norm has, and becomes steps of full size."""
-    expected = work.several_steps(pickle.loads(pickle.dumps(model)), data, Ranks(), work.SEVERAL[case])
+    model = pickle.loads(models)[case]
+    expected = work.several_steps(pickle.loads(models)[case], data, Ranks(), work.SEVERAL[case])
     both = [torch.load(found / f"weights-{case}-{rank}.pt") for rank in (0, 1)]
     moved = max((expected[name] - value).abs().max().item() for name, value in model.state_dict().items())
     assert moved > 0.01

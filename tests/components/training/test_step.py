@@ -13,9 +13,10 @@ from components.data.config import AugmentationConfig
 from components.model.gcrl import GCRL
 from components.objectives.config import VariantConfig
 from components.objectives.config_contrastive import ContrastiveConfig, NTXentConfig
+from components.objectives.config_generative import GenerativeConfig
 from components.objectives.nt_xent import nt_xent
 from components.objectives.term import TrainingSet
-from components.objectives.terms import Objective, build_objective
+from components.objectives.terms import build_objective
 from components.training.config import TrainingConfig
 from components.training.data import step_generator
 from components.training.loop import execution_of
@@ -24,6 +25,7 @@ from components.training.step import Found, backward
 from components.training.views import Views, draw_views
 
 TRAINING = TrainingConfig(1, 2, 0.1, warmup_steps=0, device="cpu", precision="float32")
+DATA = TrainingSet(np.zeros((12, 8, 8, 1), np.uint8), np.arange(12) % 3)
 HYBRID = VariantConfig(0.7, 1.3, contrastive=NTXentConfig(temperature=0.3))
 
 
@@ -32,15 +34,12 @@ def model(make_model) -> GCRL:
     return make_model(2, 8, 8).train()
 
 
-def objective_of(model: GCRL, variant: VariantConfig, images: int) -> Objective:
-    data = TrainingSet(np.zeros((images, 8, 8, 1), np.uint8), np.arange(images) % 3)
-    return build_objective(variant, model, data, 0)
-
-
 def views_of(model: GCRL, pixels: Tensor, views: int = 2, variant: VariantConfig = HYBRID) -> Views:
-    augmentation = AugmentationConfig(translate=0.2, brightness=0.3)
-    term, generator = objective_of(model, variant, len(pixels)).contrastive, step_generator(0, 0, pixels.device)
-    return draw_views(model, pixels, variant.views(views), augmentation, generator, Ranks(), contrastive=term)
+    augmentation, generator = AugmentationConfig(translate=0.2, brightness=0.3), step_generator(0, 0, pixels.device)
+    term, ranks = build_objective(variant, model, DATA, 0), Ranks()
+    return draw_views(
+        model, pixels, term.views(views), augmentation, generator, ranks, term.draw, contrastive=term.contrastive
+    )
 
 
 def find(
@@ -48,7 +47,7 @@ def find(
 ) -> Found:
     """What a step finds on its views; leaves the gradients."""
     images = torch.arange(drawn.tokens.shape[1])
-    objective = objective_of(model, variant, len(images))
+    objective = build_objective(variant, model, DATA, 0)
     execution = replace(execution_of(model, objective, TRAINING, torch.device("cpu"), Ranks()), passes=passes)
     return backward(model, objective, drawn, images, torch.Generator(), execution, watched)
 
@@ -81,15 +80,20 @@ def test_one_pass_is_the_plain_gradient_of_both_losses(model, stripes, views):
     torch.testing.assert_close(found.metrics["nll_nats_per_token"], losses["generative"].detach() / 0.7)
 
 
-EVERY_TERM = [VariantConfig(0, 1, contrastive=config()) for config in get_args(ContrastiveConfig)]
-VARIANTS = {"hybrid": HYBRID, "gen": VariantConfig(1, 0), **{v.contrastive.name: v for v in EVERY_TERM}}
+CONTRASTIVE = [VariantConfig(0, 1, contrastive=config()) for config in get_args(ContrastiveConfig)]
+GENERATIVE = [VariantConfig(0.7, 1.3, generative=config()) for config in get_args(GenerativeConfig)]
+VARIANTS = {
+    "gen": VariantConfig(1, 0),
+    **{variant.generative.name: variant for variant in GENERATIVE},
+    **{variant.contrastive.name: variant for variant in CONTRASTIVE},
+}
 
 
 @pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
 @pytest.mark.parametrize(("views", "passes"), [(2, 2), (2, 12), (3, 4)])
 def test_many_passes_find_what_one_finds(make_model, stripes, variant, views, passes):
     """Negatives and batch statistics of the whole batch included; image by image, too."""
-    model = make_model(2, 8, 8, w_gen=variant.w_gen, w_con=variant.w_con).train()
+    model = make_model(2, 8, 8, w_gen=variant.w_gen, w_con=variant.w_con, generative=variant.generative).train()
     drawn = views_of(model, torch.from_numpy(stripes[0][:12]), views, variant)
     watched = list(model.encoder.parameters())
     before = {name: value.clone() for name, value in model.named_buffers()}

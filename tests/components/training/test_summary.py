@@ -5,12 +5,15 @@ import torch
 from components.model.build import Architecture, build
 from components.model.config import ModelConfig
 from components.model.flops import flops_per_view
+from components.model.gcrl import GCRL
+from components.model.transformer import Attention
 from components.objectives.config import VariantConfig
+from components.objectives.config_contrastive import MoCoConfig
 from components.objectives.config_generative import AutoregressiveConfig
 from components.objectives.term import TrainingSet
 from components.objectives.terms import build_objective
 from components.training.config import TrainingConfig
-from components.training.summary import describe
+from components.training.summary import describe, flops_per_image
 
 TRAINING = TrainingConfig(10, 4, 0.1, warmup_steps=0, device="cpu", precision="float32")
 
@@ -49,6 +52,39 @@ def test_more_views_cost_the_encoder_alone_and_fewer_scored_patches_less(facts, 
     assert facts(scored_views=1)["estimated_memory_gb"] < facts()["estimated_memory_gb"]
     assert facts(share=0.25)["gflop_per_image"] < facts()["gflop_per_image"]
     assert facts(share=0.25)["estimated_memory_gb"] < facts()["estimated_memory_gb"]
+
+
+def test_all_that_a_step_computes_is_counted(make_palette):
+    """Whatever a term owns or passes besides; attention in the fused kernel, too, which long sequences take."""
+    palette, images = make_palette(7, 1), np.zeros((4, 24, 24, 1), np.uint8)
+
+    def found(variant: VariantConfig) -> float:
+        architecture = Architecture.of(ModelConfig(2, width=16, heads=2), variant, 24, palette)
+        assert model_of(architecture).patches > Attention.LONGEST_EXPLICIT
+        model = model_of(architecture)
+        return flops_per_image(model, build_objective(variant, model, TrainingSet(images), 0), images, TRAINING)
+
+    def model_of(architecture: Architecture) -> GCRL:
+        return build(architecture, palette, 0)
+
+    flops = flops_per_view(Architecture.of(ModelConfig(2, width=16, heads=2), VariantConfig(1, 1), 24, palette))
+    assert found(VariantConfig(1, 1)) == 2 * sum(flops.training)
+    head = 2 * 256 * (16 + 64)  # MoCo's other encoder projects a whole batch at once: not here
+    assert found(VariantConfig(1, 1, contrastive=MoCoConfig(queue=4))) == 2 * (
+        sum(flops.training) + flops.encoder - head
+    )
+
+
+def test_counting_leaves_a_model_as_it_was(make_palette):
+    palette = make_palette(7, 1)
+    model = build(Architecture.of(ModelConfig(2, width=16, heads=2), VariantConfig(1, 1), 8, palette), palette, 0)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    images = np.zeros((4, 8, 8, 1), np.uint8)
+    objective = build_objective(VariantConfig(1, 1), model, TrainingSet(images), 0)
+    assert flops_per_image(model, objective, images, TRAINING) > 0
+    assert model.training
+    assert all(p.grad is None for p in model.parameters())
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
 def test_memory_holds_what_an_optimizer_keeps_of_each_weight_and_what_a_pass_keeps_of_each_image(facts):

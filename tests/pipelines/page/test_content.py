@@ -4,6 +4,7 @@ import pytest
 
 from components.distillation.config import CrdConfig, KdConfig, RegressionConfig, StudentConfig, StudentModel
 from components.evaluation.config import Detector
+from components.objectives.terms import GENERATIVE
 from pipelines.comparison import COLUMNS
 from pipelines.page import content, words
 from pipelines.stages.__main__ import PER_VARIANT
@@ -18,6 +19,7 @@ def test_everything_has_its_words():
     assert {column.name for column in COLUMNS} <= {name for names in words.GROUPS.values() for name in names}
     assert set(get_args(Detector)) <= set(words.DETECTORS)
     assert set(PER_VARIANT) <= set(words.STAGES)
+    assert set(GENERATIVE) == set(words.GENERATIVE)
     student = StudentConfig("hybrid", crd=CrdConfig(), kd=KdConfig(), regression=RegressionConfig())
     assert set(student.terms) == set(words.LOSSES)
 
