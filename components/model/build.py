@@ -47,7 +47,7 @@ class Architecture:
         told = variant.likelihood and variant.generative.tell_decoder
         bidirectional = variant.w_gen > 0 and variant.generative.bidirectional
         orders = getattr(variant.generative, "orders", 0) if variant.likelihood else 0
-        parts = variant.likelihood, variant.w_con > 0, told, bidirectional, orders
+        parts = variant.likelihood, variant.projects, told, bidirectional, orders
         return cls(model, image_size, channels, colours, *parts)
 
     @classmethod

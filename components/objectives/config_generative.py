@@ -91,6 +91,7 @@ class VQVAEConfig:
 class AAEConfig:
     """An adversarial autoencoder: a code explains the view, and a discriminator cannot tell codes from normal noise."""
 
+    kind: ClassVar[str] = "adversarial"
     exact: ClassVar[bool] = False
     bidirectional: ClassVar[bool] = True
 
@@ -111,6 +112,7 @@ class AAEConfig:
 class BiGANConfig:
     """A bidirectional GAN: a discriminator cannot tell views and their codes from generated views and drawn codes."""
 
+    kind: ClassVar[str] = "adversarial"
     exact: ClassVar[bool] = False
     bidirectional: ClassVar[bool] = True
 

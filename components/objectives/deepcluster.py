@@ -17,7 +17,7 @@ from components.errors import ConfigError
 from components.model.gcrl import GCRL
 from components.objectives.clustering import cluster, encoder_of
 from components.objectives.config_contrastive import DeepClusterConfig
-from components.objectives.term import Batch, ContrastiveTerm, Loss, TrainingSet
+from components.objectives.term import Batch, ContrastiveTerm, Loss, TrainingSet, feature_size
 
 
 class DeepCluster(ContrastiveTerm[DeepClusterConfig]):
@@ -27,7 +27,7 @@ class DeepCluster(ContrastiveTerm[DeepClusterConfig]):
         super().__init__(config, model, data)
         refuse_few_images(config.clusters, len(data.images))
         self.images = data.images
-        self.classifier = nn.Linear(model.norm.normalized_shape[0], config.clusters)
+        self.classifier = nn.Linear(feature_size(model), config.clusters)
         self.register_buffer("clusters", torch.arange(len(data.images)) % config.clusters)  # (N,)
         self.register_buffer("seen", torch.zeros((), dtype=torch.long))  # images since the last clustering
         self.register_buffer("seed", torch.randint(2**31, ()))  # of the next clustering
