@@ -88,6 +88,93 @@ class ReplacedConfig:
         positive(self, "detection")
 
 
+@dataclass(frozen=True)
+class VAEConfig:
+    """A variational autoencoder: a Gaussian code of the features must explain the view."""
+
+    exact: ClassVar[bool] = False
+    bidirectional: ClassVar[bool] = True
+
+    name: Literal["vae"] = "vae"
+    code: int = 32  # its dimensions
+    beta: float = 1.0  # weight of the KL; 1: the bound on the likelihood itself
+    samples: int = 8  # codes that the bound of a validation image is computed from
+    decoder_layers: int = 2
+    scored_views: Literal[1, 2] = 2
+
+    def __post_init__(self) -> None:
+        positive(self, "code", "beta", "samples", "decoder_layers")
+
+
+@dataclass(frozen=True)
+class VQVAEConfig:
+    """A vector-quantised autoencoder: a code of a codebook for each patch must explain the view."""
+
+    exact: ClassVar[bool] = False
+    bidirectional: ClassVar[bool] = True
+
+    name: Literal["vqvae"] = "vqvae"
+    codes: int = 512  # of the codebook
+    code: int = 32  # their dimensions
+    commitment: float = 0.25  # weight of the pull on the encoder towards the codes it chose
+    decoder_layers: int = 2
+    scored_views: Literal[1, 2] = 2
+
+    def __post_init__(self) -> None:
+        positive(self, "codes", "code", "commitment", "decoder_layers")
+
+
+@dataclass(frozen=True)
+class AAEConfig:
+    """An adversarial autoencoder: a code explains the view, and a discriminator cannot tell codes from normal noise."""
+
+    kind: ClassVar[str] = "adversarial"
+    exact: ClassVar[bool] = False
+    bidirectional: ClassVar[bool] = True
+
+    name: Literal["aae"] = "aae"
+    code: int = 32  # its dimensions
+    adversary: float = 0.1  # weight of the adversarial losses, in nats a view, beside the reconstruction's a token
+    penalty: float = 10.0  # weight, among these, of the discriminator's squared slope between codes and the prior
+    decoder_layers: int = 2
+    scored_views: Literal[1, 2] = 2
+
+    def __post_init__(self) -> None:
+        positive(self, "code", "adversary", "decoder_layers")
+        if self.penalty < 0:
+            raise ValueError("penalty must not be negative")
+
+
+@dataclass(frozen=True)
+class BiGANConfig:
+    """A bidirectional GAN: a discriminator cannot tell views and their codes from generated views and drawn codes."""
+
+    kind: ClassVar[str] = "adversarial"
+    exact: ClassVar[bool] = False
+    bidirectional: ClassVar[bool] = True
+
+    name: Literal["bigan"] = "bigan"
+    code: int = 32  # its dimensions
+    generator_layers: int = 2
+    discriminator_layers: int = 2
+    penalty: float = 10.0  # weight of the discriminator's squared slope between real and generated pairs
+    scored_views: Literal[1, 2] = 2
+
+    def __post_init__(self) -> None:
+        positive(self, "code", "generator_layers", "discriminator_layers")
+        if self.penalty < 0:
+            raise ValueError("penalty must not be negative")
+
+
 ExactConfig = AutoregressiveConfig | PermutedConfig  # those of which `exact` is true
 # the first is what a section without a name means
-GenerativeConfig = AutoregressiveConfig | PermutedConfig | MaskedConfig | ReplacedConfig
+GenerativeConfig = (
+    AutoregressiveConfig
+    | PermutedConfig
+    | MaskedConfig
+    | ReplacedConfig
+    | VAEConfig
+    | VQVAEConfig
+    | AAEConfig
+    | BiGANConfig
+)

@@ -6,19 +6,29 @@ import torch
 from torch import Tensor, nn
 
 from components.model.gcrl import GCRL
+from components.objectives.aae import AAE
 from components.objectives.autoregressive import Autoregressive
+from components.objectives.bigan import BiGAN
 from components.objectives.cacr import CACR
 from components.objectives.config import VariantConfig
+from components.objectives.cpc import CPC
+from components.objectives.deepcluster import DeepCluster
+from components.objectives.dim import DIM
 from components.objectives.instdisc import InstDisc
+from components.objectives.local_aggregation import LocalAggregation
 from components.objectives.loco import LoCo
 from components.objectives.masked import Masked
 from components.objectives.moco import MoCo
 from components.objectives.moco_v3 import MoCoV3
 from components.objectives.nt_xent import NTXent
 from components.objectives.permuted import Permuted
+from components.objectives.pirl import PIRL
 from components.objectives.replaced import Replaced
+from components.objectives.rotation import Rotation
 from components.objectives.supcon import SupCon
 from components.objectives.term import Batch, ContrastiveTerm, GenerativeTerm, Loss, TrainingSet, features
+from components.objectives.vae import VAE
+from components.objectives.vqvae import VQVAE
 
 CONTRASTIVE: dict[str, Callable[..., ContrastiveTerm]] = {
     "nt_xent": NTXent,
@@ -28,12 +38,22 @@ CONTRASTIVE: dict[str, Callable[..., ContrastiveTerm]] = {
     "cacr": CACR,
     "instdisc": InstDisc,
     "loco": LoCo,
+    "deepcluster": DeepCluster,
+    "local_aggregation": LocalAggregation,
+    "rotation": Rotation,
+    "pirl": PIRL,
+    "cpc": CPC,
+    "dim": DIM,
 }
 GENERATIVE: dict[str, Callable[..., GenerativeTerm]] = {
     "autoregressive": Autoregressive,
     "permuted": Permuted,
     "masked": Masked,
     "replaced": Replaced,
+    "vae": VAE,
+    "vqvae": VQVAE,
+    "aae": AAE,
+    "bigan": BiGAN,
 }
 
 

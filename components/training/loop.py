@@ -67,6 +67,7 @@ class Trained:
     history: History
     step: int
     images_per_second: float | None  # of the steps alone; None where only the first of a process was taken
+    objective: Objective  # with what its terms own, as after the last step
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -97,7 +98,7 @@ def pretrain(
         ConfigError: a term cannot be had of these images.
     """
     build = partial(build_objective, variant)
-    return train(model, data, Run(build, config.of(variant), augmentation, seed, resume, resume_key), on_metrics)
+    return train(model, data, Run(build, config, augmentation, seed, resume, resume_key), on_metrics)
 
 
 def train(model: GCRL, data: PretrainData, run: Run, on_metrics: OnMetrics) -> Trained:
@@ -116,7 +117,7 @@ def train(model: GCRL, data: PretrainData, run: Run, on_metrics: OnMetrics) -> T
     elif state.average:
         model.load_state_dict(state.average.state_dict())
     speed = config.batch_size * state.timed_steps / state.seconds if state.seconds else None
-    return Trained(state.history, state.kept.step if state.kept else state.step, speed)
+    return Trained(state.history, state.kept.step if state.kept else state.step, speed, state.objective)
 
 
 def first_state(model: GCRL, data: PretrainData, run: Run) -> State:
@@ -247,6 +248,7 @@ def take_step(
         execution.ranks,
         objective.draw,
         objective.scored_views,
+        objective.contrastive,
     )
     shared = list(model.encoder.parameters()) if diagnose else []
     indices = torch.from_numpy(images).to(pixels.device)

@@ -9,6 +9,7 @@ import numpy as np
 from components.data.prepared import Prepared
 from components.evaluation.figures_training import image_rows, training_curves
 from components.model.build import Architecture, build, save_weights
+from components.objectives.saved_term import save_term
 from components.objectives.term import TrainingSet
 from components.objectives.terms import build_objective
 from components.training.draw import completions, samples
@@ -66,6 +67,9 @@ def run(params: Params, variant_name: str) -> None:
                 on_metrics,
             )
             save_weights(out.path / "model.safetensors", model, architecture)
+            term = trained.objective.generative
+            if term is not None and not variant.generative.exact:
+                save_term(out.path / "term.safetensors", term)
             write_curves(out.path / CURVES, trained.history)
             if architecture.generative:
                 _write_images(out.path / "samples.npz", samples(model, params.seed))

@@ -2,7 +2,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 
@@ -14,3 +14,17 @@ def unit() -> Callable[..., Tensor]:
         return F.normalize(torch.randn(*shape, size, generator=torch.Generator().manual_seed(seed)), dim=-1)
 
     return draw
+
+
+@pytest.fixture(scope="session")
+def moved() -> Callable[..., nn.Module]:
+    """A module with every parameter moved at random, in place: fresh ones have zeros that would hide mistakes."""
+
+    def move(module: nn.Module, by: float = 0.4) -> nn.Module:
+        generator = torch.Generator().manual_seed(1)
+        with torch.no_grad():
+            for parameter in module.parameters():
+                parameter += by * torch.randn(parameter.shape, generator=generator)
+        return module
+
+    return move

@@ -21,7 +21,7 @@ from components.model.gcrl import GCRL
 from components.model.tokens import to_unit
 from components.objectives.config import VariantConfig
 from components.objectives.config_contrastive import ContrastiveConfig, MoCoConfig, NTXentConfig
-from components.objectives.config_generative import AutoregressiveConfig
+from components.objectives.config_generative import AutoregressiveConfig, GenerativeConfig
 from components.training.average import update_average
 from components.training.checkpoint import History
 from components.training.config import TrainingConfig
@@ -35,6 +35,7 @@ CONFIG = TrainingConfig(
 )  # fmt: skip
 HYBRID = VariantConfig(1, 1)
 TERMS = [config for config in get_args(ContrastiveConfig) if config is not NTXentConfig]
+OWNING = [config for config in get_args(GenerativeConfig) if not config.exact]
 TIMING = {"seconds", "images_per_second"}
 CPU = torch.device("cpu")
 
@@ -117,10 +118,11 @@ def assert_equal_weights(one: GCRL, other: GCRL) -> None:
         (VariantConfig(1, 0), {}),
         (VariantConfig(0, 1), {}),
         *((VariantConfig(0, 1, contrastive=config()), {"micro_batch": 8}) for config in TERMS),
+        *((VariantConfig(1, 0, generative=config()), {"micro_batch": 8}) for config in OWNING),
     ],
     ids=[
         *["muon", "muon in bfloat16", "adamw", "micro-batches", "average", "some patches", "generative", "contrastive"],
-        *(config.name for config in TERMS),
+        *(config.name for config in (*TERMS, *OWNING)),
     ],
 )
 @pytest.mark.parametrize("done", [0, 3, 7], ids="{} steps done".format)
