@@ -11,7 +11,7 @@ Each is a frozen dataclass whose `name` has one value; it is listed in the union
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from components.objectives.config_checks import positive
+from components.objectives.config_checks import between_0_and_1, positive
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,7 @@ class AutoregressiveConfig:
 
     exact: ClassVar[bool] = True
     bidirectional: ClassVar[bool] = False
+    orders: ClassVar[int] = 0  # the raster's alone
 
     name: Literal["autoregressive"] = "autoregressive"
     tell_decoder: bool = True  # give the decoder (never the encoder) the view's augmentation parameters
@@ -49,6 +50,42 @@ class PermutedConfig:
 
     def __post_init__(self) -> None:
         positive(self, "orders")
+
+
+@dataclass(frozen=True)
+class MaskedConfig:
+    """Masked patches, from all that is not masked."""
+
+    exact: ClassVar[bool] = False
+    bidirectional: ClassVar[bool] = True
+
+    name: Literal["masked"] = "masked"
+    scored_views: Literal[1, 2] = 2
+    share: float = 0.5  # of a view's patches that are masked
+
+    def __post_init__(self) -> None:
+        between_0_and_1(self, "share")
+
+    def masked(self, patches: int) -> int:
+        """How many of a view's patches are masked: the nearest number to the share, at least one."""
+        return max(1, round(self.share * patches))
+
+
+@dataclass(frozen=True)
+class ReplacedConfig:
+    """ELECTRA: which patches has a small masked model replaced?"""
+
+    exact: ClassVar[bool] = False
+    bidirectional: ClassVar[bool] = True
+
+    name: Literal["replaced"] = "replaced"
+    scored_views: Literal[1, 2] = 2
+    share: float = 0.5  # of a view's patches that are masked, then drawn anew
+    detection: float = 50.0  # weight of telling which they are, beside the small model's own loss
+
+    def __post_init__(self) -> None:
+        between_0_and_1(self, "share")
+        positive(self, "detection")
 
 
 @dataclass(frozen=True)
@@ -129,5 +166,15 @@ class BiGANConfig:
             raise ValueError("penalty must not be negative")
 
 
+ExactConfig = AutoregressiveConfig | PermutedConfig  # those of which `exact` is true
 # the first is what a section without a name means
-GenerativeConfig = AutoregressiveConfig | PermutedConfig | VAEConfig | VQVAEConfig | AAEConfig | BiGANConfig
+GenerativeConfig = (
+    AutoregressiveConfig
+    | PermutedConfig
+    | MaskedConfig
+    | ReplacedConfig
+    | VAEConfig
+    | VQVAEConfig
+    | AAEConfig
+    | BiGANConfig
+)
