@@ -1,7 +1,7 @@
 """The generative terms' settings. No tensor library is imported here.
 
-Each is a frozen dataclass whose `name` has one value; it is listed in the union at the end. All have `scored_views`: how
-many views of each image a training step scores. All views are contrasted.
+Each is a frozen dataclass whose `name` has one value; it is listed in the union at the end. All have `scored_views`:
+how many views of each image a training step scores. All views are contrasted.
 """
 
 from dataclasses import dataclass
