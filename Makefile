@@ -13,7 +13,7 @@ export GX_ANALYTICS_ENABLED := false
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run flow deploy worker undeploy test lint format ui sync import-study promote rollback clean lock
+.PHONY: help setup run flow deploy worker undeploy test lint format ui sync zoo import-study promote rollback clean lock
 
 help: ## what each command does
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -70,6 +70,12 @@ ui: $(VENV)/main.stamp ## MLflow over this folder's runs, on http://127.0.0.1:50
 
 sync: $(VENV)/main.stamp ## send what an unreachable MLflow server has missed
 	@python -m pipelines.tracking sync
+
+zoo: $(VENV)/main.stamp ## every method on equal terms, in one table and figure: make zoo, or make zoo PRESET=name DIR=study-mine
+	@if [ -n "$(PRESET)" ]; then python -m pipelines.presets $(PRESET); fi
+	@python -m pipelines.study plan studies/zoo.yaml $(or $(DIR),study-zoo)
+	@python -m pipelines.study run $(or $(DIR),study-zoo) --until ood --jobs $(or $(JOBS),2); code=$$?; \
+	  test $$code = 130 || python -m pipelines.study methods $(or $(DIR),study-zoo) && exit $$code
 
 import-study: $(VENV)/main.stamp ## bring a study that ran elsewhere into MLflow: make import-study DIR=… (docs/remote-training.md)
 	@test -n "$(DIR)" || { echo "usage: make import-study DIR=… (a study's folder, or one with study.tar.000 …)" >&2; exit 2; }

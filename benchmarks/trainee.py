@@ -69,7 +69,6 @@ class Trainee:
         augmentation: AugmentationConfig = SIMCLR,
         seed: int = 0,
     ) -> None:
-        training = training.of(variant)
         self.images = images
         self.run = Run(partial(build_objective, variant), training, augmentation, seed, Path(), "")
         self.device = choose_device(training)

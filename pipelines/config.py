@@ -173,6 +173,13 @@ def _check_combinations(path: Path | str, params: Params) -> None:
                     f"{path}: {kind}s.{name}: a {kind}'s name is a folder's name: lower-case letters, digits, - and _; "
                     f"taken are {', '.join(RESERVED)}."
                 )
+    for name, variant in params.variants.items():
+        if variant.w_con and variant.contrastive.name == "rotation" and params.augmentation.rotate_degrees >= 45:
+            raise ConfigError(
+                f"{path}: variants.{name}.contrastive: rotation tells quarter turns apart, which cannot be where views "
+                f"are turned at random by {params.augmentation.rotate_degrees:g}°. Set augmentation.rotate_degrees "
+                "below 45."
+            )
     for name, student in params.students.items():
         _check_student(f"{path}: students.{name}", name, student, params)
     _check_certificates(path, params)

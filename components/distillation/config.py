@@ -51,6 +51,19 @@ class RegressionConfig:
 
 
 @dataclass(frozen=True)
+class ClusterFitConfig:
+    """ClusterFit (Yan et al. 2020, arXiv 1912.03330): classify images into clusters of the teacher's features."""
+
+    weight: float = 1.0
+    clusters: int = 50  # several times as many as there are classes
+
+    def __post_init__(self) -> None:
+        _check_weight(self.weight)
+        if self.clusters < 2:
+            raise ValueError("clusters must be at least 2")
+
+
+@dataclass(frozen=True)
 class StudentModel:
     """The student's shape; what is not given is as in `model`."""
 
@@ -73,7 +86,7 @@ class StudentTraining:
 
 @dataclass(frozen=True)
 class StudentConfig:
-    """An encoder that learns from the variant `teacher`, by the weighted sum of one or more of three losses."""
+    """An encoder that learns from the variant `teacher`, by the weighted sum of one or more of four losses."""
 
     teacher: str
     model: StudentModel = field(default_factory=StudentModel)
@@ -81,15 +94,17 @@ class StudentConfig:
     crd: CrdConfig | None = None
     kd: KdConfig | None = None
     regression: RegressionConfig | None = None
+    clusterfit: ClusterFitConfig | None = None
 
     def __post_init__(self) -> None:
         if not self.terms:
-            raise ValueError("a student learns by one or more of crd, kd and regression (`crd: {}` has the defaults)")
+            known = "crd, kd, regression and clusterfit"
+            raise ValueError(f"a student learns by one or more of {known} (`crd: {{}}` has the defaults)")
 
     @property
-    def terms(self) -> dict[str, CrdConfig | KdConfig | RegressionConfig]:
+    def terms(self) -> dict[str, CrdConfig | KdConfig | RegressionConfig | ClusterFitConfig]:
         """The losses that it learns by, under their names."""
-        every = {"crd": self.crd, "kd": self.kd, "regression": self.regression}
+        every = {"crd": self.crd, "kd": self.kd, "regression": self.regression, "clusterfit": self.clusterfit}
         return {name: term for name, term in every.items() if term is not None}
 
     @property

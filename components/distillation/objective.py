@@ -6,12 +6,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from components.distillation.clusterfit import ClusterFit
 from components.distillation.config import StudentConfig
 from components.distillation.crd import Crd, draw_negatives
 from components.distillation.losses import feature_regression, soft_targets
 from components.model.gcrl import GCRL
 from components.model.tokens import Tokenizer
-from components.objectives.term import Batch, ContrastiveTerm, Loss, TrainingSet
+from components.objectives.term import Batch, ContrastiveTerm, Loss, TrainingSet, feature_size
 from components.objectives.terms import Objective
 
 
@@ -39,11 +40,12 @@ class Distillation(ContrastiveTerm[StudentConfig]):
         self, config: StudentConfig, teacher: GCRL, probe: Probe | None, model: GCRL, data: TrainingSet
     ) -> None:
         super().__init__(config, model, data)
-        self.teacher = teacher.eval().requires_grad_(False)
+        self.teacher = teacher.to(model.start.device).eval().requires_grad_(False)
         same = teacher.tokenizer.patch_size == model.tokenizer.patch_size
         self.tokenizer: Tokenizer | None = None if same else model.tokenizer
         self.images = len(data.images)
-        widths = width(model), width(teacher)
+        widths = feature_size(model), feature_size(teacher)
+        self.clusterfit = ClusterFit(widths[0], teacher, data.images, config.clusterfit) if config.clusterfit else None
         self.crd = Crd(*widths, self.images, config.crd) if config.crd else None
         self.regressor = nn.Linear(*widths) if config.regression else None
         self.classifier: nn.Linear | None = None
@@ -76,6 +78,8 @@ class Distillation(ContrastiveTerm[StudentConfig]):
             losses["kd"] = soft_targets(self.classifier(student), targets, self.config.kd.temperature)
         if self.regressor is not None:
             losses["regression"] = feature_regression(self.regressor(student), teacher)
+        if self.clusterfit is not None:
+            losses["clusterfit"] = self.clusterfit(student, images)
         return losses
 
     def after_step(self, model: GCRL, progress: float) -> None:
@@ -111,8 +115,3 @@ def build_student_objective(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed + 2**32)  # no run's seed: a model's weights are others
         return StudentObjective(Distillation(config, teacher, probe, model, data)).to(model.start.device)
-
-
-def width(model: GCRL) -> int:
-    """D, the length of a model's features."""
-    return model.norm.normalized_shape[0]

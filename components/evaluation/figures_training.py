@@ -27,6 +27,7 @@ PANELS = (
     ("CRD loss", {"crd_loss": ("train", style.BLUE)}),
     ("Soft targets' loss", {"kd_loss": ("train", style.BLUE)}),
     ("Feature regression's loss", {"regression_loss": ("train", style.BLUE)}),
+    ("ClusterFit's loss", {"clusterfit_loss": ("train", style.BLUE)}),
     ("k-NN accuracy on validation", {"val/knn_accuracy": ("", style.ORANGE)}),
     (
         "Gradient norm on the encoder",

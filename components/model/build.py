@@ -50,7 +50,7 @@ class Architecture:
             assert isinstance(variant.generative, ExactConfig)
             told, orders = variant.generative.tell_decoder, variant.generative.orders
         bidirectional = variant.w_gen > 0 and variant.generative.bidirectional
-        parts = variant.likelihood, variant.w_con > 0, told, bidirectional, orders
+        parts = variant.likelihood, variant.projects, told, bidirectional, orders
         return cls(model, image_size, channels, colours, *parts)
 
     @classmethod

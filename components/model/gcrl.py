@@ -100,11 +100,15 @@ class GCRL(nn.Module):
             return CategoricalHead(D, (S, C), LEVELS, width)
         return LogisticMixtureHead(D, (S, C), width, config.mixtures)
 
+    def embed_patches(self, tokens: Tensor) -> Tensor:
+        """What patches (B, t, S, ...) are embedded as (B, t, D), wherever in the image they lie."""
+        values = self.embedding(tokens) if self.embedding is not None else scaled(tokens)
+        return self.patch(values.flatten(2))
+
     def embed(self, tokens: Tensor, first: int = 0) -> Tensor:
         """The input sequence (B, t + 1, D): a learned start, then each patch of tokens (B, t, S, ...), whose positions
         are first … first + t − 1."""
-        values = self.embedding(tokens) if self.embedding is not None else scaled(tokens)
-        patches = self.patch(values.flatten(2))  # (B, t, D)
+        patches = self.embed_patches(tokens)  # (B, t, D)
         start = self.start.to(patches.dtype).expand(tokens.shape[0], 1, -1)
         # under autocast the residual stream stays in bfloat16: casting back and forth costs a quarter of a step on CPU
         position = self.position[first : first + tokens.shape[1] + 1].to(patches.dtype)

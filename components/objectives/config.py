@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from components.objectives.config_contrastive import ContrastiveConfig, LoCoConfig, NTXentConfig
+from components.objectives.config_contrastive import ContrastiveConfig, NTXentConfig
 from components.objectives.config_generative import AutoregressiveConfig, GenerativeConfig
 
 
@@ -20,14 +20,33 @@ class VariantConfig:
             raise ValueError("w_gen and w_con must not be negative")
         if self.w_gen == 0 and self.w_con == 0:
             raise ValueError("w_gen and w_con are both 0: the variant has nothing to learn from")
-        if self.w_gen and self.w_con and isinstance(self.contrastive, LoCoConfig):
-            raise ValueError("loco lets no gradient through the encoder that a likelihood needs: set w_gen to 0")
+        if self.w_gen and self.w_con:
+            term, scored = self.contrastive, self.generative.scored_views
+            if term.alone:
+                raise ValueError(f"{term.name} {term.alone}: set w_gen to 0")
+            if term.unaltered is not None and term.unaltered < scored:
+                raise ValueError(
+                    f"{term.name} alters all but {term.unaltered} of an image's views, and {scored} are to be scored: "
+                    f"set generative.scored_views to {term.unaltered}"
+                )
 
     @property
     def likelihood(self) -> bool:
         """Whether the trained model gives an exact likelihood; otherwise it has no decoder."""
         return self.w_gen > 0 and self.generative.exact
 
-    def views(self, contrasted: int) -> int:
-        """How many views of an image a step draws, where `contrasted` are to be contrasted."""
-        return contrasted if self.w_con else self.generative.scored_views
+    @property
+    def kind(self) -> str:
+        """What it learns by: `hybrid` of two terms, else its only term's kind, such as contrastive or generative."""
+        if self.w_gen and self.w_con:
+            return "hybrid"
+        return self.contrastive.kind if self.w_con else self.generative.kind
+
+    @property
+    def projects(self) -> bool:
+        """Whether the contrastive term reads projections; otherwise the model has no projection head."""
+        return self.w_con > 0 and self.contrastive.projects
+
+    def views(self, training: int) -> int:
+        """How many views of an image a step draws, where the training's configuration says `training`."""
+        return (self.contrastive.views or training) if self.w_con else self.generative.scored_views

@@ -4,13 +4,25 @@ Each is a frozen dataclass whose `name` has one value; it is listed in the union
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from components.objectives.config_checks import positive, share
 
+MORE_THAN_FEATURES = "reads more of the encoder than its features, which are all that a likelihood's pass leaves"
+
+
+class ContrastiveSettings:
+    """What a term says of itself besides its keys."""
+
+    kind: ClassVar[str] = "contrastive"  # what a variant of this term alone learns by
+    views: int | None = None  # of an image, in place of training.views
+    unaltered: ClassVar[int | None] = None  # so many of them, the first, stay as they are drawn; None: all
+    projects: ClassVar[bool] = True  # whether it reads projections
+    alone: ClassVar[str | None] = None  # why no likelihood can be trained beside it
+
 
 @dataclass(frozen=True)
-class NTXentConfig:
+class NTXentConfig(ContrastiveSettings):
     """SimCLR: every other view of the batch is a negative."""
 
     name: Literal["nt_xent"] = "nt_xent"
@@ -21,7 +33,7 @@ class NTXentConfig:
 
 
 @dataclass(frozen=True)
-class MoCoConfig:
+class MoCoConfig(ContrastiveSettings):
     """MoCo v2: negatives are the keys of earlier batches."""
 
     name: Literal["moco"] = "moco"
@@ -35,7 +47,7 @@ class MoCoConfig:
 
 
 @dataclass(frozen=True)
-class MoCoV3Config:
+class MoCoV3Config(ContrastiveSettings):
     """MoCo v3: no queue, but a predictor."""
 
     name: Literal["moco_v3"] = "moco_v3"
@@ -48,7 +60,7 @@ class MoCoV3Config:
 
 
 @dataclass(frozen=True)
-class SupConConfig:
+class SupConConfig(ContrastiveSettings):
     """SupCon: images of a class are positives; needs labels."""
 
     name: Literal["supcon"] = "supcon"
@@ -59,7 +71,7 @@ class SupConConfig:
 
 
 @dataclass(frozen=True)
-class CACRConfig:
+class CACRConfig(ContrastiveSettings):
     """CACR: farther positives and nearer negatives weigh more."""
 
     name: Literal["cacr"] = "cacr"
@@ -78,7 +90,7 @@ class CACRConfig:
 
 
 @dataclass(frozen=True)
-class InstDiscConfig:
+class InstDiscConfig(ContrastiveSettings):
     """InstDisc: every image is a class of its own, remembered in a bank."""
 
     name: Literal["instdisc"] = "instdisc"
@@ -94,8 +106,10 @@ class InstDiscConfig:
 
 
 @dataclass(frozen=True)
-class LoCoConfig:
+class LoCoConfig(ContrastiveSettings):
     """LoCo: a loss of its own for every few blocks of the encoder, and no gradient between them."""
+
+    alone = "lets no gradient through the encoder that a likelihood needs"
 
     name: Literal["loco"] = "loco"
     overlap: int = 1  # blocks that neighbouring units share
@@ -107,5 +121,126 @@ class LoCoConfig:
             raise ValueError("overlap must not be negative")
 
 
+@dataclass(frozen=True)
+class DeepClusterConfig(ContrastiveSettings):
+    """DeepCluster: predict the cluster that an image's features fell into."""
+
+    kind = "clustering"
+    projects = False
+
+    name: Literal["deepcluster"] = "deepcluster"
+    clusters: int = 50  # several times as many as there are classes
+    epochs: int = 1  # between two clusterings
+    components: int = 64  # principal components that are clustered, at most
+
+    def __post_init__(self) -> None:
+        positive(self, "clusters", "epochs", "components")
+
+
+@dataclass(frozen=True)
+class LocalAggregationConfig(ContrastiveSettings):
+    """Local aggregation: draw images to their close neighbours, among all that are near."""
+
+    kind = "clustering"
+
+    name: Literal["local_aggregation"] = "local_aggregation"
+    clusters: int = 50  # of each clustering
+    clusterings: int = 3  # close is what shares a cluster in one of them
+    background: int = 512  # images that count as near
+    epochs: int = 1  # between two clusterings
+    instance_epochs: int = 10  # at first, with every image its own only close neighbour
+    momentum: float = 0.5  # of an image's vector in the bank
+    temperature: float = 0.07
+
+    def __post_init__(self) -> None:
+        positive(self, "clusters", "clusterings", "background", "epochs", "temperature")
+        if self.instance_epochs < 0:
+            raise ValueError("instance_epochs must not be negative")
+        share(self, "momentum")
+
+
+@dataclass(frozen=True)
+class RotationConfig(ContrastiveSettings):
+    """RotNet: by which of four angles was the image turned."""
+
+    kind = "predictive"
+    views = 4
+    unaltered = 1
+    projects = False
+
+    name: Literal["rotation"] = "rotation"
+
+
+@dataclass(frozen=True)
+class PIRLConfig(ContrastiveSettings):
+    """PIRL: an image and its jigsaw find the image in a memory bank."""
+
+    views = 2
+    unaltered = 1
+
+    name: Literal["pirl"] = "pirl"
+    grid: int = 2  # tiles a side of the jigsaw; must divide the number of patches a side
+    jigsaw_weight: float = 0.5  # of the jigsaw's loss; the image's has the rest
+    negatives: int | None = None  # images of the memory a step; null: all
+    momentum: float = 0.5  # of an image's vector in the bank
+    temperature: float = 0.07
+
+    def __post_init__(self) -> None:
+        if self.grid < 2:
+            raise ValueError("grid must be at least 2: one tile cannot be shuffled")
+        if not 0 <= self.jigsaw_weight <= 1:
+            raise ValueError("jigsaw_weight must lie between 0 and 1")
+        if self.negatives is not None:
+            positive(self, "negatives")
+        positive(self, "temperature")
+        share(self, "momentum")
+
+
+@dataclass(frozen=True)
+class CPCConfig(ContrastiveSettings):
+    """CPC: what was seen of an image predicts the embeddings of the patches ahead."""
+
+    projects = False
+    alone = MORE_THAN_FEATURES
+
+    name: Literal["cpc"] = "cpc"
+    steps: int = 4  # patches ahead, in raster order
+    negatives: int = 512  # patches of the batch a step
+
+    def __post_init__(self) -> None:
+        positive(self, "steps", "negatives")
+
+
+@dataclass(frozen=True)
+class DIMConfig(ContrastiveSettings):
+    """Deep InfoMax: an image's features know each of its parts; AMDIM where the parts are another view's."""
+
+    alone = MORE_THAN_FEATURES
+
+    name: Literal["dim"] = "dim"
+    across_views: bool = False  # features know the parts of the other views, not of their own
+    blocks: tuple[int, ...] = (1,)  # of the encoder, from 1, at whose exits parts are read
+    temperature: float = 0.2
+
+    def __post_init__(self) -> None:
+        positive(self, "temperature")
+        if not self.blocks or self.blocks[0] < 1 or list(self.blocks) != sorted(set(self.blocks)):
+            raise ValueError("blocks must list numbers from 1 in ascending order")
+
+
 # the first is what a section without a name means
-ContrastiveConfig = NTXentConfig | MoCoConfig | MoCoV3Config | SupConConfig | CACRConfig | InstDiscConfig | LoCoConfig
+ContrastiveConfig = (
+    NTXentConfig
+    | MoCoConfig
+    | MoCoV3Config
+    | SupConConfig
+    | CACRConfig
+    | InstDiscConfig
+    | LoCoConfig
+    | DeepClusterConfig
+    | LocalAggregationConfig
+    | RotationConfig
+    | PIRLConfig
+    | CPCConfig
+    | DIMConfig
+)

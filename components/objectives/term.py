@@ -51,6 +51,15 @@ class ContrastiveTerm(nn.Module, Generic[Config]):
         super().__init__()
         self.config = config
 
+    def draw(self, images: int, generator: torch.Generator) -> Tensor | None:
+        """Whatever `alter` needs at random for each image of a batch (images, ...), on the generator's device."""
+        return None
+
+    def alter(self, views: Tensor, drawn: Tensor | None) -> Tensor:
+        """Views (V, b, C, H, W) in [0, 1] as the encoder is to see them, the same shape; `drawn` (b, ...) is what
+        `draw` gave. What a generative term scores, the first `unaltered` of the configuration, stays as it is."""
+        return views
+
     def represent(self, model: GCRL, tokens: Tensor) -> Tensor:
         """What the term reads (n, ...) of views (n, T, S, ...); by default their features (n, D). Another term's
         likelihood passes the features alone, so that a term that reads more trains without one."""
@@ -118,6 +127,11 @@ def view_accuracy(projections: Tensor) -> Tensor:
     z = projections.detach().flatten(0, 1)
     nearest = (z @ z.T).fill_diagonal_(-2.0).argmax(1)  # (V·B,)
     return (nearest % images == torch.arange(len(z), device=z.device) % images).float().mean()
+
+
+def feature_size(model: GCRL) -> int:
+    """D, the length of a model's features."""
+    return model.norm.normalized_shape[0]
 
 
 def projection_shape(model: GCRL) -> tuple[int, int]:

@@ -11,14 +11,20 @@ from components.objectives.autoregressive import Autoregressive
 from components.objectives.bigan import BiGAN
 from components.objectives.cacr import CACR
 from components.objectives.config import VariantConfig
+from components.objectives.cpc import CPC
+from components.objectives.deepcluster import DeepCluster
+from components.objectives.dim import DIM
 from components.objectives.instdisc import InstDisc
+from components.objectives.local_aggregation import LocalAggregation
 from components.objectives.loco import LoCo
 from components.objectives.masked import Masked
 from components.objectives.moco import MoCo
 from components.objectives.moco_v3 import MoCoV3
 from components.objectives.nt_xent import NTXent
 from components.objectives.permuted import Permuted
+from components.objectives.pirl import PIRL
 from components.objectives.replaced import Replaced
+from components.objectives.rotation import Rotation
 from components.objectives.supcon import SupCon
 from components.objectives.term import Batch, ContrastiveTerm, GenerativeTerm, Loss, TrainingSet, features
 from components.objectives.vae import VAE
@@ -32,6 +38,12 @@ CONTRASTIVE: dict[str, Callable[..., ContrastiveTerm]] = {
     "cacr": CACR,
     "instdisc": InstDisc,
     "loco": LoCo,
+    "deepcluster": DeepCluster,
+    "local_aggregation": LocalAggregation,
+    "rotation": Rotation,
+    "pirl": PIRL,
+    "cpc": CPC,
+    "dim": DIM,
 }
 GENERATIVE: dict[str, Callable[..., GenerativeTerm]] = {
     "autoregressive": Autoregressive,

@@ -1,9 +1,7 @@
 """How long and how a model is trained. No tensor library is imported here."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
-
-from components.objectives.config import VariantConfig
 
 # How a run is computed, not what: up to rounding its result is the same, and it may go on under others of these.
 EXECUTION = ("device", "processes", "micro_batch", "compile", "checkpoint_seconds")
@@ -61,11 +59,6 @@ class TrainingConfig:
             raise ValueError("weight_decay must not be negative")
         if self.ema_decay is not None and not 0 < self.ema_decay < 1:
             raise ValueError("ema_decay must lie between 0 and 1, both exclusive")
-
-    def of(self, variant: VariantConfig) -> "TrainingConfig":
-        """These settings for a variant: a contrastive term with a key `views` decides how many there are."""
-        views = getattr(variant.contrastive, "views", None) if variant.w_con else None
-        return replace(self, views=views) if views else self
 
     @property
     def passes(self) -> int:

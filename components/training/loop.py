@@ -98,7 +98,7 @@ def pretrain(
         ConfigError: a term cannot be had of these images.
     """
     build = partial(build_objective, variant)
-    return train(model, data, Run(build, config.of(variant), augmentation, seed, resume, resume_key), on_metrics)
+    return train(model, data, Run(build, config, augmentation, seed, resume, resume_key), on_metrics)
 
 
 def train(model: GCRL, data: PretrainData, run: Run, on_metrics: OnMetrics) -> Trained:
@@ -248,6 +248,7 @@ def take_step(
         execution.ranks,
         objective.draw,
         objective.scored_views,
+        objective.contrastive,
     )
     shared = list(model.encoder.parameters()) if diagnose else []
     indices = torch.from_numpy(images).to(pixels.device)

@@ -99,22 +99,29 @@ def views_of(model: GCRL, objective: Objective, images: np.ndarray, config: Trai
     """What a training step would see of `images` (n, H, W, C), on the model's device."""
     pixels = torch.from_numpy(np.array(images)).to(model.start.device)
     generator = step_generator(0, 0, pixels.device)
-    views = objective.views(config.views)
     return draw_views(
-        model, pixels, views, AugmentationConfig(), generator, Ranks(), objective.draw, objective.scored_views
+        model,
+        pixels,
+        objective.views(config.views),
+        AugmentationConfig(),
+        generator,
+        Ranks(),
+        objective.draw,
+        objective.scored_views,
+        objective.contrastive,
     )
 
 
 def _advice(
     model: GCRL, objective: Objective, images: np.ndarray, config: TrainingConfig, execution: Execution, free: int
 ) -> str:
-    passed = config.micro_batch or config.batch_size // config.processes
+    passed, views = config.micro_batch or config.batch_size // config.processes, objective.views(config.views)
     each = bytes_per_image(model, objective, images, config, execution)
     weights = sum(p.numel() * p.element_size() for p in model.parameters())
     free -= 3 * weights  # their gradients, and an optimizer's two moments
     fitting = [n for n in range(1, passed) if passed % n == 0 and n * each < 0.9 * free]
     told = (
-        f"out of memory on {next(model.parameters()).device.type}: a pass of {passed} images ({config.views} views "
+        f"out of memory on {next(model.parameters()).device.type}: a pass of {passed} images ({views} views "
         f"each) takes about {passed * each / GB:.2g} GB beside the weights, {max(0, free) / GB:.2g} GB were free. "
     )
     if not fitting:

@@ -24,7 +24,6 @@ def describe(
     """Parameters, training GFLOP an image (all its views), estimated peak memory of a process, device and precision."""
     device = choose_device(training)
     dtype = choose_dtype(training, device)
-    training = training.of(objective.variant)
     size = architecture.image_size
     blank = np.zeros((4, size, size, architecture.channels), np.uint8)
     return {
@@ -49,7 +48,8 @@ def flops_per_image(model: GCRL, objective: Objective, images: np.ndarray, train
         features, values = pass_through(views, execution)
         losses = []
         if objective.contrastive is not None:
-            losses.append(model.project(objective.contrastive.pooled(features)).sum())
+            pooled = objective.contrastive.pooled(features)
+            losses.append((pooled if model.projection is None else model.project(pooled)).sum())
             if objective.contrastive.observes:
                 with torch.no_grad():
                     objective.contrastive.observe(views.tokens.flatten(0, 1))

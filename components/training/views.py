@@ -10,6 +10,7 @@ from components.data.augment import apply, draw
 from components.data.config import AugmentationConfig
 from components.model.gcrl import GCRL
 from components.model.tokens import to_unit
+from components.objectives.term import ContrastiveTerm
 from components.training.ranks import Ranks
 
 
@@ -38,9 +39,10 @@ def draw_views(
     ranks: Ranks,
     draw_more: Callable[[int, int, torch.Generator], Tensor | None] | None = None,
     scored_views: int = 2,
+    contrastive: ContrastiveTerm | None = None,
 ) -> Views:
-    """Independent random views of pixels uint8 (b, H, W, C), a process's share of the batch, and what the generative
-    term draws for the first `scored_views` (its `draw`).
+    """Independent random views of pixels uint8 (b, H, W, C), a process's share of the batch, as the contrastive term
+    alters them, and what the generative term draws for the first `scored_views` (its `draw`).
 
     The numbers are drawn for the whole batch: what an image gets does not depend on how many processes there are.
     Views are quantised again, so that the likelihood scores whole tokens.
@@ -52,7 +54,12 @@ def draw_views(
         everyone = torch.arange(views * batch, device=pixels.device)
         parameters = parameters.of(everyone.view(views, ranks.size, b)[:, ranks.rank].flatten())
     images = to_unit(pixels).repeat(views, 1, 1, 1)  # (V·b, C, H, W)
-    tokens = model.tokenizer(apply(images, parameters, augmentation.padding))
+    images = apply(images, parameters, augmentation.padding)
+    if contrastive is not None:
+        altering = contrastive.draw(batch, generator)
+        altering = None if altering is None else altering[ranks.share(batch)]
+        images = contrastive.alter(images.unflatten(0, (views, b)), altering).flatten(0, 1)
+    tokens = model.tokenizer(images)
     # drawn last: a term that draws nothing leaves all other draws as they are
     drawn = draw_more(scored_views, batch, generator) if draw_more else None
     drawn = None if drawn is None else drawn[:, ranks.share(batch)]

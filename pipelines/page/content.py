@@ -3,7 +3,7 @@
 import csv
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -107,9 +107,8 @@ def objective(settings: VariantConfig | StudentConfig) -> str:
         name = settings.generative.name
         parts.append(f"{words.GENERATIVE[name]} ({name}, weight {settings.w_gen:g})")
     if settings.w_con > 0:
-        parts.append(
-            f"telling images apart, however they are altered ({settings.contrastive.name}, weight {settings.w_con:g})"
-        )
+        does = words.CONTRASTIVE[replace(settings, w_gen=0).kind]
+        parts.append(f"{does} ({settings.contrastive.name}, weight {settings.w_con:g})")
     return " and ".join(parts)
 
 

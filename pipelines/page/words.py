@@ -55,10 +55,16 @@ GENERATIVE = {  # terms of the objective
     "aae": "explaining images by a code that a discriminator takes for noise",
     "bigan": "inverting a generator of images, to the satisfaction of a discriminator",
 }
+CONTRASTIVE = {  # terms by their kind
+    "contrastive": "telling images apart, however they are altered",
+    "clustering": "telling groups of similar images apart, which it forms itself",
+    "predictive": "telling how an image was altered or taken apart",
+}
 LOSSES = {  # of a student
     "crd": "telling which image the teacher's features are of",
     "kd": "giving the answers of the teacher's linear probe",
     "regression": "predicting the teacher's features",
+    "clusterfit": "telling which cluster of the teacher's features an image belongs to",
 }
 STAGES = {
     "prepare": "images to arrays, splits, OOD sets",

@@ -21,7 +21,7 @@ TRAINING_CODE = ("components/model", "components/objectives", "components/traini
 CURVES = "curves.csv"
 SHOWN = (
     *("nll_nats_per_token", "generative_loss", "contrastive_loss"),
-    *("crd_loss", "kd_loss", "regression_loss", "val/knn_accuracy"),
+    *("crd_loss", "kd_loss", "regression_loss", "clusterfit_loss", "val/knn_accuracy"),
 )
 
 

@@ -3,6 +3,7 @@
 plan FILE DIR      validate a study file (studies/*.yaml) and write DIR/study.json; needs the stack, the rest do not
 run DIR            train and evaluate what is missing; again and again, until nothing is
 table DIR          mean ± standard deviation over seeds of what has run so far
+methods DIR        what has run so far as one short table of methods, and one figure; needs matplotlib
 pack DIR OUT       results as one archive, in parts of a size that can be carried
 import DIR         bring results, packed or not, into MLflow; needs the stack
 """
@@ -51,11 +52,16 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="such as model.decoder_layers=1")
     run.add_argument("--as", dest="name", help="with one of --models and --set: a model of its own, of this name")
     run.add_argument("--until", choices=STAGES, default=STAGES[-1], help="the last stage to run")
+    run.add_argument("--jobs", type=int, default=1, help="models at a time, with their share of the cores (default: 1)")
     run.set_defaults(do=_run)
 
     table = commands.add_parser("table", help="what has been found so far")
     table.add_argument("folder", type=Path, metavar="DIR")
     table.set_defaults(do=_table)
+
+    methods = commands.add_parser("methods", help="what has been found so far, in one short table and one figure")
+    methods.add_argument("folder", type=Path, metavar="DIR")
+    methods.set_defaults(do=_methods)
 
     pack = commands.add_parser("pack", help="one archive of all results, in parts")
     pack.add_argument("folder", type=Path, metavar="DIR")
@@ -88,7 +94,8 @@ def _run(options: argparse.Namespace) -> int:
     if options.seconds is not None:
         changes["training.seconds"] = options.seconds
     out = options.out or options.folder
-    failed = run_study(options.folder, out, options.models, options.seeds, changes, options.name, options.until)
+    settings = options.models, options.seeds, changes, options.name, options.until
+    failed = run_study(options.folder, out, *settings, options.jobs)
     print((out / "table.md").read_text())
     return 1 if failed else 0
 
@@ -109,6 +116,13 @@ def _table(options: argparse.Namespace) -> int:
 
     known = (options.folder / PLAN).exists()
     print(write_tables(options.folder, Plan.open(options.folder).peak_tflops if known else None))
+    return 0
+
+
+def _methods(options: argparse.Namespace) -> int:
+    from pipelines.study.methods import write_methods
+
+    print(write_methods(options.folder))
     return 0
 
 

@@ -21,6 +21,7 @@ from components.files import read_json, write_json
 from components.training.device import choose_device, describe_hardware
 from pipelines.config import Params
 from pipelines.paths import PREPARED
+from pipelines.study.jobs import side_by_side
 from pipelines.study.members import FLOOR, RUNS, STAGES, Member, locked
 from pipelines.study.pack import unpack
 from pipelines.study.plan import Plan
@@ -38,12 +39,13 @@ def run_study(
     changes: Mapping[str, Any] | None = None,
     name: str | None = None,
     until: str = STAGES[-1],
+    jobs: int = 1,
 ) -> int:
     """Run the stages up to `until` of these models and seeds (default: the plan's); returns how many members failed.
 
     A study that came back packed goes on where its parts are. `changes` are dotted keys with values for all models.
     With `name`, they make one model another, of that name. A member that fails for a reason that a user can mend is
-    told, and the others go on.
+    told, and the others go on. `jobs` members are worked at side by side.
 
     Raises:
         ConfigError: unknown models, parameters that do not fit, or results of others. Nothing has run then.
@@ -53,22 +55,34 @@ def run_study(
     members = _members(plan, out, models, seeds, changes or {}, name)
     for member in members:
         member.check_settings()
-    failed = busy = 0
+    stages = STAGES[: STAGES.index(until) + 1]
+    if stages[-1] == "export" and not _can_export():
+        stages = stages[:-1]
+        print("export is left to the import (it needs onnx, onnxscript and onnxruntime)", flush=True)
     if plan.floor:
         for seed in dict.fromkeys(member.seed for member in members):
             params = plan.params(next(iter(plan.models)), seed, None if name else changes)
             _work_at(Member(out / FLOOR / f"seed-{seed}", params), [FLOOR], plan, _data(study, out, plan, params))
+    if jobs > 1:
+        side_by_side(jobs, run_study, study, out, models, seeds, changes, name, until)
+        return sum(not _finished(member, stages[-1]) for member in members)
+    failed: set[Path] = set()
     for member in members:
         try:
             data = _data(study, out, plan, member.params)
-            busy += not _work_at(member, STAGES[: STAGES.index(until) + 1], plan, data)
+            at_work = _work_at(member, stages, plan, data)
         except UserError as error:
             print(f"error: {member}: {error}", file=sys.stderr, flush=True)
-            failed += 1
-        write_tables(out, plan.peak_tflops)
-    if busy:
+            failed.add(member.folder)
+            continue
+        if at_work:
+            write_tables(out, plan.peak_tflops)
+            done = sum(_finished(m, stages[-1]) for m in members)
+            print(f"{done} of {len(members)} have finished {stages[-1]}", flush=True)
+    write_tables(out, plan.peak_tflops)
+    if busy := sum(not _finished(m, stages[-1]) and m.folder not in failed for m in members):
         print(f"{busy} of {len(members)} are being worked at by another process")
-    return failed
+    return len(failed)
 
 
 def _members(
@@ -120,22 +134,25 @@ def _data(study: Path, out: Path, plan: Plan, params: Params) -> Path:
 
 
 def _work_at(member: Member, stages: Sequence[str], plan: Plan, data: Path) -> bool:
-    """Run what is missing of these stages; False where another process is at it."""
+    """Run what is missing of these stages; whether anything was, and no other process is at it."""
+    at_work = False
     with member.taken() as mine:
         if not mine:
             return False
         member.begin(data)
         for stage in stages:
-            if stage == "export" and not _can_export():
-                print(f"{member}: export is left to the import (it needs onnx, onnxscript and onnxruntime)")
-            elif not member.has_run(stage):
-                began = time.monotonic()
+            if not member.has_run(stage):
+                began, at_work = time.monotonic(), True
                 print(f"{member}: {stage}", flush=True)
                 with member.at_work(_tags(plan, member.params)):
                     module = importlib.import_module(f"pipelines.stages.{stage}")
                     module.run(member.params, *([] if stage == FLOOR else [member.model]))
                 print(f"{member}: {stage} took {time.monotonic() - began:.0f} s", flush=True)
-    return True
+    return at_work
+
+
+def _finished(member: Member, stage: str) -> bool:
+    return member.folder.exists() and member.has_run(stage)
 
 
 def _can_export() -> bool:

@@ -24,6 +24,7 @@ class StudyFile:
 
     params: str  # a params file, relative to the folder in which the command is given
     seeds: tuple[int, ...]
+    variants: str | None = None  # another params file, whose variants take the place of those of `params`
     overrides: dict[str, Any] = field(default_factory=dict)  # dotted keys of the params file, for every model
     # name → dotted keys for it alone, and `variant`: which of the params file's it is (default: the one of that name).
     # No models: every variant of the params file, as it is. Students of the params file are left out.
@@ -85,14 +86,23 @@ def _read(file: Path) -> StudyFile:
 
 def _models(file: Path, study: StudyFile) -> dict[str, dict[str, Any]]:
     source = Path(study.params)
-    models = study.models or {name: {} for name in load_params(source).variants}
+    overrides = _variants_of(Path(study.variants)) | study.overrides if study.variants else study.overrides
+    models = study.models or {name: {} for name in load_params(Path(study.variants or source)).variants}
     found = {}
     for name, own in models.items():
         try:
-            found[name] = _model(source, name, study.overrides | own)
+            found[name] = _model(source, name, overrides | own)
         except ConfigError as error:
             raise ConfigError(f"{file}: models.{name}: {error}") from error
     return found
+
+
+def _variants_of(other: Path) -> dict[str, Any]:
+    """Overrides that put another params file's variants in the place of a file's own, and of what belongs to those."""
+    from ruamel.yaml import YAML
+
+    load_params(other)
+    return {"variants": YAML(typ="safe").load(other)["variants"], "students": {}, "certificate": {}}
 
 
 def _model(source: Path, name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -105,7 +115,7 @@ def _model(source: Path, name: str, settings: Mapping[str, Any]) -> dict[str, An
         target = Path(temporary) / "params.yaml"
         write_params(source, overrides, target).variant(variant)
         raw: dict[str, Any] = YAML(typ="safe").load(target)
-    raw |= {"variants": {name: raw["variants"][variant]}, "students": {}}
+    raw |= {"variants": {name: raw["variants"][variant]}, "students": {}, "certificate": {}}
     validate_params(raw, source)  # the name
     return raw
 

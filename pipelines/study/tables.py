@@ -29,19 +29,18 @@ Numbers = dict[str, float]  # STAGE/METRIC → number
 
 def write_tables(study: Path, peak_tflops: float | None) -> str:
     """Write table.md and numbers.csv of all that has run so far; returns what table.md holds."""
-    members = members_of(study)
+    found = [(member, numbers_of(member, peak_tflops)) for member in members_of(study)]
     rows: dict[str, list[Numbers]] = {}
-    for member in members:
-        rows.setdefault(member.model, []).append(numbers_of(member, peak_tflops))
-    rows = {model: found for model, found in rows.items() if any(found)}
-    text = markdown(_floors(study) | rows)
+    for member, numbers in found:
+        if numbers:
+            rows.setdefault(member.model, []).append(numbers)
+    text = markdown(floors(study) | rows)
     with atomic_file(study / TABLE) as temporary:
         temporary.write_text(text)
     with atomic_file(study / NUMBERS) as temporary, temporary.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["model", "seed", "number", "value"])
-        for member in members:
-            numbers = numbers_of(member, peak_tflops)
+        for member, numbers in found:
             writer.writerows([member.model, member.seed, name, value] for name, value in numbers.items())
     return text
 
@@ -83,20 +82,21 @@ def _table(rows: Mapping[str, Sequence[Numbers]], columns: Sequence[tuple[str, s
         return ""
     lines = [f"| model | seeds | {' | '.join(title for title, *_ in columns)} |", "|---" * (len(columns) + 2) + "|"]
     for model, found in rows.items():
-        cells = [_spread([n[name] for n in found if name in n], form) for _, name, form in columns]
+        cells = [spread([n[name] for n in found if name in n], form) for _, name, form in columns]
         if set(cells) != {NONE}:
             lines.append(f"| {model} | {sum(map(bool, found))} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
-def _spread(values: Sequence[float], form: str) -> str:
+def spread(values: Sequence[float], form: str) -> str:
+    """Mean ± sample standard deviation; a dash where there is nothing."""
     if not values:
         return NONE
     mean = f"{statistics.fmean(values):{form}}"
     return f"{mean} ± {statistics.stdev(values):{form}}" if len(values) > 1 else mean
 
 
-def _floors(study: Path) -> dict[str, list[Numbers]]:
+def floors(study: Path) -> dict[str, list[Numbers]]:
     """Rows of the probes on raw pixels and on an untrained encoder, where they were measured."""
     found: dict[str, list[Numbers]] = {}
     for path in sorted((study / FLOOR).glob("*/outputs/floor/results.json")):

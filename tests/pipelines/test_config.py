@@ -180,6 +180,9 @@ def test_a_wrong_type_or_a_missing_key(load, changes, told):
     assert told in str(refused.value)
 
 
+TURNED = {"augmentation.rotate_degrees": 60}
+
+
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
@@ -196,6 +199,14 @@ def test_a_wrong_type_or_a_missing_key(load, changes, told):
         ({"variants": {}}, "variants: expected at least one variant"),
         ({"variants.Big": {"w_gen": 1, "w_con": 1}}, "variants.Big: a variant's name is a folder's name"),
         ({"variants.floor": {"w_gen": 1, "w_con": 1}}, "variants.floor: a variant's name is a folder's name"),
+        (
+            {"variants.hybrid": {"w_gen": 0, "w_con": 1, "contrastive": {"name": "rotation"}}, **TURNED},
+            "variants.hybrid.contrastive: rotation tells quarter turns apart, which cannot be where views are turned",
+        ),
+        (
+            {"variants.hybrid.contrastive": {"name": "rotation"}},
+            "variants.hybrid: rotation alters all but 1 of an image's views, and 2 are to be scored: set",
+        ),
         ({"students.s": {"teacher": "hybrid"}}, "students.s: a student learns by one or more of crd, kd"),
         ({"students.s": {"teacher": "hybird", "kd": {}}}, "s.teacher: unknown variant 'hybird', did you mean 'hybrid'"),
         ({"students.hybrid": {"teacher": "hybrid", "kd": {}}}, "students.hybrid: there is a variant of this name"),

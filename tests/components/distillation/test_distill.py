@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from components.data.config import AugmentationConfig
-from components.distillation.config import CrdConfig, KdConfig, RegressionConfig, StudentConfig
+from components.distillation.config import ClusterFitConfig, CrdConfig, KdConfig, RegressionConfig, StudentConfig
 from components.distillation.distill import distill
 from components.model.gcrl import GCRL
 from components.training.checkpoint import History
@@ -21,7 +21,8 @@ CONFIG = TrainingConfig(
     evaluate_every=3, diagnose_every=4, checkpoint_seconds=0,
 )  # fmt: skip
 CRD, KD, REGRESSION = CrdConfig(negatives=20, size=8), KdConfig(), RegressionConfig()
-EVERYTHING = StudentConfig("hybrid", crd=CRD, kd=KD, regression=REGRESSION)
+CLUSTERFIT = ClusterFitConfig(clusters=6)
+EVERYTHING = StudentConfig("hybrid", crd=CRD, kd=KD, regression=REGRESSION, clusterfit=CLUSTERFIT)
 TIMING = {"seconds", "images_per_second"}
 
 
@@ -80,7 +81,7 @@ def test_many_passes_and_processes_find_what_one_finds(student, train, tmp_path,
     few: dict[str, Any] = {"steps": 4, "learning_rate": 0.005, "optimizer": "adamw", "log_every": 1}
     one = train(student(), resume=tmp_path / "one.pt", **few)
     many = train(student(), resume=tmp_path / "many.pt", **few, **settings)
-    names = ("crd_loss", "kd_loss", "regression_loss", "gradient_norm/all")
+    names = ("crd_loss", "kd_loss", "regression_loss", "clusterfit_loss", "gradient_norm/all")
     for name in names:
         assert many[0][name] == pytest.approx(one[0][name], rel=1e-5), name
         assert many[-1][name] == pytest.approx(one[-1][name], rel=1e-2), name
@@ -89,10 +90,10 @@ def test_many_passes_and_processes_find_what_one_finds(student, train, tmp_path,
         torch.testing.assert_close(ends[1][name], value, atol=1e-2, rtol=1e-2, msg=lambda m, n=name: f"{n}: {m}")
 
 
-@pytest.mark.parametrize("name", ["crd", "kd", "regression"])
+@pytest.mark.parametrize("name", ["crd", "kd", "regression", "clusterfit"])
 def test_a_student_learns_and_its_teacher_does_not(student, teacher, train, name):
     before = copy.deepcopy(teacher.state_dict())
-    config = StudentConfig("hybrid", **{name: {"crd": CRD, "kd": KD, "regression": REGRESSION}[name]})
+    config = StudentConfig("hybrid", **{name: EVERYTHING.terms[name]})
     model = student()
     start = copy.deepcopy(model.state_dict())
     history = train(model, config, steps=60, learning_rate=0.05, log_every=10)

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from components.distillation.config import CrdConfig, KdConfig, RegressionConfig, StudentConfig
+from components.distillation.config import ClusterFitConfig, CrdConfig, KdConfig, RegressionConfig, StudentConfig
 from components.distillation.losses import soft_targets
 from components.distillation.objective import Distillation, StudentObjective, build_student_objective
 from components.model.encode import encode_images
@@ -15,7 +15,13 @@ from components.training.config import TrainingConfig
 from components.training.optimizer import build_optimizers
 
 CPU = torch.device("cpu")
-ALL = StudentConfig("hybrid", crd=CrdConfig(0.5, 9, size=4), kd=KdConfig(2.0), regression=RegressionConfig(3.0))
+ALL = StudentConfig(
+    "hybrid",
+    crd=CrdConfig(0.5, 9, size=4),
+    kd=KdConfig(2.0),
+    regression=RegressionConfig(3.0),
+    clusterfit=ClusterFitConfig(0.7, clusters=6),
+)
 
 
 @pytest.fixture
@@ -43,8 +49,9 @@ def test_the_teacher_sees_what_the_student_sees(teacher, probe, student, data, p
 def test_the_loss_is_the_weighted_sum_of_all(objective):
     features = torch.randn(5, 8), torch.randn(5, 16)
     loss, metrics = objective.contrast(a_batch(*features))
-    assert set(metrics) == {"crd_loss", "kd_loss", "regression_loss"}
+    assert set(metrics) == {"crd_loss", "kd_loss", "regression_loss", "clusterfit_loss"}
     expected = 0.5 * metrics["crd_loss"] + 2 * metrics["kd_loss"] + 3 * metrics["regression_loss"]
+    expected += 0.7 * metrics["clusterfit_loss"]
     torch.testing.assert_close(loss.detach(), expected)
 
 
@@ -69,7 +76,8 @@ def test_regression_is_on_the_teachers_features(objective):
         (StudentConfig("t", crd=CrdConfig(negatives=9, size=4)), {"crd"}),
         (StudentConfig("t", kd=KdConfig()), {"classifier"}),
         (StudentConfig("t", regression=RegressionConfig()), {"regressor"}),
-        (ALL, {"crd", "classifier", "regressor"}),
+        (StudentConfig("t", clusterfit=ClusterFitConfig(clusters=6)), {"clusterfit"}),
+        (ALL, {"crd", "classifier", "regressor", "clusterfit"}),
     ],
 )
 def test_each_loss_owns_and_trains_what_it_needs_and_nothing_of_the_teacher(

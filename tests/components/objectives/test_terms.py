@@ -13,13 +13,13 @@ from components.objectives.nt_xent import nt_xent
 from components.objectives.term import Batch, TrainingSet
 from components.objectives.terms import CONTRASTIVE, GENERATIVE, Objective, build_objective
 
-DATA = TrainingSet(np.zeros((4, 2, 2, 1), np.uint8), np.arange(4))
+DATA = TrainingSet(np.zeros((200, 4, 4, 1), np.uint8), np.arange(200))
 
 
 @pytest.fixture
 def objective(make_model):
     def of(variant: VariantConfig, seed: int = 0) -> Objective:
-        return build_objective(variant, make_model(w_gen=variant.w_gen, w_con=variant.w_con), DATA, seed)
+        return build_objective(variant, make_model(1, 4, w_gen=variant.w_gen, w_con=variant.w_con), DATA, seed)
 
     return of
 
@@ -43,7 +43,7 @@ def test_what_a_term_owns_begins_by_the_seed_and_is_none_of_the_models(objective
         name for name in first if "encoder" not in name and first[name].is_floating_point() and first[name].ndim > 1
     ]
     assert not any(torch.equal(first[name], other[name]) for name in drawn)
-    model = make_model(w_gen=0)
+    model = make_model(1, 4, w_gen=0)
     names = list(model.state_dict())
     torch.manual_seed(3)
     expected = torch.rand(3)

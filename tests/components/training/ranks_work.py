@@ -17,14 +17,21 @@ from components.model.gcrl import GCRL
 from components.objectives.config import VariantConfig
 from components.objectives.config_contrastive import (
     CACRConfig,
+    CPCConfig,
+    DeepClusterConfig,
+    DIMConfig,
     InstDiscConfig,
+    LocalAggregationConfig,
     LoCoConfig,
     MoCoConfig,
     MoCoV3Config,
+    PIRLConfig,
+    RotationConfig,
     SupConConfig,
 )
 from components.objectives.config_generative import (
     AAEConfig,
+    AutoregressiveConfig,
     BiGANConfig,
     MaskedConfig,
     PermutedConfig,
@@ -44,7 +51,9 @@ from components.training.step import backward
 from components.training.views import draw_views
 
 HYBRID = VariantConfig(0.7, 1.3)
+ONE_SCORED = AutoregressiveConfig(scored_views=1)
 AUGMENTATION = AugmentationConfig(translate=0.2, brightness=0.3)
+LOCAL_AGGREGATION = LocalAggregationConfig(clusters=6, clusterings=2, background=20, instance_epochs=0, temperature=0.3)
 # a term each, beside one of the other kind where it can be
 TERMS = {
     "moco": VariantConfig(0.7, 1.3, contrastive=MoCoConfig(queue=40, momentum=0.8)),
@@ -53,7 +62,15 @@ TERMS = {
     "cacr": VariantConfig(0.7, 1.3, contrastive=CACRConfig()),
     "instdisc": VariantConfig(0.7, 1.3, contrastive=InstDiscConfig(temperature=0.3)),
     "instdisc-estimated": VariantConfig(0.7, 1.3, contrastive=InstDiscConfig(negatives=50, temperature=0.3)),
+    "deepcluster": VariantConfig(0.7, 1.3, contrastive=DeepClusterConfig(clusters=6, components=4)),
+    "local_aggregation": VariantConfig(0.7, 1.3, contrastive=LOCAL_AGGREGATION),
     "loco": VariantConfig(0, 1.3, contrastive=LoCoConfig(overlap=0)),
+    "rotation": VariantConfig(0.7, 1.3, contrastive=RotationConfig(), generative=ONE_SCORED),
+    "pirl": VariantConfig(0.7, 1.3, contrastive=PIRLConfig(temperature=0.3), generative=ONE_SCORED),
+    "pirl-sampled": VariantConfig(0, 1.3, contrastive=PIRLConfig(negatives=40, temperature=0.3)),
+    "cpc": VariantConfig(0, 1.3, contrastive=CPCConfig(negatives=50)),
+    "dim": VariantConfig(0, 1.3, contrastive=DIMConfig()),
+    "amdim": VariantConfig(0, 1.3, contrastive=DIMConfig(across_views=True, blocks=(1, 2))),
     "permuted": VariantConfig(0.7, 1.3, generative=PermutedConfig()),
     "masked": VariantConfig(0.7, 1.3, generative=MaskedConfig()),
     "replaced": VariantConfig(0.1, 1.3, generative=ReplacedConfig()),
@@ -93,7 +110,10 @@ def step(
     images = torch.arange(16 * number, 16 * (number + 1))
     mine = torch.from_numpy(data.images[images[ranks.share(16)]])
     generator = step_generator(0, number, CPU)
-    drawn = draw_views(model, mine, views, AUGMENTATION, generator, ranks, objective.draw)
+    number_of_views, scored = objective.views(views), objective.scored_views
+    drawn = draw_views(
+        model, mine, number_of_views, AUGMENTATION, generator, ranks, objective.draw, scored, objective.contrastive
+    )
     execution = replace(execution_of(model, objective, config(), CPU, ranks), passes=passes)
     found = backward(model, objective, drawn, images, generator, execution, list(model.encoder.parameters()))
     parameters = [*model.named_parameters(), *objective.named_parameters()]

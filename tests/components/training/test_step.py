@@ -1,6 +1,6 @@
 """The gradient of a step is that of one pass over the whole batch, whatever it is spread over."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import get_args
 
@@ -34,9 +34,12 @@ def model(make_model) -> GCRL:
     return make_model(2, 8, 8).train()
 
 
-def views_of(model: GCRL, pixels: Tensor, views: int = 2, draw_more: Callable | None = None) -> Views:
-    augmentation = AugmentationConfig(translate=0.2, brightness=0.3)
-    return draw_views(model, pixels, views, augmentation, step_generator(0, 0, pixels.device), Ranks(), draw_more)
+def views_of(model: GCRL, pixels: Tensor, views: int = 2, variant: VariantConfig = HYBRID) -> Views:
+    augmentation, generator = AugmentationConfig(translate=0.2, brightness=0.3), step_generator(0, 0, pixels.device)
+    term, ranks = build_objective(variant, model, DATA, 0), Ranks()
+    return draw_views(
+        model, pixels, term.views(views), augmentation, generator, ranks, term.draw, contrastive=term.contrastive
+    )
 
 
 def find(
@@ -91,8 +94,7 @@ VARIANTS = {
 def test_many_passes_find_what_one_finds(make_model, stripes, variant, views, passes):
     """Negatives and batch statistics of the whole batch included; image by image, too."""
     model = make_model(2, 8, 8, w_gen=variant.w_gen, w_con=variant.w_con, generative=variant.generative).train()
-    term = build_objective(variant, model, DATA, 0)
-    drawn = views_of(model, torch.from_numpy(stripes[0][:12]), views, term.draw)
+    drawn = views_of(model, torch.from_numpy(stripes[0][:12]), views, variant)
     watched = list(model.encoder.parameters())
     before = {name: value.clone() for name, value in model.named_buffers()}
     one = find(model, drawn, variant, watched=watched)

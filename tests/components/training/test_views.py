@@ -1,8 +1,11 @@
 import pytest
 import torch
 
+from components.data.augment import draw
 from components.data.config import AugmentationConfig
 from components.model.tokens import to_unit
+from components.objectives.config_contrastive import NTXentConfig
+from components.objectives.term import ContrastiveTerm, TrainingSet
 from components.training.data import step_generator
 from components.training.ranks import Ranks
 from components.training.views import Views, draw_views
@@ -16,8 +19,31 @@ def model(make_model):
     return make_model(2, 8, 8)
 
 
-def drawn(model, pixels, views: int = 2, ranks: Ranks = Ranks(), augmentation=AUGMENTATION) -> Views:  # noqa: B008
-    return draw_views(model, pixels, views, augmentation, step_generator(0, 0, CPU), ranks, scored_views=views)
+class Darken(ContrastiveTerm[NTXentConfig]):
+    """Takes from the last view a share of its brightness, another one for each image."""
+
+    def draw(self, images, generator):
+        return torch.rand(images, generator=generator)
+
+    def alter(self, views, drawn):
+        return torch.cat([views[:-1], views[-1:] * drawn[:, None, None, None]])
+
+
+@pytest.fixture
+def darken(model, stripes) -> Darken:
+    return Darken(NTXentConfig(), model, TrainingSet(stripes[0]))
+
+
+def drawn(
+    model,
+    pixels,
+    views: int = 2,
+    ranks: Ranks = Ranks(),  # noqa: B008
+    augmentation=AUGMENTATION,
+    term: ContrastiveTerm | None = None,
+) -> Views:
+    generator = step_generator(0, 0, CPU)
+    return draw_views(model, pixels, views, augmentation, generator, ranks, None, views, term)
 
 
 @pytest.mark.parametrize("views", [2, 4])
@@ -34,13 +60,25 @@ def test_views_are_whole_tokens_of_independent_draws(model, stripes, views):
 
 
 @pytest.mark.parametrize("size", [2, 4])
-def test_processes_share_the_views_that_one_alone_would_draw(model, stripes, size):
-    pixels = torch.from_numpy(stripes[0][:16])
-    whole = drawn(model, pixels, 3)
+@pytest.mark.parametrize("altered", [False, True])
+def test_processes_share_the_views_that_one_alone_would_draw(model, stripes, size, altered, darken):
+    pixels, term = torch.from_numpy(stripes[0][:16]), darken if altered else None
+    whole = drawn(model, pixels, 3, term=term)
     ranks = [Ranks(rank, size) for rank in range(size)]
-    shares = [drawn(model, pixels[r.share(16)], 3, r) for r in ranks]
+    shares = [drawn(model, pixels[r.share(16)], 3, r, term=term) for r in ranks]
     assert torch.equal(torch.cat([s.tokens for s in shares], 1), whole.tokens)
     assert torch.equal(torch.cat([s.condition for s in shares], 1), whole.condition)
+
+
+def test_a_contrastive_term_alters_images_before_they_become_tokens(model, stripes, darken):
+    pixels, still = torch.from_numpy(stripes[0][:16]), AugmentationConfig(identity=1)
+    plain, altered = (drawn(model, pixels, 3, augmentation=still, term=term) for term in (None, darken))
+    assert torch.equal(altered.tokens[:2], plain.tokens[:2])
+    assert torch.equal(altered.condition, plain.condition)
+    generator = step_generator(0, 0, CPU)
+    draw(still, 48, 1, generator)  # the augmentation's numbers come first
+    share = torch.rand(16, generator=generator)
+    assert torch.equal(altered.tokens[2], model.tokenizer(to_unit(pixels) * share[:, None, None, None]))
 
 
 def test_parts_hold_all_views_of_their_images(model, stripes):

@@ -87,7 +87,11 @@ def make_report(tmp_path: Path) -> Callable[..., Report]:
                 **{"stage": stage, "variant": None if stage in ("prepare", "floor") else name, "seconds": 1.25},
                 **{"finished": 1_800_000_000.0, **({"provenance": provenance} if provenance else {})},
             }
-            stages[stage] = {"metrics": {}, "constants": {"seed": 3, "false_alarm_rate": 0.05}, "record": record}
+            stages[stage] = {
+                "metrics": {},
+                "constants": {"seed": 3, "parameters": 860592, "false_alarm_rate": 0.05},
+                "record": record,
+            }
         if student:
             stages["pretrain"]["record"]["stage"] = "distill"
         stages["probe"]["metrics"] = {"linear_accuracy_se": 0.0123, "few_label_10_std": 0.02}

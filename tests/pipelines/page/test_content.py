@@ -2,8 +2,17 @@ from typing import get_args
 
 import pytest
 
-from components.distillation.config import CrdConfig, KdConfig, RegressionConfig, StudentConfig, StudentModel
+from components.distillation.config import (
+    ClusterFitConfig,
+    CrdConfig,
+    KdConfig,
+    RegressionConfig,
+    StudentConfig,
+    StudentModel,
+)
 from components.evaluation.config import Detector
+from components.objectives.config import VariantConfig
+from components.objectives.config_contrastive import ContrastiveConfig
 from components.objectives.terms import GENERATIVE
 from pipelines.comparison import COLUMNS
 from pipelines.page import content, words
@@ -20,8 +29,10 @@ def test_everything_has_its_words():
     assert set(get_args(Detector)) <= set(words.DETECTORS)
     assert set(PER_VARIANT) <= set(words.STAGES)
     assert set(GENERATIVE) == set(words.GENERATIVE)
-    student = StudentConfig("hybrid", crd=CrdConfig(), kd=KdConfig(), regression=RegressionConfig())
-    assert set(student.terms) == set(words.LOSSES)
+    losses = {"crd": CrdConfig(), "kd": KdConfig(), "regression": RegressionConfig(), "clusterfit": ClusterFitConfig()}
+    assert set(StudentConfig("hybrid", **losses).terms) == set(words.LOSSES)
+    terms = [VariantConfig(0, 1, contrastive=config()) for config in get_args(ContrastiveConfig)]
+    assert {term.kind for term in terms} <= set(words.CONTRASTIVE)
 
 
 def test_the_best_of_a_measure_is_marked_whichever_way_is_better(reports):

@@ -64,6 +64,7 @@ def test_students_stand_beside_variants(reports, make_report, page_of):
     assert "What 3 encoders learned from" in page.text
     assert "they learn from. A student, which learns from the encoder of another: small. All results" in page.text
     assert "Learns from hybrid, its teacher: " in page.text
+    assert page.text.count("860,592 parameters") == 3
     assert "variant-small" in [attributes.get("id") for _, attributes in page.elements]
 
 

@@ -195,6 +195,23 @@ def test_a_member_that_another_process_works_at_is_left_to_it(run, study):
     assert not (study / "runs/wide/seed-3/outputs/wide/ood").exists()
 
 
+def test_two_jobs_share_the_models(run, study):
+    before = files(study)
+    for model in ("hybrid", "wide"):
+        shutil.rmtree(study / f"runs/{model}/seed-3/outputs/{model}/ood")
+    done = run(study, "--jobs", "2")
+    assert done.code == 0
+    assert {line.split(":")[0] for line in done.out.splitlines() if " took " in line} == {
+        "hybrid, seed 3",
+        "wide, seed 3",
+    }
+    assert "2 of 2 have finished ood" in done.out
+    now = files(study)
+    assert {name for name in before if "/ood/" in name and name.endswith(".npy")} <= {
+        name for name, digest in now.items() if before.get(name) == digest
+    }
+
+
 def test_a_study_that_was_moved_goes_on(run, study, tmp_path):
     moved = study.rename(tmp_path / "elsewhere")
     shutil.rmtree(moved / "runs/wide/seed-3/outputs/wide/ood")

@@ -4,14 +4,19 @@ import json
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
 from components.data.prepare import prepare
 from components.errors import ConfigError, UserError
-from pipelines.config import load_params
+from components.objectives.config_contrastive import ContrastiveConfig
+from components.objectives.config_generative import GenerativeConfig
+from pipelines.config import by_name, load_params
 from pipelines.study.plan import Plan, changed
 from pipelines.study.study_file import make_plan
 
 ROOT = Path(__file__).parents[3]
+MOCO = {"name": "moco", "queue": 64}
+NOT_ON_GREY_IMAGES = {"cmc"}  # it splits colours
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "studies").glob("*.yaml")), ids=lambda path: path.stem)
@@ -39,6 +44,39 @@ def test_a_model_is_a_variant_with_settings_of_its_own(write_study, tmp_path):
 
 def test_without_models_every_variant_is_one(write_study, tmp_path):
     assert list(make_plan(write_study(models={}), tmp_path).models) == ["hybrid", "contrastive"]
+
+
+def test_the_variants_may_come_from_another_params_file(write_study, tmp_path):
+    """With everything else, and what belongs to variants, as in the first."""
+    other = write_study().parent / "params.yaml"
+    yaml = YAML(typ="safe")
+    raw = yaml.load(other)
+    raw["variants"] = {"simclr": {"w_gen": 0.0, "w_con": 1.0}, "moco": {"w_gen": 0, "w_con": 1, "contrastive": MOCO}}
+    raw["model"]["width"] = 64
+    yaml.dump(raw, other)
+    params = write_study(models={}).parent / "params.yaml"
+    raw = yaml.load(params)
+    raw |= {"students": {"small": {"teacher": "hybrid", "regression": {}}}, "certificate": {"hybrid": {}}}
+    yaml.dump(raw, params)
+    file = write_study(models={}, params=str(params), variants=str(other))
+    plan = make_plan(file, tmp_path)
+    assert set(plan.models) == {"simclr", "moco"}
+    moco = plan.params("moco", 1)
+    assert (moco.variant("moco").contrastive.name, moco.model.width) == ("moco", 16)
+    assert (moco.students, moco.certificate) == ({}, {})
+    with pytest.raises(ConfigError, match=r"nowhere.yaml: not found"):
+        make_plan(write_study(variants="nowhere.yaml"), tmp_path / "other")
+
+
+def test_the_zoo_is_every_term_once(tmp_path, monkeypatch):
+    """On the data and with the model of params.yaml; a term that is left out is named here."""
+    monkeypatch.chdir(ROOT)
+    plan = make_plan(Path("studies/zoo.yaml"), tmp_path)
+    variants = [plan.params(model, 0).variant(model) for model in plan.models]
+    named = {v.contrastive.name for v in variants if v.w_con} | {v.generative.name for v in variants if v.w_gen}
+    assert named == (by_name(ContrastiveConfig).keys() | by_name(GenerativeConfig).keys()) - NOT_ON_GREY_IMAGES
+    data = load_params(ROOT / "params.yaml").data
+    assert all(plan.params(model, 0).data == data for model in plan.models)
 
 
 def test_students_of_the_params_file_are_left_out(write_study, tmp_path):

@@ -1,0 +1,48 @@
+"""ClusterFit: learn which cluster of the teacher's features an image belongs to (Yan et al. 2020, arXiv 1912.03330).
+
+The teacher's features of the whole training set are clustered once by k-means; the student, which begins from scratch,
+learns the clusters as if they were classes. The paper gives this as a way to improve a pretrained network of the same
+size, by leaving out what its features say beyond the clusters; a smaller student is our use of it.
+
+What we changed: features are L2-normalised before k-means.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from components.distillation.config import ClusterFitConfig
+from components.errors import ConfigError
+from components.model.gcrl import GCRL
+from components.objectives.clustering import cluster, encoder_of
+
+
+class ClusterFit(nn.Module):
+    """A linear classifier on the student's features, and each image's cluster.
+
+    Args:
+        student: length of the student's features.
+        images: the training set, uint8 (N, H, W, C).
+
+    Raises:
+        ConfigError: there are fewer images than clusters.
+    """
+
+    clusters: Tensor  # (N,)
+
+    def __init__(self, student: int, teacher: GCRL, images: np.ndarray, config: ClusterFitConfig) -> None:
+        super().__init__()
+        if len(images) < config.clusters:
+            raise ConfigError(
+                f"clusterfit.clusters: {config.clusters}, but there are only {len(images)} images to learn from. Lower "
+                "it to a small part of that: a cluster should hold many images."
+            )
+        self.classifier = nn.Linear(student, config.clusters)
+        seed = int(torch.randint(2**31, ()))
+        found = cluster(images, encoder_of(teacher), config.clusters, seed, components=None)
+        self.register_buffer("clusters", torch.from_numpy(found))
+
+    def forward(self, student: Tensor, images: Tensor) -> Tensor:
+        """Mean cross-entropy between the classifier on features (B, D_s) and the clusters of these images (B,)."""
+        return F.cross_entropy(self.classifier(student), self.clusters[images])
