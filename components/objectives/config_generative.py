@@ -1,11 +1,7 @@
 """The generative terms' settings. No tensor library is imported here.
 
-Each is a frozen dataclass whose `name` has one value; it is listed in the union at the end. It says of its term
-
-- `exact`: whether it trains the model's own decoder, which gives an exact likelihood. A term that does not owns its
-  decoder, and the model is an encoder alone;
-- `bidirectional`: whether the encoder that it trains sees all patches from everywhere;
-- `scored_views`, a setting: how many views of each image a training step scores. All views are contrasted.
+Each is a frozen dataclass whose `name` has one value; it is listed in the union at the end. All have `scored_views`:
+how many views of each image a training step scores. All views are contrasted.
 """
 
 from dataclasses import dataclass
@@ -14,12 +10,20 @@ from typing import ClassVar, Literal
 from components.objectives.config_checks import between_0_and_1, positive
 
 
+class GenerativeSettings:
+    """What a term says of itself besides its keys."""
+
+    kind: ClassVar[str] = "generative"  # what a variant of this term alone learns by
+    exact: ClassVar[bool] = False  # whether it trains the model's own decoder; otherwise it owns its decoder
+    bidirectional: ClassVar[bool] = True  # whether the encoder that it trains sees all patches from everywhere
+
+
 @dataclass(frozen=True)
-class AutoregressiveConfig:
+class AutoregressiveConfig(GenerativeSettings):
     """The exact likelihood in raster order, at the decoder's exit."""
 
-    exact: ClassVar[bool] = True
-    bidirectional: ClassVar[bool] = False
+    exact = True
+    bidirectional = False
     orders: ClassVar[int] = 0  # the raster's alone
 
     name: Literal["autoregressive"] = "autoregressive"
@@ -37,11 +41,11 @@ class AutoregressiveConfig:
 
 
 @dataclass(frozen=True)
-class PermutedConfig:
+class PermutedConfig(GenerativeSettings):
     """The exact likelihood in any order: training draws one for each view."""
 
-    exact: ClassVar[bool] = True
-    bidirectional: ClassVar[bool] = False
+    exact = True
+    bidirectional = False
 
     name: Literal["permuted"] = "permuted"
     tell_decoder: bool = True  # as above
@@ -53,11 +57,8 @@ class PermutedConfig:
 
 
 @dataclass(frozen=True)
-class MaskedConfig:
+class MaskedConfig(GenerativeSettings):
     """Masked patches, from all that is not masked."""
-
-    exact: ClassVar[bool] = False
-    bidirectional: ClassVar[bool] = True
 
     name: Literal["masked"] = "masked"
     scored_views: Literal[1, 2] = 2
@@ -72,11 +73,8 @@ class MaskedConfig:
 
 
 @dataclass(frozen=True)
-class ReplacedConfig:
+class ReplacedConfig(GenerativeSettings):
     """ELECTRA: which patches has a small masked model replaced?"""
-
-    exact: ClassVar[bool] = False
-    bidirectional: ClassVar[bool] = True
 
     name: Literal["replaced"] = "replaced"
     scored_views: Literal[1, 2] = 2
@@ -89,11 +87,8 @@ class ReplacedConfig:
 
 
 @dataclass(frozen=True)
-class VAEConfig:
+class VAEConfig(GenerativeSettings):
     """A variational autoencoder: a Gaussian code of the features must explain the view."""
-
-    exact: ClassVar[bool] = False
-    bidirectional: ClassVar[bool] = True
 
     name: Literal["vae"] = "vae"
     code: int = 32  # its dimensions
@@ -107,11 +102,8 @@ class VAEConfig:
 
 
 @dataclass(frozen=True)
-class VQVAEConfig:
+class VQVAEConfig(GenerativeSettings):
     """A vector-quantised autoencoder: a code of a codebook for each patch must explain the view."""
-
-    exact: ClassVar[bool] = False
-    bidirectional: ClassVar[bool] = True
 
     name: Literal["vqvae"] = "vqvae"
     codes: int = 512  # of the codebook
@@ -125,12 +117,10 @@ class VQVAEConfig:
 
 
 @dataclass(frozen=True)
-class AAEConfig:
+class AAEConfig(GenerativeSettings):
     """An adversarial autoencoder: a code explains the view, and a discriminator cannot tell codes from normal noise."""
 
-    kind: ClassVar[str] = "adversarial"
-    exact: ClassVar[bool] = False
-    bidirectional: ClassVar[bool] = True
+    kind = "adversarial"
 
     name: Literal["aae"] = "aae"
     code: int = 32  # its dimensions
@@ -146,12 +136,10 @@ class AAEConfig:
 
 
 @dataclass(frozen=True)
-class BiGANConfig:
+class BiGANConfig(GenerativeSettings):
     """A bidirectional GAN: a discriminator cannot tell views and their codes from generated views and drawn codes."""
 
-    kind: ClassVar[str] = "adversarial"
-    exact: ClassVar[bool] = False
-    bidirectional: ClassVar[bool] = True
+    kind = "adversarial"
 
     name: Literal["bigan"] = "bigan"
     code: int = 32  # its dimensions
