@@ -69,8 +69,9 @@ def sample_patches(head: LocalHead, contexts: Tensor, uniform: Tensor) -> Tensor
     exceeds it: no generator, so that whoever draws the numbers decides all.
     """
     tokens = torch.zeros(*contexts.shape[:-1], *head.shape, dtype=torch.long, device=contexts.device)
+    flat = tokens.view_as(uniform)
     for i, index in enumerate(itertools.product(*map(range, head.shape))):
         reached = head.log_probabilities(contexts, tokens, index).exp().cumsum(-1)  # (..., V)
-        value = (reached <= uniform[..., i, None]).sum(-1).clamp(max=reached.shape[-1] - 1)  # rounded sums end below 1
-        tokens[(..., *index)] = value
+        last = reached.shape[-1] - 1  # rounded sums may end below 1
+        flat[..., i] = (reached <= uniform[..., i, None]).sum(-1).clamp(max=last)
     return tokens

@@ -5,9 +5,9 @@ The loss is the negative log-likelihood of the masked patches given the visible 
 likelihood of images, nor a bound on one.
 
 As in SimMIM, a learned embedding stands in the place of a masked patch at the encoder's entry, so that shapes do not
-depend on the share. As in MAE, a decoder of its own stands between encoder and prediction: the encoder's output need
-not be pixels. What we changed: in place of a regression, the model's own kind of local head gives the patch a
-distribution, so that the loss is the same for palette indices and 8-bit pixels, and in nats.
+depend on the share. As in MAE, a decoder of its own reads the encoder's normalised output, which need not be pixels.
+What we changed: in place of a regression, the model's own kind of local head gives the patch a distribution, so that
+the loss is the same for palette indices and 8-bit pixels, and in nats.
 """
 
 import torch
@@ -31,8 +31,8 @@ class Masked(GenerativeTerm[MaskedConfig]):
     def __init__(self, config: MaskedConfig, model: GCRL, data: TrainingSet) -> None:
         super().__init__(config, model, data)
         self.patches, shape = model.patches, model.config
-        self.masked = config.masked(self.patches)
-        if self.masked >= self.patches:
+        self.count = config.masked(self.patches)
+        if self.count >= self.patches:
             raise ConfigError(
                 f"generative.share: {config.share} of {self.patches} patches are all of them, and nothing is left to "
                 "predict them from. Lower it, or model.patch_size."
@@ -45,7 +45,7 @@ class Masked(GenerativeTerm[MaskedConfig]):
     def draw(self, views: int, images: int, generator: torch.Generator) -> Tensor:
         """The patches (views, images, m) that are masked, other ones for each view."""
         order = torch.rand(views, images, self.patches, generator=generator, device=generator.device).argsort(-1)
-        return order[:, :, : self.masked]
+        return order[:, :, : self.count]
 
     def values(self, model: GCRL, tokens: Tensor, condition: Tensor, drawn: Tensor | None) -> Tensor:
         """The NLL (n, m, S) of the masked patches."""
@@ -59,7 +59,7 @@ class Masked(GenerativeTerm[MaskedConfig]):
         x = model.embed(tokens)  # (n, T + 1, D), the start first
         hidden = torch.zeros(x.shape[:2], dtype=torch.bool, device=x.device).scatter(1, masked + 1, value=True)
         x = torch.where(hidden[..., None], (self.embedding + model.position).to(x.dtype), x)
-        return self.decoder_norm(self.decoder(model.encoder(x)))[:, 1:]
+        return self.decoder_norm(self.decoder(model.norm(model.encoder(x))))[:, 1:]
 
     def forward(self, values: Tensor) -> Loss:
         return values.mean(), {}

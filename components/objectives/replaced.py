@@ -42,12 +42,12 @@ class Replaced(GenerativeTerm[ReplacedConfig]):
         )
         self.masked = Masked(MaskedConfig(share=config.share), self.generator, data)
         D = model.config.width
-        self.discriminator = nn.Sequential(nn.LayerNorm(D), nn.Linear(D, D), nn.GELU(), nn.Linear(D, 1))
+        self.discriminator = nn.Sequential(nn.Linear(D, D), nn.GELU(), nn.Linear(D, 1))
 
     def draw(self, views: int, images: int, generator: torch.Generator) -> Tensor:
         """Uniform numbers (views, images, T + m·S·C): those whose order says which patches are masked, and one for each
         token of the m that are."""
-        numbers = self.masked.patches + self.masked.masked * prod(self.masked.head.shape)
+        numbers = self.masked.patches + self.masked.count * prod(self.masked.head.shape)
         return torch.rand(views, images, numbers, generator=generator, device=generator.device)
 
     def values(self, model: GCRL, tokens: Tensor, condition: Tensor, drawn: Tensor | None) -> Tensor:
@@ -55,15 +55,15 @@ class Replaced(GenerativeTerm[ReplacedConfig]):
         share of patches that were replaced."""
         assert drawn is not None
         patches, head = self.masked.patches, self.masked.head
-        masked = drawn[:, :patches].argsort(-1)[:, : self.masked.masked]  # (n, m)
+        masked = drawn[:, :patches].argsort(-1)[:, : self.masked.count]  # (n, m)
         image = torch.arange(len(tokens), device=tokens.device)[:, None]
         contexts = self.masked.contexts(self.generator, tokens, masked)[image, masked]  # (n, m, D/4)
         nll = head.nll(contexts, tokens[image, masked])  # (n, m, S)
         corrupted = tokens.clone()
-        uniform = drawn[:, patches:].unflatten(1, (self.masked.masked, -1))  # (n, m, S·C)
+        uniform = drawn[:, patches:].unflatten(1, (self.masked.count, -1))  # (n, m, S·C)
         corrupted[image, masked] = sample_patches(head, contexts, uniform)
         replaced = (corrupted != tokens).flatten(2).any(2)  # (n, T)
-        logits = self.discriminator(model.encode(corrupted)[:, 1:]).squeeze(-1).float()
+        logits = self.discriminator(model.norm(model.encode(corrupted))[:, 1:]).squeeze(-1).float()
         detection = F.binary_cross_entropy_with_logits(logits, replaced.float(), reduction="none")
         right = (logits > 0) == replaced
         return torch.stack([nll.mean((1, 2)), *(x.float().mean(1) for x in (detection, right, replaced))], 1)

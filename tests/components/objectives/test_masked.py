@@ -49,8 +49,8 @@ def test_the_loss_is_that_of_a_naive_loop_over_masked_patches(make, likelihood):
             patch = model.embed(image[None, [t]], first=t)[0, 1]
             sequence.append(term.embedding + model.position[t + 1] if t in hidden else patch)
         x = torch.stack(sequence)[None]
-        for block in (*model.encoder.blocks, *term.decoder.blocks):
-            x = block(x)
+        for layer in (*model.encoder.blocks, model.norm, *term.decoder.blocks):
+            x = layer(x)
         contexts = term.decoder_norm(x)[0]
         for t in hidden:
             total += term.head.nll(contexts[t + 1], image[t]).sum().item()

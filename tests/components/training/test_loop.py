@@ -21,7 +21,7 @@ from components.model.gcrl import GCRL
 from components.model.tokens import to_unit
 from components.objectives.config import VariantConfig
 from components.objectives.config_contrastive import ContrastiveConfig, MoCoConfig, NTXentConfig
-from components.objectives.config_generative import AutoregressiveConfig, GenerativeConfig
+from components.objectives.config_generative import AutoregressiveConfig, GenerativeConfig, MaskedConfig, ReplacedConfig
 from components.training.average import update_average
 from components.training.checkpoint import History
 from components.training.config import TrainingConfig
@@ -92,7 +92,8 @@ def fresh(make_model) -> Callable[..., GCRL]:
     def make(variant: VariantConfig = HYBRID, seed: int = 0) -> GCRL:
         layers = 3 if variant.contrastive.name == "loco" else 1  # for two units
         sizes = {"patch_size": 2, "image_size": 8, "colours": 8, "encoder_layers": layers, "decoder_layers": 1}
-        return make_model(**sizes, w_gen=variant.w_gen, w_con=variant.w_con, seed=seed, fresh=True)
+        terms = {"w_gen": variant.w_gen, "w_con": variant.w_con, "generative": variant.generative}
+        return make_model(**sizes, **terms, seed=seed, fresh=True)
 
     return make
 
@@ -239,6 +240,16 @@ def test_a_variant_with_one_term_logs_that_term_alone(fresh, train, variant):
     assert "gradient_cosine" not in logged
 
 
+def test_a_loss_that_is_no_likelihood_is_logged_under_its_own_name(fresh, train):
+    variant = VariantConfig(1, 0, generative=MaskedConfig())
+    history = train(fresh(variant), variant, steps=40, log_every=1, evaluate_every=10)
+    losses = [row["generative_loss"] for row in history]
+    assert losses[0] == pytest.approx(np.log(8), abs=1e-5)  # uniform over eight grey levels
+    assert np.mean(losses[-5:]) < losses[0] - 0.1
+    assert history[-1]["val/generative_loss"] < losses[0] - 0.1
+    assert not {"nll_nats_per_token", "val/nll_nats_per_token"} & {name for row in history for name in row}
+
+
 def test_the_model_is_evaluated_on_clean_images(fresh, train, data):
     model = fresh()
     history = train(model)
@@ -298,17 +309,21 @@ def test_the_average_is_what_is_evaluated_and_ends_the_run(fresh, data, tmp_path
 
 @pytest.mark.parametrize(
     ("variant", "changes"),
-    [(HYBRID, {"micro_batch": 4}), (VariantConfig(1, 1, contrastive=MoCoConfig(queue=64)), {"compile": True})],
-    ids=["micro-batches", "compiled"],
+    [
+        (HYBRID, {"micro_batch": 4}),
+        (VariantConfig(1, 1, contrastive=MoCoConfig(queue=64)), {"compile": True}),
+        (VariantConfig(0.02, 1, generative=ReplacedConfig()), {"compile": True}),
+    ],
+    ids=["micro-batches", "compiled", "compiled with another generative term"],
 )
 def test_how_a_run_is_computed_does_not_change_what_it_finds(fresh, train, tmp_path, variant, changes, monkeypatch):
     """The first steps of it: rounding grows on its way through an optimizer."""
     # traced and split into forward and backward, but not compiled to C++, which would take a minute
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager", fullgraph=True))
     steps = {"steps": 3, "log_every": 1, "warmup_steps": 0, "learning_rate": 0.001}
-    model = fresh()
-    expected = train(fresh(), variant, resume=tmp_path / "one.pt", **steps)
+    model = fresh(variant)
+    expected = train(fresh(variant), variant, resume=tmp_path / "one.pt", **steps)
     found = train(model, variant, resume=tmp_path / "other.pt", **steps, **changes)
     for ours, theirs in zip(without_timing(found), without_timing(expected), strict=True):
         assert ours == pytest.approx(theirs, rel=1e-3, abs=1e-4)
-    assert list(torch.load(tmp_path / "other.pt")["model"]) == list(fresh().state_dict())
+    assert list(torch.load(tmp_path / "other.pt")["model"]) == list(fresh(variant).state_dict())
