@@ -40,8 +40,9 @@ class VariantConfig:
         """What it learns by: `hybrid` of two terms, else its only term's kind, such as contrastive or generative."""
         if self.w_gen and self.w_con:
             return "hybrid"
-        term, usual = (self.contrastive, "contrastive") if self.w_con else (self.generative, "generative")
-        return str(getattr(term, "kind", usual))  # a term may be of another kind
+        if self.w_con:
+            return self.contrastive.kind
+        return str(getattr(self.generative, "kind", "generative"))  # a term may be of another kind
 
     @property
     def projects(self) -> bool:
