@@ -17,6 +17,7 @@ from components.model.config import ModelConfig
 from components.model.gcrl import GCRL
 from components.model.tokens import LEVELS
 from components.objectives.config import VariantConfig
+from components.objectives.config_generative import ExactConfig
 
 
 @dataclass(frozen=True)
@@ -44,9 +45,11 @@ class Architecture:
         colours, channels = palette.shape
         if model.likelihood != "palette":
             colours = LEVELS  # of a sub-pixel
-        told = variant.likelihood and variant.generative.tell_decoder
+        told, orders = False, 0
+        if variant.likelihood:
+            assert isinstance(variant.generative, ExactConfig)
+            told, orders = variant.generative.tell_decoder, variant.generative.orders
         bidirectional = variant.w_gen > 0 and variant.generative.bidirectional
-        orders = getattr(variant.generative, "orders", 0) if variant.likelihood else 0
         parts = variant.likelihood, variant.projects, told, bidirectional, orders
         return cls(model, image_size, channels, colours, *parts)
 

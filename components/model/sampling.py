@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from components.model.gcrl import GCRL
+from components.model.local_head import LocalHead
 from components.model.transformer import Cache
 
 
@@ -57,4 +58,19 @@ def sample(
             patch.view(n, -1)[:, i] = drawn[:, 0].to(device)
         inputs = model.embed(tokens[:, place : place + 1], first=place)[:, 1:]
         following = order[t + 1 : t + 2]
+    return tokens
+
+
+@torch.no_grad()
+def sample_patches(head: LocalHead, contexts: Tensor, uniform: Tensor) -> Tensor:
+    """Tokens (..., *head.shape) of patches drawn from the head, given contexts (..., D).
+
+    `uniform` (..., S·C) holds a number in [0, 1) for each token, which takes the value where the distribution function
+    exceeds it: no generator, so that whoever draws the numbers decides all.
+    """
+    tokens = torch.zeros(*contexts.shape[:-1], *head.shape, dtype=torch.long, device=contexts.device)
+    for i, index in enumerate(itertools.product(*map(range, head.shape))):
+        reached = head.log_probabilities(contexts, tokens, index).exp().cumsum(-1)  # (..., V)
+        value = (reached <= uniform[..., i, None]).sum(-1).clamp(max=reached.shape[-1] - 1)  # rounded sums end below 1
+        tokens[(..., *index)] = value
     return tokens

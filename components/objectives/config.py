@@ -40,9 +40,7 @@ class VariantConfig:
         """What it learns by: `hybrid` of two terms, else its only term's kind, such as contrastive or generative."""
         if self.w_gen and self.w_con:
             return "hybrid"
-        if self.w_con:
-            return self.contrastive.kind
-        return str(getattr(self.generative, "kind", "generative"))  # a term may be of another kind
+        return self.contrastive.kind if self.w_con else self.generative.kind
 
     @property
     def projects(self) -> bool:

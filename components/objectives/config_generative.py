@@ -1,25 +1,30 @@
 """The generative terms' settings. No tensor library is imported here.
 
-Each is a frozen dataclass whose `name` has one value; it is listed in the union at the end. It says of its term
-
-- `exact`: whether it trains the model's own decoder, which gives an exact likelihood. A term that does not owns its
-  decoder, and the model is an encoder alone;
-- `bidirectional`: whether the encoder that it trains sees all patches from everywhere;
-- `scored_views`, a setting: how many views of each image a training step scores. All views are contrasted.
+Each is a frozen dataclass whose `name` has one value; it is listed in the union at the end. All have `scored_views`:
+how many views of each image a training step scores. All views are contrasted.
 """
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from components.objectives.config_checks import positive
+from components.objectives.config_checks import between_0_and_1, positive
+
+
+class GenerativeSettings:
+    """What a term says of itself besides its keys."""
+
+    kind: ClassVar[str] = "generative"  # what a variant of this term alone learns by
+    exact: ClassVar[bool] = False  # whether it trains the model's own decoder; otherwise it owns its decoder
+    bidirectional: ClassVar[bool] = True  # whether the encoder that it trains sees all patches from everywhere
 
 
 @dataclass(frozen=True)
-class AutoregressiveConfig:
+class AutoregressiveConfig(GenerativeSettings):
     """The exact likelihood in raster order, at the decoder's exit."""
 
-    exact: ClassVar[bool] = True
-    bidirectional: ClassVar[bool] = False
+    exact = True
+    bidirectional = False
+    orders: ClassVar[int] = 0  # the raster's alone
 
     name: Literal["autoregressive"] = "autoregressive"
     tell_decoder: bool = True  # give the decoder (never the encoder) the view's augmentation parameters
@@ -36,11 +41,11 @@ class AutoregressiveConfig:
 
 
 @dataclass(frozen=True)
-class PermutedConfig:
+class PermutedConfig(GenerativeSettings):
     """The exact likelihood in any order: training draws one for each view."""
 
-    exact: ClassVar[bool] = True
-    bidirectional: ClassVar[bool] = False
+    exact = True
+    bidirectional = False
 
     name: Literal["permuted"] = "permuted"
     tell_decoder: bool = True  # as above
@@ -52,11 +57,38 @@ class PermutedConfig:
 
 
 @dataclass(frozen=True)
-class VAEConfig:
-    """A variational autoencoder: a Gaussian code of the features must explain the view."""
+class MaskedConfig(GenerativeSettings):
+    """Masked patches, from all that is not masked."""
 
-    exact: ClassVar[bool] = False
-    bidirectional: ClassVar[bool] = True
+    name: Literal["masked"] = "masked"
+    scored_views: Literal[1, 2] = 2
+    share: float = 0.5  # of a view's patches that are masked
+
+    def __post_init__(self) -> None:
+        between_0_and_1(self, "share")
+
+    def masked(self, patches: int) -> int:
+        """How many of a view's patches are masked: the nearest number to the share, at least one."""
+        return max(1, round(self.share * patches))
+
+
+@dataclass(frozen=True)
+class ReplacedConfig(GenerativeSettings):
+    """ELECTRA: which patches has a small masked model replaced?"""
+
+    name: Literal["replaced"] = "replaced"
+    scored_views: Literal[1, 2] = 2
+    share: float = 0.5  # of a view's patches that are masked, then drawn anew
+    detection: float = 50.0  # weight of telling which they are, beside the small model's own loss
+
+    def __post_init__(self) -> None:
+        between_0_and_1(self, "share")
+        positive(self, "detection")
+
+
+@dataclass(frozen=True)
+class VAEConfig(GenerativeSettings):
+    """A variational autoencoder: a Gaussian code of the features must explain the view."""
 
     name: Literal["vae"] = "vae"
     code: int = 32  # its dimensions
@@ -70,11 +102,8 @@ class VAEConfig:
 
 
 @dataclass(frozen=True)
-class VQVAEConfig:
+class VQVAEConfig(GenerativeSettings):
     """A vector-quantised autoencoder: a code of a codebook for each patch must explain the view."""
-
-    exact: ClassVar[bool] = False
-    bidirectional: ClassVar[bool] = True
 
     name: Literal["vqvae"] = "vqvae"
     codes: int = 512  # of the codebook
@@ -88,12 +117,10 @@ class VQVAEConfig:
 
 
 @dataclass(frozen=True)
-class AAEConfig:
+class AAEConfig(GenerativeSettings):
     """An adversarial autoencoder: a code explains the view, and a discriminator cannot tell codes from normal noise."""
 
-    kind: ClassVar[str] = "adversarial"
-    exact: ClassVar[bool] = False
-    bidirectional: ClassVar[bool] = True
+    kind = "adversarial"
 
     name: Literal["aae"] = "aae"
     code: int = 32  # its dimensions
@@ -109,12 +136,10 @@ class AAEConfig:
 
 
 @dataclass(frozen=True)
-class BiGANConfig:
+class BiGANConfig(GenerativeSettings):
     """A bidirectional GAN: a discriminator cannot tell views and their codes from generated views and drawn codes."""
 
-    kind: ClassVar[str] = "adversarial"
-    exact: ClassVar[bool] = False
-    bidirectional: ClassVar[bool] = True
+    kind = "adversarial"
 
     name: Literal["bigan"] = "bigan"
     code: int = 32  # its dimensions
@@ -129,5 +154,15 @@ class BiGANConfig:
             raise ValueError("penalty must not be negative")
 
 
+ExactConfig = AutoregressiveConfig | PermutedConfig  # those of which `exact` is true
 # the first is what a section without a name means
-GenerativeConfig = AutoregressiveConfig | PermutedConfig | VAEConfig | VQVAEConfig | AAEConfig | BiGANConfig
+GenerativeConfig = (
+    AutoregressiveConfig
+    | PermutedConfig
+    | MaskedConfig
+    | ReplacedConfig
+    | VAEConfig
+    | VQVAEConfig
+    | AAEConfig
+    | BiGANConfig
+)

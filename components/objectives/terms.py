@@ -17,11 +17,13 @@ from components.objectives.dim import DIM
 from components.objectives.instdisc import InstDisc
 from components.objectives.local_aggregation import LocalAggregation
 from components.objectives.loco import LoCo
+from components.objectives.masked import Masked
 from components.objectives.moco import MoCo
 from components.objectives.moco_v3 import MoCoV3
 from components.objectives.nt_xent import NTXent
 from components.objectives.permuted import Permuted
 from components.objectives.pirl import PIRL
+from components.objectives.replaced import Replaced
 from components.objectives.rotation import Rotation
 from components.objectives.supcon import SupCon
 from components.objectives.term import Batch, ContrastiveTerm, GenerativeTerm, Loss, TrainingSet, features
@@ -46,6 +48,8 @@ CONTRASTIVE: dict[str, Callable[..., ContrastiveTerm]] = {
 GENERATIVE: dict[str, Callable[..., GenerativeTerm]] = {
     "autoregressive": Autoregressive,
     "permuted": Permuted,
+    "masked": Masked,
+    "replaced": Replaced,
     "vae": VAE,
     "vqvae": VQVAE,
     "aae": AAE,

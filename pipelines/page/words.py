@@ -48,6 +48,8 @@ DETECTORS = {
 GENERATIVE = {  # terms of the objective
     "autoregressive": "predicting images piece by piece",
     "permuted": "predicting images piece by piece, in any order",
+    "masked": "filling in hidden parts of images",
+    "replaced": "finding the parts of images that a small model has replaced",
     "vae": "explaining images by a noisy code",
     "vqvae": "explaining images by a code of a codebook for each patch",
     "aae": "explaining images by a code that a discriminator takes for noise",

@@ -33,7 +33,9 @@ from components.objectives.config_generative import (
     AAEConfig,
     AutoregressiveConfig,
     BiGANConfig,
+    MaskedConfig,
     PermutedConfig,
+    ReplacedConfig,
     VAEConfig,
     VQVAEConfig,
 )
@@ -70,6 +72,8 @@ TERMS = {
     "dim": VariantConfig(0, 1.3, contrastive=DIMConfig()),
     "amdim": VariantConfig(0, 1.3, contrastive=DIMConfig(across_views=True, blocks=(1, 2))),
     "permuted": VariantConfig(0.7, 1.3, generative=PermutedConfig()),
+    "masked": VariantConfig(0.7, 1.3, generative=MaskedConfig()),
+    "replaced": VariantConfig(0.1, 1.3, generative=ReplacedConfig()),
     "vae": VariantConfig(0.7, 1.3, generative=VAEConfig()),
     "vqvae": VariantConfig(0.7, 1.3, generative=VQVAEConfig(codes=20, code=4)),
     "aae": VariantConfig(0.7, 1.3, generative=AAEConfig()),

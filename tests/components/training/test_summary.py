@@ -9,7 +9,7 @@ from components.model.gcrl import GCRL
 from components.model.transformer import Attention
 from components.objectives.config import VariantConfig
 from components.objectives.config_contrastive import MoCoConfig
-from components.objectives.config_generative import AutoregressiveConfig
+from components.objectives.config_generative import AutoregressiveConfig, MaskedConfig
 from components.objectives.term import TrainingSet
 from components.objectives.terms import build_objective
 from components.training.config import TrainingConfig
@@ -69,6 +69,9 @@ def test_all_that_a_step_computes_is_counted(make_palette):
 
     flops = flops_per_view(Architecture.of(ModelConfig(2, width=16, heads=2), VariantConfig(1, 1), 24, palette))
     assert found(VariantConfig(1, 1)) == 2 * sum(flops.training)
+    one = Architecture.of(ModelConfig(2, width=16, heads=2), VariantConfig(0, 1), 24, palette)
+    masked, hidden = VariantConfig(1, 1, generative=MaskedConfig()), VariantConfig(1, 0, generative=MaskedConfig())
+    assert found(masked) == found(hidden) + 2 * sum(flops_per_view(one).training)  # another pass for the features
     head = 2 * 256 * (16 + 64)  # MoCo's other encoder projects a whole batch at once: not here
     assert found(VariantConfig(1, 1, contrastive=MoCoConfig(queue=4))) == 2 * (
         sum(flops.training) + flops.encoder - head
