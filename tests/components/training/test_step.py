@@ -80,7 +80,11 @@ def test_one_pass_is_the_plain_gradient_of_both_losses(model, stripes, views):
     torch.testing.assert_close(found.metrics["nll_nats_per_token"], losses["generative"].detach() / 0.7)
 
 
-CONTRASTIVE = [VariantConfig(0, 1, contrastive=config()) for config in get_args(ContrastiveConfig)]
+FEW = {"clusters": 4}  # of twelve images
+CONTRASTIVE = [
+    VariantConfig(0, 1, contrastive=config(**FEW if hasattr(config, "clusters") else {}))
+    for config in get_args(ContrastiveConfig)
+]
 GENERATIVE = [VariantConfig(0.7, 1.3, generative=config()) for config in get_args(GenerativeConfig)]
 VARIANTS = {
     "gen": VariantConfig(1, 0),
