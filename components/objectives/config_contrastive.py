@@ -213,12 +213,12 @@ class CPCConfig(ContrastiveSettings):
 
 @dataclass(frozen=True)
 class DIMConfig(ContrastiveSettings):
-    """Deep InfoMax: an image's features know each of its parts; AMDIM where the parts are another view's."""
+    """AMDIM: a view's features know each part of the image's other views; of its own, that is Deep InfoMax."""
 
     alone = MORE_THAN_FEATURES
 
     name: Literal["dim"] = "dim"
-    across_views: bool = False  # features know the parts of the other views, not of their own
+    across_views: bool = True  # features know the parts of the other views, not of their own
     blocks: tuple[int, ...] = (1,)  # of the encoder, from 1, at whose exits parts are read
     temperature: float = 0.2
 
@@ -226,6 +226,23 @@ class DIMConfig(ContrastiveSettings):
         positive(self, "temperature")
         if not self.blocks or self.blocks[0] < 1 or list(self.blocks) != sorted(set(self.blocks)):
             raise ValueError("blocks must list numbers from 1 in ascending order")
+
+
+@dataclass(frozen=True)
+class DEMIConfig(ContrastiveSettings):
+    """DEMI: what a part of a view tells of another view, and what the rest adds to that."""
+
+    views = 3
+    unaltered = 2
+
+    name: Literal["demi"] = "demi"
+    crop: float = 0.5  # the part's share of the view's side
+    temperature: float = 0.2
+
+    def __post_init__(self) -> None:
+        positive(self, "temperature")
+        if not 0 < self.crop < 1:
+            raise ValueError("crop must lie between 0 and 1, both exclusive")
 
 
 # the first is what a section without a name means
@@ -243,4 +260,5 @@ ContrastiveConfig = (
     | PIRLConfig
     | CPCConfig
     | DIMConfig
+    | DEMIConfig
 )

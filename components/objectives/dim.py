@@ -1,7 +1,6 @@
-"""Deep InfoMax: an image's features know each of its parts (Hjelm et al. 2019, arXiv 1808.06670, section 3.2; InfoNCE).
-
-With `across_views` and several blocks it is AMDIM (Bachman, Hjelm and Buchwalter 2019, arXiv 1906.00910, sections 3.2
-to 3.4): the features of one view know the parts of another, at several depths.
+"""AMDIM: a view's features know each part of another view, at several depths (Bachman, Hjelm and Buchwalter 2019, arXiv
+1906.00910). Without `across_views`, and with one block, it is the local Deep InfoMax that it comes from: they know the
+parts of their own view (Hjelm et al. 2019, arXiv 1808.06670; the estimator is InfoNCE).
 
 What we changed: a part is a position of the causal encoder, so that at a block's exit it has seen the patches up to its
 own, where a convolution sees those around it. Scores are cosines over a temperature, where AMDIM clips and penalises

@@ -10,8 +10,6 @@ and the loss is the mean over the units. A unit's activations are computed again
 one unit at a time are held.
 """
 
-import copy
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -21,7 +19,7 @@ from components.errors import ConfigError
 from components.model.gcrl import GCRL
 from components.objectives.config_contrastive import LoCoConfig
 from components.objectives.nt_xent import nt_xent
-from components.objectives.term import Batch, ContrastiveTerm, Loss, TrainingSet, view_accuracy
+from components.objectives.term import Batch, ContrastiveTerm, Loss, TrainingSet, fresh_head, view_accuracy
 
 
 class LoCo(ContrastiveTerm[LoCoConfig]):
@@ -35,7 +33,7 @@ class LoCo(ContrastiveTerm[LoCoConfig]):
                 f"contrastive.overlap: {config.overlap}, but the encoder has {blocks} blocks: units can share "
                 f"{blocks - 1} at most. Lower it, or raise model.encoder_layers."
             )
-        self.heads = nn.ModuleList(_fresh(model.projection) for _ in range(blocks - config.overlap - 1))
+        self.heads = nn.ModuleList(fresh_head(model) for _ in range(blocks - config.overlap - 1))
 
     def represent(self, model: GCRL, tokens: Tensor) -> Tensor:
         """Features (n, U, D) at the end of each unit; see `local_features`."""
@@ -82,13 +80,3 @@ def _through(x: Tensor, blocks: list[nn.Module]) -> tuple[Tensor, Tensor]:
     for block in blocks[1:]:
         x = block(x)
     return first, x
-
-
-def _fresh(head: nn.Module | None) -> nn.Module:
-    """A head of the same shape with first weights of its own."""
-    new = copy.deepcopy(head)
-    assert new is not None
-    for layer in new.modules():
-        if isinstance(layer, nn.Linear | nn.BatchNorm1d):
-            layer.reset_parameters()
-    return new

@@ -6,6 +6,7 @@ on the run's device, and is trained where it asks for a gradient. Nothing of it 
 holds the same, because every process computes the contrastive term of the whole batch.
 """
 
+import copy
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -139,3 +140,13 @@ def projection_shape(model: GCRL) -> tuple[int, int]:
     assert model.projection is not None
     linear = [layer for layer in model.projection if isinstance(layer, nn.Linear)]
     return linear[0].out_features, linear[-1].out_features
+
+
+def fresh_head(model: GCRL) -> nn.Module:
+    """A projection head of the model's shape with first weights of its own."""
+    head = copy.deepcopy(model.projection)
+    assert head is not None
+    for layer in head.modules():
+        if isinstance(layer, nn.Linear | nn.BatchNorm1d):
+            layer.reset_parameters()
+    return head

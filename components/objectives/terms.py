@@ -13,6 +13,7 @@ from components.objectives.cacr import CACR
 from components.objectives.config import VariantConfig
 from components.objectives.cpc import CPC
 from components.objectives.deepcluster import DeepCluster
+from components.objectives.demi import DEMI
 from components.objectives.dim import DIM
 from components.objectives.instdisc import InstDisc
 from components.objectives.local_aggregation import LocalAggregation
@@ -44,6 +45,7 @@ CONTRASTIVE: dict[str, Callable[..., ContrastiveTerm]] = {
     "pirl": PIRL,
     "cpc": CPC,
     "dim": DIM,
+    "demi": DEMI,
 }
 GENERATIVE: dict[str, Callable[..., GenerativeTerm]] = {
     "autoregressive": Autoregressive,

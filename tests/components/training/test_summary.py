@@ -8,7 +8,7 @@ from components.model.flops import flops_per_view
 from components.model.gcrl import GCRL
 from components.model.transformer import Attention
 from components.objectives.config import VariantConfig
-from components.objectives.config_contrastive import MoCoConfig
+from components.objectives.config_contrastive import MoCoConfig, RotationConfig
 from components.objectives.config_generative import AutoregressiveConfig, MaskedConfig
 from components.objectives.term import TrainingSet
 from components.objectives.terms import build_objective
@@ -76,6 +76,10 @@ def test_all_that_a_step_computes_is_counted(make_palette):
     assert found(VariantConfig(1, 1, contrastive=MoCoConfig(queue=4))) == 2 * (
         sum(flops.training) + flops.encoder - head
     )
+    rotation = VariantConfig(0, 1, contrastive=RotationConfig())  # four views, and no projection head
+    shape = Architecture.of(ModelConfig(2, width=16, heads=2), rotation, 24, palette)
+    assert model_of(shape).projection is None
+    assert found(rotation) == 4 * flops_per_view(shape).training[0]
 
 
 def test_counting_leaves_a_model_as_it_was(make_palette):
