@@ -33,15 +33,15 @@ class Panel:
 
 
 def methods_figure(kinds: Mapping[str, str], panels: Sequence[Panel], path: Path | str) -> None:
-    """Left: the first panel's number against the second's, methods under their numbers. Right: a row a method, in the
-    order of `kinds` {method: kind}, a column a panel. Bars are standard deviations over seeds, a dotted line is the
-    best."""
+    """Left: the first panel's number against the next of which more is better; a method's number is that of its row.
+    Right: a row a method, in the order of `kinds` {method: kind}, a column a panel. Bars are standard deviations over
+    seeds, a dotted line is the best."""
     row = 0.24
     height = max(4.4, 1.1 + row * len(kinds))
     widths = [4.6, *[1.9] * len(panels)]
     with style.figure(path, sum(widths) + 1.6, height) as canvas:
         axes = canvas.subplots(1, len(widths), width_ratios=widths, squeeze=False)[0]
-        _trade(axes[0], kinds, *panels[:2])
+        _trade(axes[0], kinds, panels[0], next((p for p in panels[1:] if p.higher_is_better), None))
         for place, panel in zip(axes[1:], panels, strict=True):
             _column(place, kinds, panel)
         axes[1].set_yticks(range(len(kinds)), [f"{name}  {i}" for i, name in enumerate(kinds, 1)])
@@ -49,7 +49,7 @@ def methods_figure(kinds: Mapping[str, str], panels: Sequence[Panel], path: Path
         canvas.legend(*legend, loc="outside lower left", ncols=len(KINDS))
 
 
-def _trade(axes: "Axes", kinds: Mapping[str, str], across: Panel, up: Panel | None = None) -> None:
+def _trade(axes: "Axes", kinds: Mapping[str, str], across: Panel, up: Panel | None) -> None:
     if up is None:
         axes.set_visible(False)
         return

@@ -44,4 +44,4 @@ def _end_with_parent() -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()
-    os.kill(os.getpid(), signal.SIGINT)  # as Ctrl-C does: what was begun goes on another time
+    os.kill(os.getpid(), signal.SIGTERM)  # not SIGINT, which what runs in the background may ignore

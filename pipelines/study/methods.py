@@ -133,7 +133,7 @@ def _csv_rows(methods: Sequence[Method]) -> Iterator[list[object]]:
 def _panels(methods: Sequence[Method]) -> list[Panel]:
     """The columns of the figure that some method has."""
     panels = []
-    for column in (c for c in COLUMNS if c.name in PANELS):
+    for column in sorted((c for c in COLUMNS if c.name in PANELS), key=lambda c: PANELS.index(c.name)):
         higher = next(c.higher_is_better for c in COMPARED if c.name == column.name)
         found = {method.name: values for method in methods if (values := method.values(column))}
         if found:
