@@ -245,6 +245,32 @@ class DEMIConfig(ContrastiveSettings):
             raise ValueError("crop must lie between 0 and 1, both exclusive")
 
 
+@dataclass(frozen=True)
+class CMCConfig(ContrastiveSettings):
+    """CMC: an image, its lightness and its colours find each other."""
+
+    views = 3
+    unaltered = 1
+
+    name: Literal["cmc"] = "cmc"
+    temperature: float = 0.07
+
+    def __post_init__(self) -> None:
+        positive(self, "temperature")
+
+
+@dataclass(frozen=True)
+class RelativePositionConfig(ContrastiveSettings):
+    """In which of eight directions does one tile of an image lie from another?"""
+
+    kind = "predictive"
+    views = 2
+    projects = False
+    alone = "shows the encoder tiles, never the whole view that a likelihood scores"
+
+    name: Literal["relative_position"] = "relative_position"
+
+
 # the first is what a section without a name means
 ContrastiveConfig = (
     NTXentConfig
@@ -261,4 +287,6 @@ ContrastiveConfig = (
     | CPCConfig
     | DIMConfig
     | DEMIConfig
+    | CMCConfig
+    | RelativePositionConfig
 )

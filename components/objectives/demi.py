@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from components.model.gcrl import GCRL
 from components.objectives.config_contrastive import DEMIConfig
+from components.objectives.cropping import crop
 from components.objectives.term import Batch, ContrastiveTerm, Loss, TrainingSet, fresh_head, view_accuracy
 
 
@@ -57,12 +58,3 @@ def conditional_info_nce(scores: Tensor, likely: Tensor) -> Tensor:
     log_weights = likely.detach().masked_fill(itself, float("-inf")).log_softmax(1)
     negative = (log_weights + scores).logsumexp(1) + math.log(len(scores) - 1)  # (B,)
     return F.softplus(negative - scores.diagonal()).mean()
-
-
-def crop(images: Tensor, place: Tensor, side: float) -> Tensor:
-    """Squares of `side` of the image's side, brought back to its size: (b, C, H, W) of images (b, C, H, W) in places
-    (b, 2) between 0 and 1."""
-    shift = (2 * place - 1) * (1 - side)  # of the centre; an image reaches from −1 to 1
-    scale = side * torch.eye(2, device=images.device).expand(len(images), 2, 2)
-    grid = F.affine_grid(torch.cat([scale, shift[:, :, None]], 2), list(images.shape), align_corners=False)
-    return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)

@@ -10,6 +10,7 @@ from components.objectives.aae import AAE
 from components.objectives.autoregressive import Autoregressive
 from components.objectives.bigan import BiGAN
 from components.objectives.cacr import CACR
+from components.objectives.cmc import CMC
 from components.objectives.config import VariantConfig
 from components.objectives.cpc import CPC
 from components.objectives.deepcluster import DeepCluster
@@ -24,6 +25,7 @@ from components.objectives.moco_v3 import MoCoV3
 from components.objectives.nt_xent import NTXent
 from components.objectives.permuted import Permuted
 from components.objectives.pirl import PIRL
+from components.objectives.relative_position import RelativePosition
 from components.objectives.replaced import Replaced
 from components.objectives.rotation import Rotation
 from components.objectives.supcon import SupCon
@@ -46,6 +48,8 @@ CONTRASTIVE: dict[str, Callable[..., ContrastiveTerm]] = {
     "cpc": CPC,
     "dim": DIM,
     "demi": DEMI,
+    "cmc": CMC,
+    "relative_position": RelativePosition,
 }
 GENERATIVE: dict[str, Callable[..., GenerativeTerm]] = {
     "autoregressive": Autoregressive,

@@ -10,7 +10,8 @@ from torch.nn import functional as F
 
 from components.objectives.config import VariantConfig
 from components.objectives.config_contrastive import DEMIConfig
-from components.objectives.demi import DEMI, conditional_info_nce, crop
+from components.objectives.cropping import crop
+from components.objectives.demi import DEMI, conditional_info_nce
 from components.objectives.term import Batch, TrainingSet
 
 DATA = TrainingSet(np.zeros((5, 4, 4, 1), np.uint8))

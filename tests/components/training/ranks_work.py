@@ -27,6 +27,7 @@ from components.objectives.config_contrastive import (
     MoCoConfig,
     MoCoV3Config,
     PIRLConfig,
+    RelativePositionConfig,
     RotationConfig,
     SupConConfig,
 )
@@ -73,6 +74,7 @@ TERMS = {
     "dim": VariantConfig(0, 1.3, contrastive=DIMConfig(across_views=False)),
     "demi": VariantConfig(0.7, 1.3, contrastive=DEMIConfig()),
     "amdim": VariantConfig(0, 1.3, contrastive=DIMConfig(blocks=(1, 2))),
+    "relative_position": VariantConfig(0, 1.3, contrastive=RelativePositionConfig()),
     "permuted": VariantConfig(0.7, 1.3, generative=PermutedConfig()),
     "masked": VariantConfig(0.7, 1.3, generative=MaskedConfig()),
     "replaced": VariantConfig(0.1, 1.3, generative=ReplacedConfig()),

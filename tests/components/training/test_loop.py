@@ -20,7 +20,7 @@ from components.model.config import ModelConfig
 from components.model.gcrl import GCRL
 from components.model.tokens import to_unit
 from components.objectives.config import VariantConfig
-from components.objectives.config_contrastive import ContrastiveConfig, MoCoConfig, NTXentConfig
+from components.objectives.config_contrastive import CMCConfig, ContrastiveConfig, MoCoConfig, NTXentConfig
 from components.objectives.config_generative import AutoregressiveConfig, GenerativeConfig, MaskedConfig, ReplacedConfig
 from components.training.average import update_average
 from components.training.checkpoint import History
@@ -34,7 +34,7 @@ CONFIG = TrainingConfig(
     evaluate_every=3, diagnose_every=4, checkpoint_seconds=0,
 )  # fmt: skip
 HYBRID = VariantConfig(1, 1)
-TERMS = [config for config in get_args(ContrastiveConfig) if config is not NTXentConfig]
+TERMS = [config for config in get_args(ContrastiveConfig) if config not in (NTXentConfig, CMCConfig)]  # CMC: colours
 OWNING = [config for config in get_args(GenerativeConfig) if not config.exact]
 TIMING = {"seconds", "images_per_second"}
 CPU = torch.device("cpu")

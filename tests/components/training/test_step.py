@@ -12,7 +12,7 @@ from torch import Tensor
 from components.data.config import AugmentationConfig
 from components.model.gcrl import GCRL
 from components.objectives.config import VariantConfig
-from components.objectives.config_contrastive import ContrastiveConfig, NTXentConfig
+from components.objectives.config_contrastive import CMCConfig, ContrastiveConfig, NTXentConfig
 from components.objectives.config_generative import GenerativeConfig
 from components.objectives.nt_xent import nt_xent
 from components.objectives.term import TrainingSet
@@ -84,6 +84,7 @@ FEW = {"clusters": 4}  # of twelve images
 CONTRASTIVE = [
     VariantConfig(0, 1, contrastive=config(**FEW if hasattr(config, "clusters") else {}))
     for config in get_args(ContrastiveConfig)
+    if config is not CMCConfig  # images here are grey
 ]
 GENERATIVE = [VariantConfig(0.7, 1.3, generative=config()) for config in get_args(GenerativeConfig)]
 VARIANTS = {
