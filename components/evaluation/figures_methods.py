@@ -21,6 +21,8 @@ KINDS = {
     "clustering": (style.SKY, "P"),
 }
 OTHER = (style.GREY, "X")
+SHARES = (0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995)  # what the left panel's axes name
+LEAST, MOST = 0.01, 0.999  # their ends: 0 and 1 lie infinitely far away on them
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,8 @@ class Panel:
 
 
 def methods_figure(kinds: Mapping[str, str], panels: Sequence[Panel], path: Path | str) -> None:
-    """Left: the first panel's number against the next of which more is better; a method's number is that of its row.
+    """Left: the first panel's number against the next of which more is better, both shares of one; a method's number is
+    that of its row.
     Right: a row a method, in the order of `kinds` {method: kind}, a column a panel. Bars are standard deviations over
     seeds, a dotted line is the best."""
     row = 0.24
@@ -50,6 +53,8 @@ def methods_figure(kinds: Mapping[str, str], panels: Sequence[Panel], path: Path
 
 
 def _trade(axes: "Axes", kinds: Mapping[str, str], across: Panel, up: Panel | None) -> None:
+    from matplotlib.ticker import FixedLocator, NullLocator
+
     if up is None:
         axes.set_visible(False)
         return
@@ -59,13 +64,27 @@ def _trade(axes: "Axes", kinds: Mapping[str, str], across: Panel, up: Panel | No
         names = [n for n, k in kinds.items() if k == kind and n in across.values and n in up.values]
         if not names:
             continue
-        (x, dx), (y, dy) = (zip(*(panel.values[n] for n in names), strict=True) for panel in (across, up))
+        (x, dx), (y, dy) = (_shares([panel.values[n] for n in names]) for panel in (across, up))
         axes.errorbar(x, y, dy, dx, fmt=marker, color=colour, markersize=6, elinewidth=0.7, alpha=0.85, label=kind)
         for name, place in zip(names, zip(x, y, strict=True), strict=True):
             axes.annotate(str(numbers[name]), place, (4, 4), textcoords="offset points", fontsize=7, color=colour)
+    for axis, scale in ((axes.xaxis, axes.set_xscale), (axes.yaxis, axes.set_yscale)):
+        scale("logit")  # most methods are close to 1: what is told apart there are errors
+        axis.set_major_locator(FixedLocator(SHARES))
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_locator(NullLocator())
+        axis.set_tick_params(labelsize=7)
     axes.set_xlabel(f"{across.title} →")
     axes.set_ylabel(f"{up.title} →")
     axes.set_title("Discriminative against robust")
+
+
+def _shares(values: Sequence[tuple[float, float]]) -> tuple[list[float], tuple[list[float], list[float]]]:
+    """Means, and how far down and up their bars reach, within what a logit axis can show."""
+    means = [min(max(mean, LEAST), MOST) for mean, _ in values]
+    down = [min(deviation, mean - LEAST) for mean, (_, deviation) in zip(means, values, strict=True)]
+    up = [min(deviation, MOST - mean) for mean, (_, deviation) in zip(means, values, strict=True)]
+    return means, (down, up)
 
 
 def _column(axes: "Axes", kinds: Mapping[str, str], panel: Panel) -> None:
