@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from components.data.lab import from_lab, to_lab
 from components.errors import ConfigError
 from components.model.gcrl import GCRL
 from components.objectives.config_contrastive import CMCConfig
+from components.objectives.lab import from_lab, to_lab
 from components.objectives.term import Batch, ContrastiveTerm, Loss, TrainingSet, view_accuracy
 
 MIDDLE = 50.0  # the lightness of a view without one

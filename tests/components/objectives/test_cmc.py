@@ -6,12 +6,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.data.lab import to_lab
 from components.errors import ConfigError
 from components.objectives.cmc import CMC, colours, find, lightness
 from components.objectives.config import VariantConfig
 from components.objectives.config_contrastive import CMCConfig
 from components.objectives.config_generative import AutoregressiveConfig
+from components.objectives.lab import to_lab
 from components.objectives.term import Batch, TrainingSet
 
 DATA = TrainingSet(np.zeros((5, 4, 4, 3), np.uint8))

@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.data.lab import from_lab, to_lab
+from components.objectives.lab import from_lab, to_lab
 
 # Bruce Lindbloom's colour calculator, sRGB and D65
 KNOWN = {
