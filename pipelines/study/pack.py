@@ -85,7 +85,9 @@ def unpack(folder: Path) -> None:
                 for entry in archive:
                     if (folder / entry.name).exists():
                         continue
-                    target = folder / tarfile.data_filter(entry, str(folder)).name  # refuses what would lead outside
+                    target = folder / entry.name
+                    if not target.resolve().is_relative_to(folder.resolve()):
+                        raise tarfile.TarError(f"{entry.name} leads outside")
                     if (content := archive.extractfile(entry)) is not None:
                         with atomic_file(target) as temporary, temporary.open("wb") as file:
                             shutil.copyfileobj(content, file)

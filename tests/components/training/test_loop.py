@@ -154,7 +154,7 @@ def test_a_resumed_run_ends_bit_for_bit_where_the_uninterrupted_one_ends(
 
 
 def test_a_killed_process_is_resumed_bit_for_bit(fresh, train, data, tmp_path):
-    architecture = Architecture(ModelConfig(2, 16, 2, 1, 1, 8, 16, 8), 8, 1, 8, True, True, True, False)
+    architecture = Architecture(ModelConfig(2, 16, 2, 1, 1, 8, 16, 8), 8, 1, 8, True, True, True, False, 0)
     save_weights(tmp_path / "start.safetensors", fresh(), architecture)
     np.save(tmp_path / "images.npy", data.images)
     np.save(tmp_path / "labels.npy", data.bank[1])
