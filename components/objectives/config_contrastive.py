@@ -37,7 +37,7 @@ class MoCoConfig(ContrastiveSettings):
     """MoCo v2: negatives are the keys of earlier batches."""
 
     name: Literal["moco"] = "moco"
-    queue: int = 4096  # keys; a few batches' views, but no more than there are images
+    queue: int = 4096  # keys: a few batches' views; refused where there are fewer images
     momentum: float = 0.99  # of the encoder that computes the keys
     temperature: float = 0.2
 
