@@ -13,9 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from components.distillation.config import ClusterFitConfig
-from components.errors import ConfigError
 from components.model.gcrl import GCRL
-from components.objectives.clustering import cluster, encoder_of
+from components.objectives.clustering import cluster, encoder_of, refuse_few_images
 
 
 class ClusterFit(nn.Module):
@@ -33,11 +32,7 @@ class ClusterFit(nn.Module):
 
     def __init__(self, student: int, teacher: GCRL, images: np.ndarray, config: ClusterFitConfig) -> None:
         super().__init__()
-        if len(images) < config.clusters:
-            raise ConfigError(
-                f"clusterfit.clusters: {config.clusters}, but there are only {len(images)} images to learn from. Lower "
-                "it to a small part of that: a cluster should hold many images."
-            )
+        refuse_few_images("clusterfit.clusters", config.clusters, len(images))
         self.classifier = nn.Linear(student, config.clusters)
         seed = int(torch.randint(2**31, ()))
         found = cluster(images, encoder_of(teacher), config.clusters, seed, components=None)
