@@ -68,8 +68,8 @@ def _blocks(indices: np.ndarray) -> Iterator[np.ndarray]:
 def _finite(encoded: np.ndarray) -> np.ndarray:
     if not np.isfinite(encoded).all():
         raise UserError(
-            "the features that are to be clustered are not finite: training has diverged. Lower training.learning_rate, "
-            "lengthen training.warmup_steps or set training.precision: float32."
+            "the features that are to be clustered are not finite: training has diverged. "
+            "Lower training.learning_rate, lengthen training.warmup_steps or set training.precision: float32."
         )
     return encoded
 
