@@ -1,5 +1,7 @@
 """floor: the same probes on raw pixels and on a randomly initialised encoder, which every result stands on."""
 
+import numpy as np
+
 from components.data.prepared import Prepared
 from components.evaluation.probes import Labelled, run_probes
 from components.model.build import Architecture, build
@@ -23,7 +25,7 @@ def run(params: Params) -> None:
         pixels, random = [], []
         for split in ("train", "val", "test"):
             images, labels = prepared.images(split), prepared.labels(split)
-            pixels.append(Labelled(images.reshape(len(images), -1) / 255, labels))
+            pixels.append(Labelled(images.reshape(len(images), -1) / np.float32(255), labels))
             random.append(Labelled(encode_features(untrained.to(device), images, device).numpy(), labels))
         with stage.folder() as out:
             for name, (train, val, test) in (("raw_pixels", pixels), ("random_encoder", random)):
