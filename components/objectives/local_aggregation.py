@@ -73,8 +73,8 @@ def local_aggregation(
     """
     logits = projections.float() @ bank.T / temperature  # (V, B, N)
     own = images.expand(len(projections), -1)[..., None]  # (V, B, 1)
-    first = logits.detach().scatter(2, own, float("inf"))
-    near = first.topk(min(background, len(bank)), dim=2).indices  # (V, B, K)
+    near = logits.detach().topk(min(background, len(bank)), dim=2).indices  # (V, B, K), nearest first
+    near[..., -1:] = torch.where((near == own).any(2, keepdim=True), near[..., -1:], own)
     close = (clusters[:, near] == clusters[:, own]).any(0)  # (V, B, K)
     scores = logits.gather(2, near)
     losses = scores.logsumexp(2) - scores.masked_fill(~close, float("-inf")).logsumexp(2)
