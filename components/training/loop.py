@@ -169,7 +169,7 @@ def _take_steps(
     state: State, data: PretrainData, run: Run, execution: Execution, device: torch.device, on_metrics: OnMetrics
 ) -> None:
     config, ranks = run.config, execution.ranks
-    # one for the thread that reads, and one for this: they keep the epoch's shuffle
+    # each keeps its epoch's shuffle, so the thread that reads ahead needs its own
     order, own_order = (batch_order(len(data.images), config.batch_size, run.seed) for _ in range(2))
     remaining = steps_to_take(config, state)
     unchecked: list[tuple[int, float, dict[str, Tensor]]] = []
