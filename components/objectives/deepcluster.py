@@ -6,8 +6,8 @@ classifier, which begins anew each time, and the encoder learn to tell the clust
 What we changed: the features are the encoder's pooled ones. Instead of drawing images uniformly over the clusters, a
 view weighs the inverse of its cluster's size, which the paper calls equivalent. Clusters that empty while k-means is
 fitted take over the farthest image (scikit-learn) instead of a copy of another's centroid; one that ends up without
-images has no weight. With each clustering the classifier's weights begin anew, but not the optimizer's averages of their
-gradients, as they do in the authors' code. Before the first clustering, after the first step, the clusters are
+images has no weight. With each clustering the classifier's weights begin anew, but not the optimizer's averages of
+their gradients, as they do in the authors' code. Before the first clustering, after the first step, the clusters are
 arbitrary.
 """
 
