@@ -6,7 +6,7 @@ Each is a frozen dataclass whose `name` has one value; it is listed in the union
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from components.objectives.config_checks import positive, share
+from components.objectives.config_checks import between_0_and_1, positive, share
 
 MORE_THAN_FEATURES = "reads more of the encoder than its features, which are all that a likelihood's pass leaves"
 
@@ -37,7 +37,7 @@ class MoCoConfig(ContrastiveSettings):
     """MoCo v2: negatives are the keys of earlier batches."""
 
     name: Literal["moco"] = "moco"
-    queue: int = 4096  # keys; a few batches' views, but no more than there are images
+    queue: int = 4096  # keys: a few batches' views; refused where there are fewer images
     momentum: float = 0.99  # of the encoder that computes the keys
     temperature: float = 0.2
 
@@ -241,8 +241,7 @@ class DEMIConfig(ContrastiveSettings):
 
     def __post_init__(self) -> None:
         positive(self, "temperature")
-        if not 0 < self.crop < 1:
-            raise ValueError("crop must lie between 0 and 1, both exclusive")
+        between_0_and_1(self, "crop")
 
 
 @dataclass(frozen=True)

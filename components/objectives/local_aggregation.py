@@ -15,9 +15,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from components.model.gcrl import GCRL
-from components.objectives.clustering import cluster
+from components.objectives.clustering import cluster, refuse_few_images
 from components.objectives.config_contrastive import LocalAggregationConfig
-from components.objectives.deepcluster import refuse_few_images
 from components.objectives.term import Batch, ContrastiveTerm, Loss, TrainingSet, projection_shape, view_accuracy
 
 
@@ -27,7 +26,7 @@ class LocalAggregation(ContrastiveTerm[LocalAggregationConfig]):
     def __init__(self, config: LocalAggregationConfig, model: GCRL, data: TrainingSet) -> None:
         super().__init__(config, model, data)
         images = len(data.images)
-        refuse_few_images(config.clusters, images)
+        refuse_few_images("contrastive.clusters", config.clusters, images)
         self.register_buffer("bank", F.normalize(torch.randn(images, projection_shape(model)[1]), dim=1))
         self.register_buffer("clusters", torch.arange(images).repeat(config.clusterings, 1))  # (H, N)
         self.register_buffer("due", torch.tensor(config.instance_epochs * images))  # images until the next clustering
@@ -74,8 +73,8 @@ def local_aggregation(
     """
     logits = projections.float() @ bank.T / temperature  # (V, B, N)
     own = images.expand(len(projections), -1)[..., None]  # (V, B, 1)
-    first = logits.detach().scatter(2, own, float("inf"))
-    near = first.topk(min(background, len(bank)), dim=2).indices  # (V, B, K)
+    near = logits.detach().topk(min(background, len(bank)), dim=2).indices  # (V, B, K), nearest first
+    near[..., -1:] = torch.where((near == own).any(2, keepdim=True), near[..., -1:], own)
     close = (clusters[:, near] == clusters[:, own]).any(0)  # (V, B, K)
     scores = logits.gather(2, near)
     losses = scores.logsumexp(2) - scores.masked_fill(~close, float("-inf")).logsumexp(2)

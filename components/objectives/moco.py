@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from components.errors import ConfigError
 from components.model.gcrl import GCRL
 from components.objectives.config_contrastive import MoCoConfig
 from components.objectives.momentum import MomentumEncoder
@@ -25,6 +26,11 @@ class MoCo(ContrastiveTerm[MoCoConfig]):
 
     def __init__(self, config: MoCoConfig, model: GCRL, data: TrainingSet) -> None:
         super().__init__(config, model, data)
+        if config.queue > len(data.images):
+            raise ConfigError(
+                f"contrastive.queue: {config.queue} keys, but there are only {len(data.images)} images to pretrain on: "
+                "an image's own older keys would be among its negatives. Lower it to a few batches' views."
+            )
         self.encoder = MomentumEncoder(model)
         self.register_buffer("queue", F.normalize(torch.randn(config.queue, projection_shape(model)[1]), dim=1))
         self.register_buffer("next", torch.zeros((), dtype=torch.long))  # where the oldest key is

@@ -62,8 +62,8 @@ class ContrastiveTerm(nn.Module, Generic[Config]):
         return views
 
     def represent(self, model: GCRL, tokens: Tensor) -> Tensor:
-        """What the term reads (n, ...) of views (n, T, S, ...); by default their features (n, D). Another term's
-        likelihood passes the features alone, so that a term that reads more trains without one."""
+        """What the term reads (n, ...) of views (n, T, S, ...); by default their features (n, D). Beside a
+        generative term features are all there is: a term that reads more says in its settings why it is `alone`."""
         return features(model, tokens)
 
     def pooled(self, represented: Tensor) -> Tensor:

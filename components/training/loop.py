@@ -3,12 +3,12 @@
 import copy
 import math
 import pickle
-import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from time import monotonic
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from components.objectives.term import TrainingSet
 from components.objectives.terms import Objective, build_objective
 from components.training.average import update_average
 from components.training.budget import Stopwatch, place_in_schedule, steps_to_take
-from components.training.checkpoint import History, Kept, State, load_resume, save_resume
+from components.training.checkpoint import History, Kept, State, load_resume, save_resume, seconds_to_next_save
 from components.training.config import TrainingConfig
 from components.training.data import batch_order, batches, step_generator
 from components.training.device import (
@@ -169,12 +169,12 @@ def _take_steps(
     state: State, data: PretrainData, run: Run, execution: Execution, device: torch.device, on_metrics: OnMetrics
 ) -> None:
     config, ranks = run.config, execution.ranks
-    # one for the thread that reads, and one for this: they keep the epoch's shuffle
+    # each keeps its epoch's shuffle, so the thread that reads ahead needs its own
     order, own_order = (batch_order(len(data.images), config.batch_size, run.seed) for _ in range(2))
     remaining = steps_to_take(config, state)
     unchecked: list[tuple[int, float, dict[str, Tensor]]] = []
-    saved_at = window_at = time.monotonic()
-    window_from = state.step
+    saved_at = window_at = monotonic()
+    window_from, pause = state.step, config.checkpoint_seconds
     place = place_in_schedule(config, state, ranks)
     watch = Stopwatch(state)
 
@@ -192,7 +192,7 @@ def _take_steps(
             last = place == config.steps
             log = last or done % config.log_every == 0
             look = last or done % config.evaluate_every == 0
-            save = last or time.monotonic() - saved_at > config.checkpoint_seconds
+            save = last or monotonic() - saved_at > pause
             if not (log or look or save or diagnose):
                 continue
             _refuse_non_finite(unchecked)  # nothing that is not finite is shown or kept
@@ -204,7 +204,7 @@ def _take_steps(
                 row |= validate(state.model, state.objective, data, device)
                 _keep(state, config, row)
             if log or row:
-                now = time.monotonic()
+                now = monotonic()
                 seconds = now - window_at
                 speed = (done - window_from) * config.batch_size / max(seconds, 1e-9)
                 window_from, window_at = done, now
@@ -216,8 +216,10 @@ def _take_steps(
                 state.history.append({"step": done, **row})
                 on_metrics(done, row)
             if save:
+                began = monotonic()
                 save_resume(run.resume, run.resume_key, state)
-                saved_at = time.monotonic()
+                saved_at = monotonic()
+                pause = seconds_to_next_save(config, saved_at - began)
             watch.restart()
 
 

@@ -8,11 +8,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
+from components.errors import ConfigError
 from components.objectives.config_contrastive import MoCoConfig
 from components.objectives.moco import MoCo, info_nce
 from components.objectives.term import Batch, TrainingSet
 
-DATA = TrainingSet(np.zeros((8, 2, 2, 1), np.uint8))
+DATA = TrainingSet(np.zeros((20, 2, 2, 1), np.uint8))
 
 
 @pytest.fixture
@@ -94,6 +95,11 @@ def test_of_more_keys_than_it_holds_the_queue_keeps_the_last(model):
     assert {row.numpy().tobytes() for row in term.queue} == {row.numpy().tobytes() for row in keys[-3:]}
 
 
+def test_a_queue_longer_than_the_training_set_is_refused(model):
+    with pytest.raises(ConfigError, match=r"contrastive.queue: 21 keys, but there are only 20 images"):
+        MoCo(MoCoConfig(queue=21), model, DATA)
+
+
 def test_gradients_go_to_the_queries_alone(model):
     term = MoCo(MoCoConfig(queue=8), model, DATA)
     loss, metrics = term(batch_of(model, term))
@@ -105,7 +111,7 @@ def test_gradients_go_to_the_queries_alone(model):
 
 
 def test_the_key_encoder_follows_the_model_and_holds_no_decoder(model):
-    term = MoCo(MoCoConfig(momentum=0.9), model, DATA)
+    term = MoCo(MoCoConfig(queue=8, momentum=0.9), model, DATA)
     first = {name: p.clone() for name, p in term.encoder.model.named_parameters()}
     assert all(torch.equal(p, dict(model.named_parameters())[name]) for name, p in first.items())
     assert not any(name.startswith(("decoder", "head", "condition")) for name in first)

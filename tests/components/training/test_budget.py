@@ -61,6 +61,21 @@ def train(clock, stripes, make_model, tmp_path) -> Callable[..., Trained]:
     return run
 
 
+@pytest.fixture
+def saved(clock, monkeypatch) -> list[int]:
+    """The steps after which a resume file was written, by the same clock."""
+    steps: list[int] = []
+    save = loop.save_resume
+
+    def noting(path, key, state):
+        save(path, key, state)
+        steps.append(state.step)
+
+    monkeypatch.setattr(loop, "monotonic", lambda: clock.now)
+    monkeypatch.setattr(loop, "save_resume", noting)
+    return steps
+
+
 def always(seconds: float) -> Iterator[float]:
     while True:
         yield seconds
@@ -132,3 +147,12 @@ def test_a_budget_is_positive():
 def test_nothing_else_is_left_beside_the_resume_file(train, tmp_path):
     train(compiling(5.0))
     assert {path.name for path in Path(tmp_path).iterdir()} == {"resume.pt"}
+
+
+@pytest.mark.parametrize(
+    ("every", "expected"), [(15.0, [1, 8, 15, 22, 24]), (1000.0, [11, 22, 24]), (0.0, list(range(1, 25)))]
+)
+def test_no_more_than_a_twentieth_of_the_time_goes_into_resume_files(train, saved, every, expected):
+    """A step takes 100 seconds and a file 30, so that 600 are between two; unless one a step is asked for."""
+    train(always(100.0), steps=24, seconds=None, evaluate_every=100, checkpoint_seconds=every)
+    assert saved == expected
