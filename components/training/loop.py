@@ -160,6 +160,8 @@ def execution_of(
     term = objective.contrastive
     observe = term.observe if term is not None and term.observes else None
     if compiles(config, device):  # functions, not the module: the names of its weights stay as they are
+        # models that are trained one after the other share them; torch would compile for eight, and for no other
+        torch._dynamo.config.recompile_limit = torch._dynamo.config.accumulated_recompile_limit
         represent, encode = torch.compile(represent, dynamic=False), torch.compile(encode, dynamic=False)
         observe = torch.compile(observe, dynamic=False) if observe else None
     return Execution(represent, encode, observe, choose_dtype(config, device), config.passes, ranks)

@@ -325,10 +325,20 @@ def test_how_a_run_is_computed_does_not_change_what_it_finds(fresh, train, tmp_p
     """The first steps of it: rounding grows on its way through an optimizer."""
     # traced and split into forward and backward, but not compiled to C++, which would take a minute
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager", fullgraph=True))
-    steps = {"steps": 3, "log_every": 1, "warmup_steps": 0, "learning_rate": 0.001}
+    steps = {"steps": 3, "log_every": 1, "diagnose_every": 2, "warmup_steps": 0, "learning_rate": 0.001}
     model = fresh(variant)
     expected = train(fresh(variant), variant, resume=tmp_path / "one.pt", **steps)
     found = train(model, variant, resume=tmp_path / "other.pt", **steps, **changes)
     for ours, theirs in zip(without_timing(found), without_timing(expected), strict=True):
         assert ours == pytest.approx(theirs, rel=1e-3, abs=1e-4)
     assert list(torch.load(tmp_path / "other.pt")["model"]) == list(fresh(variant).state_dict())
+
+
+def test_a_process_compiles_for_as_many_models_as_it_trains(fresh, train, tmp_path, monkeypatch):
+    """Beyond its limit torch would go on without compiling, and say so in a warning alone; here it would fail."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager", fullgraph=True))
+    torch.compiler.reset()
+    with torch._dynamo.config.patch(recompile_limit=1):
+        for variant in (HYBRID, VariantConfig(1, 0)):
+            once = {"steps": 1, "warmup_steps": 0, "compile": True}
+            assert len(train(fresh(variant), variant, resume=tmp_path / f"{variant.w_con}.pt", **once)) == 1
