@@ -60,6 +60,19 @@ def test_the_softmax_over_all_images_equals_a_naive_loop(unit, views, images, te
     assert found == pytest.approx(sum(losses) / len(losses), rel=1e-4)
 
 
+def test_loss_and_gradient_equal_the_public_librarys(agree, unit):
+    from pytorch_metric_learning.losses import NormalizedSoftmaxLoss
+
+    bank, images = unit(9, seed=1), torch.tensor([3, 0, 8, 5])
+    library = NormalizedSoftmaxLoss(num_classes=9, embedding_size=6, temperature=0.3)
+    library.W.data = bank.T
+    agree(
+        lambda f: instance_softmax(F.normalize(f, dim=-1), bank, images, 0.3),
+        lambda f: library(f.flatten(0, 1), images.repeat(2)),
+        3 * unit(2, 4),
+    )
+
+
 def test_with_the_right_constant_and_much_noise_the_estimate_has_the_softmaxs_gradient(unit):
     """At the optimum of Z for each view: noise-contrastive estimation is consistent."""
     bank, temperature = unit(9, seed=1), 0.5

@@ -54,6 +54,20 @@ def test_it_equals_a_naive_loop(unit, views, images, background, temperature, se
     assert size.item() == pytest.approx(sum(sizes) / len(sizes))
 
 
+def test_where_all_are_near_loss_and_gradient_equal_the_public_librarys(agree, unit):
+    """They are those of neighbourhood components analysis, with a cluster for a class."""
+    from pytorch_metric_learning.distances import CosineSimilarity
+    from pytorch_metric_learning.losses import NCALoss
+
+    bank, images, clusters = unit(9, seed=1), torch.tensor([3, 0, 8, 5]), torch.arange(9) % 3
+    library = NCALoss(softmax_scale=1 / 0.3, distance=CosineSimilarity())
+    agree(
+        lambda f: local_aggregation(F.normalize(f, dim=-1), bank, images, clusters[None], 9, 0.3)[0],
+        lambda f: library(f.flatten(0, 1), clusters[images].repeat(2), ref_emb=bank, ref_labels=clusters),
+        3 * unit(2, 4),
+    )
+
+
 def test_with_every_image_a_cluster_and_all_near_it_is_instance_discrimination(unit):
     f, bank, images = unit(2, 4), unit(9, seed=1), torch.tensor([3, 0, 8, 5])
     loss, close = local_aggregation(f, bank, images, torch.arange(9)[None], 9, 0.5)

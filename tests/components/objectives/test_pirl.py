@@ -43,6 +43,18 @@ def test_it_equals_a_naive_loop(unit, images, others, temperature, seed):
     assert found == pytest.approx(sum(losses) / images, rel=1e-4)
 
 
+def test_loss_and_gradient_equal_the_public_librarys(agree, unit):
+    from pytorch_metric_learning.losses import NTXentLoss
+
+    bank, all_images, images = unit(9, seed=1), torch.arange(9), torch.tensor([3, 0, 8, 5])
+    itself = images[:, None] == all_images
+    agree(
+        lambda z: found_in_memory(F.normalize(z, dim=1), bank[images], bank, itself, 0.3),
+        lambda z: NTXentLoss(0.3)(z, images, ref_emb=bank, ref_labels=all_images),
+        3 * unit(4),
+    )
+
+
 def test_among_all_images_it_is_the_instance_softmax_of_both_views(make_term, unit):
     term, z = make_term(jigsaw_weight=0.3, temperature=0.4), unit(2, 3)
     bank, images = term.bank.clone(), torch.tensor([7, 2, 5])
