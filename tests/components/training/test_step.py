@@ -25,7 +25,7 @@ from components.training.step import Found, backward
 from components.training.views import Views, draw_views
 
 TRAINING = TrainingConfig(1, 2, 0.1, warmup_steps=0, device="cpu", precision="float32")
-DATA = TrainingSet(np.zeros((12, 8, 8, 1), np.uint8), np.arange(12) % 3)
+DATA = TrainingSet(np.zeros((4096, 8, 8, 1), np.uint8), np.arange(4096) % 3)
 HYBRID = VariantConfig(0.7, 1.3, contrastive=NTXentConfig(temperature=0.3))
 
 
