@@ -84,7 +84,7 @@ class Distillation(ContrastiveTerm[StudentConfig]):
 
     def after_step(self, model: GCRL, progress: float) -> None:
         if self.crd is not None:
-            self.crd.remember()
+            self.crd.after_step()
 
 
 class StudentObjective(Objective):

@@ -100,11 +100,11 @@ def test_each_loss_owns_and_trains_what_it_needs_and_nothing_of_the_teacher(
 
 def test_the_buffers_move_on_after_the_step_alone(objective, student):
     crd = objective.contrastive.crd
-    before = crd.student_buffer.clone()
+    before = crd.student_buffer.rows.clone()
     objective.contrast(a_batch(torch.randn(5, 8), torch.randn(5, 16)))
-    assert torch.equal(crd.student_buffer, before)
+    assert torch.equal(crd.student_buffer.rows, before)
     objective.after_step(student(), 0.1)
-    changed = (crd.student_buffer != before).any(1)
+    changed = (crd.student_buffer.rows != before).any(1)
     assert changed[:5].all()
     assert not changed[5:].any()
 
@@ -114,7 +114,7 @@ def test_the_same_seed_gives_the_same_heads_and_buffers(teacher, probe, student,
     build = [
         build_student_objective(ALL, teacher, probe, student(), TrainingSet(data.images), seed) for seed in (1, 1, 2)
     ]
-    one, same, other = (o.contrastive.crd.student_buffer for o in build)
+    one, same, other = (o.contrastive.crd.student_buffer.rows for o in build)
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
 
