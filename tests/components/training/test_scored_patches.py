@@ -109,6 +109,6 @@ def test_one_scored_view_is_the_first_of_those_contrasted(model, stripes):
 
 def test_without_a_contrast_only_scored_views_are_drawn():
     one = AutoregressiveConfig(scored_views=1)
-    assert VariantConfig(1, 0).views(4) == 2
-    assert VariantConfig(1, 0, generative=one).views(4) == 1
-    assert VariantConfig(1, 1, generative=one).views(4) == 4
+    assert VariantConfig(1, 0).own_views == 2
+    assert VariantConfig(1, 0, generative=one).own_views == 1
+    assert VariantConfig(1, 1, generative=one).own_views is None
