@@ -241,17 +241,7 @@ def take_step(
     model, objective, config = state.model, state.objective, run.config
     model.train()
     generator = step_generator(run.seed, state.step, pixels.device)
-    views = draw_views(
-        model,
-        pixels,
-        objective.views(config.views),
-        run.augmentation,
-        generator,
-        execution.ranks,
-        objective.draw,
-        objective.scored_views,
-        objective.contrastive,
-    )
+    views = draw_views(model, objective, pixels, config.views, run.augmentation, generator, execution.ranks)
     shared = list(model.encoder.parameters()) if diagnose else []
     indices = torch.from_numpy(images).to(pixels.device)
     found = backward(model, objective, views, indices, generator, execution, shared)

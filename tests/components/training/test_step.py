@@ -36,10 +36,8 @@ def model(make_model) -> GCRL:
 
 def views_of(model: GCRL, pixels: Tensor, views: int = 2, variant: VariantConfig = HYBRID) -> Views:
     augmentation, generator = AugmentationConfig(translate=0.2, brightness=0.3), step_generator(0, 0, pixels.device)
-    term, ranks = build_objective(variant, model, DATA, 0), Ranks()
-    return draw_views(
-        model, pixels, term.views(views), augmentation, generator, ranks, term.draw, contrastive=term.contrastive
-    )
+    objective = build_objective(variant, model, DATA, 0)
+    return draw_views(model, objective, pixels, views, augmentation, generator, Ranks())
 
 
 def find(
