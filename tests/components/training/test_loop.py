@@ -318,8 +318,9 @@ def test_the_average_is_what_is_evaluated_and_ends_the_run(fresh, data, tmp_path
         (HYBRID, {"micro_batch": 4}),
         (VariantConfig(1, 1, contrastive=MoCoConfig(queue=64)), {"compile": True}),
         (VariantConfig(0.02, 1, generative=ReplacedConfig()), {"compile": True}),
+        (VariantConfig(0, 1), {"compile": True}),
     ],
-    ids=["micro-batches", "compiled", "compiled with another generative term"],
+    ids=["micro-batches", "compiled", "compiled with another generative term", "compiled without one"],
 )
 def test_how_a_run_is_computed_does_not_change_what_it_finds(fresh, train, tmp_path, variant, changes, monkeypatch):
     """The first steps of it: rounding grows on its way through an optimizer."""
