@@ -64,11 +64,6 @@ pretrain(model, data, HYBRID, CONFIG, AUGMENTATION, 0, folder / "resume.pt", "ke
 """
 
 
-def small(config: type) -> Any:
-    """A term's default settings, or others that so few images allow."""
-    return MoCoConfig(queue=64) if config is MoCoConfig else config()
-
-
 @pytest.fixture
 def data(stripes) -> PretrainData:
     images, labels = stripes
@@ -101,6 +96,11 @@ def fresh(make_model) -> Callable[..., GCRL]:
         return make_model(**sizes, **terms, seed=seed, fresh=True)
 
     return make
+
+
+def small(config: type) -> Any:
+    """A term's default settings, or others that so few images allow."""
+    return MoCoConfig(queue=64) if config is MoCoConfig else config()
 
 
 def without_timing(history: History) -> History:
