@@ -21,7 +21,7 @@ from components.files import atomic_file
 # Penalty of the few-label probes. A handful of labels leaves nothing to choose it on, so it is the same for every
 # variant: in the middle of the flat optimum for one to ten labels a class on standardised features.
 FEW_LABEL_L2 = 0.1
-ROWS_AT_ONCE = 32_768  # that are standardised in double precision
+ROWS_AT_ONCE = 4096  # that are standardised in double precision
 
 
 class Labelled(NamedTuple):

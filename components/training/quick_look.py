@@ -46,7 +46,7 @@ def validate(model: GCRL, objective: Objective, data: PretrainData, device: torc
     """Loss and metrics of a generative term without an exact likelihood on validation images, not augmented; what it
     draws at random is the same each time. Nothing for other terms: `evaluate` has their likelihood."""
     term = objective.generative
-    if term is None or objective.variant.generative.exact:
+    if term is None or term.config.exact:
         return {}
     model.eval()
     term.eval()

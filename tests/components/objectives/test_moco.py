@@ -78,6 +78,7 @@ def test_the_queue_holds_the_last_keys_and_a_batch_is_contrasted_with_those_befo
         keys = term.encoder.project(batch.observed)
         loss, _ = term(batch)
         assert loss.item() == pytest.approx(naive(batch.projections.detach(), keys, torch.stack(kept), 0.3), rel=1e-4)
+        term.after_step(model, 0.1)
         kept = [*kept[8:], *keys.flatten(0, 1)]
         assert {row.numpy().tobytes() for row in term.queue} == {row.numpy().tobytes() for row in kept}
 
@@ -87,6 +88,7 @@ def test_of_more_keys_than_it_holds_the_queue_keeps_the_last(model):
     batch = batch_of(model, term)
     keys = term.encoder.project(batch.observed).flatten(0, 1)
     term(batch)
+    term.after_step(model, 0.1)
     assert {row.numpy().tobytes() for row in term.queue} == {row.numpy().tobytes() for row in keys[-3:]}
 
 
@@ -110,6 +112,7 @@ def test_the_key_encoder_follows_the_model_and_holds_no_decoder(model):
     first = {name: p.clone() for name, p in term.encoder.model.named_parameters()}
     assert all(torch.equal(p, dict(model.named_parameters())[name]) for name, p in first.items())
     assert not any(name.startswith(("decoder", "head", "condition")) for name in first)
+    term(batch_of(model, term))
     with torch.no_grad():
         for parameter in model.parameters():
             parameter += 1

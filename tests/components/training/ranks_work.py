@@ -114,10 +114,7 @@ def step(
     images = torch.arange(16 * number, 16 * (number + 1))
     mine = torch.from_numpy(data.images[images[ranks.share(16)]])
     generator = step_generator(0, number, CPU)
-    number_of_views, scored = objective.views(views), objective.scored_views
-    drawn = draw_views(
-        model, mine, number_of_views, AUGMENTATION, generator, ranks, objective.draw, scored, objective.contrastive
-    )
+    drawn = draw_views(model, objective, mine, views, AUGMENTATION, generator, ranks)
     execution = replace(execution_of(model, objective, config(), CPU, ranks), passes=passes)
     found = backward(model, objective, drawn, images, generator, execution, list(model.encoder.parameters()))
     parameters = [*model.named_parameters(), *objective.named_parameters()]

@@ -9,7 +9,7 @@ import torch
 
 from components.data.config import AugmentationConfig
 from components.objectives.config import VariantConfig
-from components.training import budget, loop
+from components.training import budget, loop, recorder
 from components.training.config import TrainingConfig
 from components.training.loop import Trained, pretrain
 from components.training.optimizer import effective_learning_rate, schedule
@@ -42,8 +42,8 @@ def clock(monkeypatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr(budget, "monotonic", lambda: clock.now)
     monkeypatch.setattr(loop, "take_step", clock.spend(lambda: next(clock.step_takes), loop.take_step))
-    monkeypatch.setattr(loop, "evaluate", clock.spend(lambda: 100.0, loop.evaluate))
-    monkeypatch.setattr(loop, "save_resume", clock.spend(lambda: 30.0, loop.save_resume))
+    monkeypatch.setattr(recorder, "evaluate", clock.spend(lambda: 100.0, recorder.evaluate))
+    monkeypatch.setattr(recorder, "save_resume", clock.spend(lambda: 30.0, recorder.save_resume))
     return clock
 
 
@@ -65,14 +65,14 @@ def train(clock, stripes, make_model, tmp_path) -> Callable[..., Trained]:
 def saved(clock, monkeypatch) -> list[int]:
     """The steps after which a resume file was written, by the same clock."""
     steps: list[int] = []
-    save = loop.save_resume
+    save = recorder.save_resume
 
     def noting(path, key, state):
         save(path, key, state)
         steps.append(state.step)
 
-    monkeypatch.setattr(loop, "monotonic", lambda: clock.now)
-    monkeypatch.setattr(loop, "save_resume", noting)
+    monkeypatch.setattr(recorder, "monotonic", lambda: clock.now)
+    monkeypatch.setattr(recorder, "save_resume", noting)
     return steps
 
 

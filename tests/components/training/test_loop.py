@@ -64,11 +64,6 @@ pretrain(model, data, HYBRID, CONFIG, AUGMENTATION, 0, folder / "resume.pt", "ke
 """
 
 
-def small(config: type) -> Any:
-    """A term's default settings, or others that so few images allow."""
-    return MoCoConfig(queue=64) if config is MoCoConfig else config()
-
-
 @pytest.fixture
 def data(stripes) -> PretrainData:
     images, labels = stripes
@@ -101,6 +96,11 @@ def fresh(make_model) -> Callable[..., GCRL]:
         return make_model(**sizes, **terms, seed=seed, fresh=True)
 
     return make
+
+
+def small(config: type) -> Any:
+    """A term's default settings, or others that so few images allow."""
+    return MoCoConfig(queue=64) if config is MoCoConfig else config()
 
 
 def without_timing(history: History) -> History:
@@ -318,8 +318,9 @@ def test_the_average_is_what_is_evaluated_and_ends_the_run(fresh, data, tmp_path
         (HYBRID, {"micro_batch": 4}),
         (VariantConfig(1, 1, contrastive=MoCoConfig(queue=64)), {"compile": True}),
         (VariantConfig(0.02, 1, generative=ReplacedConfig()), {"compile": True}),
+        (VariantConfig(0, 1), {"compile": True}),
     ],
-    ids=["micro-batches", "compiled", "compiled with another generative term"],
+    ids=["micro-batches", "compiled", "compiled with another generative term", "compiled without one"],
 )
 def test_how_a_run_is_computed_does_not_change_what_it_finds(fresh, train, tmp_path, variant, changes, monkeypatch):
     """The first steps of it: rounding grows on its way through an optimizer."""

@@ -25,7 +25,7 @@ from components.training.step import Found, backward
 from components.training.views import Views, draw_views
 
 TRAINING = TrainingConfig(1, 2, 0.1, warmup_steps=0, device="cpu", precision="float32")
-DATA = TrainingSet(np.zeros((12, 8, 8, 1), np.uint8), np.arange(12) % 3)
+DATA = TrainingSet(np.zeros((4096, 8, 8, 1), np.uint8), np.arange(4096) % 3)
 HYBRID = VariantConfig(0.7, 1.3, contrastive=NTXentConfig(temperature=0.3))
 
 
@@ -36,10 +36,8 @@ def model(make_model) -> GCRL:
 
 def views_of(model: GCRL, pixels: Tensor, views: int = 2, variant: VariantConfig = HYBRID) -> Views:
     augmentation, generator = AugmentationConfig(translate=0.2, brightness=0.3), step_generator(0, 0, pixels.device)
-    term, ranks = build_objective(variant, model, DATA, 0), Ranks()
-    return draw_views(
-        model, pixels, term.views(views), augmentation, generator, ranks, term.draw, contrastive=term.contrastive
-    )
+    objective = build_objective(variant, model, DATA, 0)
+    return draw_views(model, objective, pixels, views, augmentation, generator, Ranks())
 
 
 def find(
