@@ -72,7 +72,7 @@ TERMS = {
     "pirl": VariantConfig(0.7, 1.3, contrastive=PIRLConfig(temperature=0.3), generative=ONE_SCORED),
     "pirl-sampled": VariantConfig(0, 1.3, contrastive=PIRLConfig(negatives=40, temperature=0.3)),
     "cpc": VariantConfig(0, 1.3, contrastive=CPCConfig(negatives=50)),
-    "dim": VariantConfig(0, 1.3, contrastive=DIMConfig(across_views=False)),
+    "dim": VariantConfig(0, 1.3, contrastive=DIMConfig(across_views=False, blocks=(0,))),
     "demi": VariantConfig(0.7, 1.3, contrastive=DEMIConfig()),
     "amdim": VariantConfig(0, 1.3, contrastive=DIMConfig(blocks=(1, 2))),
     "cmc": VariantConfig(0.7, 1.3, contrastive=CMCConfig(temperature=0.3), generative=ONE_SCORED),
