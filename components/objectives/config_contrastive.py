@@ -219,13 +219,18 @@ class DIMConfig(ContrastiveSettings):
 
     name: Literal["dim"] = "dim"
     across_views: bool = True  # features know the parts of the other views, not of their own
-    blocks: tuple[int, ...] = (1,)  # of the encoder, from 1, at whose exits parts are read
+    blocks: tuple[int, ...] = (1,)  # of the encoder, at whose exits parts are read; 0: before the first, patches alone
     temperature: float = 0.2
 
     def __post_init__(self) -> None:
         positive(self, "temperature")
-        if not self.blocks or self.blocks[0] < 1 or list(self.blocks) != sorted(set(self.blocks)):
-            raise ValueError("blocks must list numbers from 1 in ascending order")
+        if not self.blocks or self.blocks[0] < 0 or list(self.blocks) != sorted(set(self.blocks)):
+            raise ValueError("blocks must list numbers from 0 in ascending order")
+        if not self.across_views and self.blocks != (0,):
+            raise ValueError(
+                "across_views is false: behind a block all parts of a view have seen its first patches, and to know "
+                "those is enough to find them. Set blocks to [0]"
+            )
 
 
 @dataclass(frozen=True)

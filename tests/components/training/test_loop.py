@@ -20,7 +20,7 @@ from components.model.config import ModelConfig
 from components.model.gcrl import GCRL
 from components.model.tokens import to_unit
 from components.objectives.config import VariantConfig
-from components.objectives.config_contrastive import CMCConfig, ContrastiveConfig, MoCoConfig, NTXentConfig
+from components.objectives.config_contrastive import ContrastiveConfig, MoCoConfig, NTXentConfig
 from components.objectives.config_generative import AutoregressiveConfig, GenerativeConfig, MaskedConfig, ReplacedConfig
 from components.training.average import update_average
 from components.training.checkpoint import History
@@ -34,7 +34,7 @@ CONFIG = TrainingConfig(
     evaluate_every=3, diagnose_every=4, checkpoint_seconds=0,
 )  # fmt: skip
 HYBRID = VariantConfig(1, 1)
-TERMS = [config for config in get_args(ContrastiveConfig) if config not in (NTXentConfig, CMCConfig)]  # CMC: colours
+TERMS = [config for config in get_args(ContrastiveConfig) if config is not NTXentConfig]
 OWNING = [config for config in get_args(GenerativeConfig) if not config.exact]
 TIMING = {"seconds", "images_per_second"}
 CPU = torch.device("cpu")
@@ -64,14 +64,17 @@ pretrain(model, data, HYBRID, CONFIG, AUGMENTATION, 0, folder / "resume.pt", "ke
 """
 
 
-@pytest.fixture
-def data(stripes) -> PretrainData:
-    images, labels = stripes
+def data_of(images: np.ndarray, labels: np.ndarray) -> PretrainData:
     return PretrainData(images, (images, labels), (images[:40], labels[:40]), labels)
 
 
 @pytest.fixture
-def train(data, tmp_path) -> Callable[..., History]:
+def data(stripes) -> PretrainData:
+    return data_of(*stripes)
+
+
+@pytest.fixture
+def train(data, coloured_stripes, tmp_path) -> Callable[..., History]:
     """Train a model in place, by default for twelve steps without being interrupted; returns the history."""
 
     def run(
@@ -82,7 +85,8 @@ def train(data, tmp_path) -> Callable[..., History]:
         **changes: Any,
     ) -> History:
         place, config = resume or tmp_path / "whole" / "resume.pt", replace(CONFIG, **changes)
-        return pretrain(model, data, variant, config, AUGMENTATION, 0, place, "key", on_metrics).history
+        seen = data_of(*coloured_stripes) if model.channels == 3 else data
+        return pretrain(model, seen, variant, config, AUGMENTATION, 0, place, "key", on_metrics).history
 
     return run
 
@@ -90,10 +94,11 @@ def train(data, tmp_path) -> Callable[..., History]:
 @pytest.fixture
 def fresh(make_model) -> Callable[..., GCRL]:
     def make(variant: VariantConfig = HYBRID, seed: int = 0) -> GCRL:
+        channels = 3 if variant.contrastive.name == "cmc" else 1
         layers = 3 if variant.contrastive.name == "loco" else 1  # for two units
         sizes = {"patch_size": 2, "image_size": 8, "colours": 8, "encoder_layers": layers, "decoder_layers": 1}
         terms = {"w_gen": variant.w_gen, "w_con": variant.w_con, "generative": variant.generative}
-        return make_model(**sizes, **terms, seed=seed, fresh=True)
+        return make_model(**sizes, **terms, channels=channels, seed=seed, fresh=True)
 
     return make
 
