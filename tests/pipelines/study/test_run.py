@@ -178,6 +178,26 @@ def test_mistakes_are_told(run, study, options, code, told):
     assert "Traceback" not in done.err
 
 
+def test_a_method_that_the_images_cannot_serve_is_told_and_left_out(run, study):
+    plan = json.loads((study / "study.json").read_text())
+    crowded = json.loads(json.dumps(plan["models"]["wide"]))
+    settings = crowded["variants"].pop("wide") | {"contrastive": {"name": "deepcluster", "clusters": 5000}}
+    plan["models"]["crowded"] = crowded | {"variants": {"crowded": settings}}
+    (study / "study.json").write_text(json.dumps(plan))
+    for options in ((), ("--jobs", "2")):
+        done = run(study, *options)
+        assert done.code == 0
+        assert "left out: crowded, seed 3: " in done.err
+        assert "error" not in done.err
+    done = run(study, "--models", "crowded")
+    assert done.code == 1, "there is no other"
+    plan["models"]["crowded"]["variants"]["crowded"]["contrastive"]["clusters"] = 3
+    (study / "study.json").write_text(json.dumps(plan))
+    shutil.rmtree(study / "runs/crowded")
+    done = run(study, "--models", "crowded", until="pretrain")
+    assert (done.code, done.err.count("left out")) == (0, 0)
+
+
 def test_images_made_with_other_settings_are_refused(run, study):
     shutil.rmtree(study / "runs")
     shutil.rmtree(study / "floor")
