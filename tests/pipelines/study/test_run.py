@@ -124,7 +124,7 @@ def test_run_again_it_does_nothing_and_a_missing_stage_alone_is_made_up_for(run,
     done = run(study)
     assert next(line for line in done.out.splitlines() if " took " in line).startswith("wide, seed 3: ood took")
     same = {name for name, digest in files(study).items() if before.get(name) == digest}
-    assert {name for name in before if "/ood/" in name and name.endswith(".npy")} <= same  # what it was, bit for bit
+    assert {name for name in before if name.endswith("/ood/scores.parquet")} <= same  # what it was, bit for bit
 
 
 def test_results_of_other_settings_are_refused(run, study):
@@ -227,7 +227,7 @@ def test_two_jobs_share_the_models(run, study):
     }
     assert "2 of 2 have finished ood" in done.out
     now = files(study)
-    assert {name for name in before if "/ood/" in name and name.endswith(".npy")} <= {
+    assert {name for name in before if name.endswith("/ood/scores.parquet")} <= {
         name for name, digest in now.items() if before.get(name) == digest
     }
 
