@@ -198,8 +198,12 @@ class Journal:
         gate_passed: bool,
         gate: str,
         data_fingerprint: str,
+        rematch: Mapping[str, Any] | None = None,
     ) -> None:
-        """Propose the version registered by the run `model_run_key`: see `pipelines.tracking.registry.promote`."""
+        """Propose the version registered by the run `model_run_key`: see `pipelines.tracking.registry.promote`.
+
+        `rematch` is how it fared against the champion where their scores are of different data.
+        """
         self._write(
             "promote",
             registered_name=registered_name,
@@ -209,6 +213,7 @@ class Journal:
             gate_passed=bool(gate_passed),
             gate=gate,
             data_fingerprint=data_fingerprint,
+            rematch=rematch,
         )
 
     def finish(self, status: Status = "FINISHED") -> None:

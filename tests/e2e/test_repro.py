@@ -54,7 +54,10 @@ def expected_files() -> Iterator[str]:
         yield from (f"{out}/ood/{name}.png" for name in ("roc", "auroc", "scores", "map"))
         yield f"{out}/ood/hardest.parquet"
         yield f"outputs/reports/{variant}/page/stages.json"
-        yield from (f"{out}/export/{name}" for name in ("model.onnx", "card.md", "example.npy", "reference.npz"))
+        yield from (
+            f"{out}/export/{name}"
+            for name in ("model.onnx", "card.md", "example.npy", "reference.npz", "known_images.npy")
+        )
         kinds = ("contrast", "gaussian_blur")
         corrupted = [f"{out}/embed/corrupted/{kind}-{severity}" for kind in kinds for severity in (2, 5)]
         yield from (f"{path}.features.npy" for path in corrupted)
