@@ -7,3 +7,7 @@ class UserError(Exception):
 
 class ConfigError(UserError):
     """A mistake in the configuration (exit code 2; every other user error exits with 1)."""
+
+
+class KilledError(UserError):
+    """A process was ended from outside: the same command may succeed when it is given again."""

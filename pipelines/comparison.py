@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 @dataclass(frozen=True)
 class Column:
-    """One number a model, taken from a stage's metrics.json."""
+    """One number a model, taken from a stage's results.json."""
 
     name: str
     title: str

@@ -26,8 +26,7 @@ def write_params(source: Path, overrides: Mapping[str, Any], target: Path) -> Pa
             yaml = YAML()
             yaml.width = 4096  # lines stay as they are
             raw = yaml.load(content)
-            for key, value in overrides.items():
-                _set(raw, key, value)
+            set_keys(raw, overrides)
             params = validate_params(raw, f"{PARAMS} with overrides")
             yaml.dump(raw, temporary)
         else:
@@ -35,8 +34,19 @@ def write_params(source: Path, overrides: Mapping[str, Any], target: Path) -> Pa
     return params
 
 
+def set_keys(raw: dict[str, Any], overrides: Mapping[str, Any]) -> None:
+    """Put these values at these dotted keys of what a params file holds, which is not validated here.
+
+    A missing section on the way is made where params.yaml knows it; an unknown one would be a typing mistake.
+
+    Raises:
+        ConfigError: there is no such section.
+    """
+    for key, value in overrides.items():
+        _set(raw, key, value)
+
+
 def _set(raw: Any, key: str, value: Any) -> None:
-    """A missing section on the way is made where params.yaml knows it; an unknown one would be a typing mistake."""
     *sections, last = key.split(".")
     place: tuple[str, ...] = ()
     for section in sections:

@@ -42,6 +42,12 @@ class Prepared:
         self._known(split)
         return self._labels[split].copy()
 
+    def sha256(self, split: str) -> list[str]:
+        """SHA-256 (hex) of the pixels of each image of a split."""
+        self._known(split)
+        rows = pq.read_table(self.root / "manifest.parquet", columns=["sha256"], filters=[("split", "=", split)])
+        return list(rows["sha256"].to_pylist())
+
     @cached_property
     def palette(self) -> np.ndarray:
         """Colours of the training pixels, sorted: uint8 (K, C)."""

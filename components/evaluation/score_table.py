@@ -9,14 +9,14 @@ from components.files import atomic_file
 
 
 def write_scores(scores: Mapping[str, Mapping[str, np.ndarray]], sets: Sequence[str], path: Path | str) -> None:
-    """Write Parquet with a row an image: split (test or ood-NAME), index (its row in the split), a column a detector.
+    """Write Parquet with a row an image: split (val, test or ood-NAME), index (its row there), a column a detector.
 
-    `scores`: detector → `test` and each of the OOD `sets` → (N,).
+    `scores`: detector → `val`, `test` and each of the OOD `sets` → (N,).
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    splits = {"test": "test", **{f"ood-{name}": name for name in sets}}
+    splits = {"val": "val", "test": "test", **{f"ood-{name}": name for name in sets}}
     counts = [len(next(iter(scores.values()))[name]) for name in splits.values()]
     columns = {
         "split": pa.array(np.repeat(list(splits), counts)).dictionary_encode(),
@@ -28,7 +28,7 @@ def write_scores(scores: Mapping[str, Mapping[str, np.ndarray]], sets: Sequence[
 
 
 def read_scores(path: Path | str) -> dict[str, dict[str, np.ndarray]]:
-    """What `write_scores` wrote: detector → `test` and each OOD set → (N,)."""
+    """What `write_scores` wrote: detector → `val`, `test` and each OOD set → (N,)."""
     import pyarrow.parquet as pq
 
     table = pq.read_table(path)

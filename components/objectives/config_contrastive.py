@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 
 from components.objectives.config_checks import between_0_and_1, positive, share
 
-MORE_THAN_FEATURES = "reads more of the encoder than its features, which are all that a likelihood's pass leaves"
+MORE_THAN_FEATURES = "needs the encoder's positions, which are not available beside a generative term"
 
 
 class ContrastiveSettings:
@@ -18,7 +18,7 @@ class ContrastiveSettings:
     views: int | None = None  # of an image, in place of training.views
     unaltered: ClassVar[int | None] = None  # so many of them, the first, stay as they are drawn; None: all
     projects: ClassVar[bool] = True  # whether it reads projections
-    alone: ClassVar[str | None] = None  # why no likelihood can be trained beside it
+    alone: ClassVar[str | None] = None  # why no generative term can be trained beside it
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class InstDiscConfig(ContrastiveSettings):
 class LoCoConfig(ContrastiveSettings):
     """LoCo: a loss of its own for every few blocks of the encoder, and no gradient between them."""
 
-    alone = "lets no gradient through the encoder that a likelihood needs"
+    alone = "lets no gradient through the whole encoder, which a generative term needs"
 
     name: Literal["loco"] = "loco"
     overlap: int = 1  # blocks that neighbouring units share
@@ -270,7 +270,7 @@ class RelativePositionConfig(ContrastiveSettings):
     kind = "predictive"
     views = 2
     projects = False
-    alone = "shows the encoder tiles, never the whole view that a likelihood scores"
+    alone = "shows the encoder tiles, never the whole view that a generative term needs"
 
     name: Literal["relative_position"] = "relative_position"
 

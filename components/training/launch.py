@@ -22,7 +22,7 @@ import torch
 from torch import distributed as dist
 from torch import multiprocessing
 
-from components.errors import ConfigError, UserError
+from components.errors import ConfigError, KilledError, UserError
 from components.training.config import TrainingConfig
 from components.training.device import choose_device
 from components.training.ranks import Ranks
@@ -41,7 +41,7 @@ def launch(
     Metrics that the leading process reports are handed on here. No process outlives this call, nor the caller.
 
     Raises:
-        UserError: a process raised it, or was killed.
+        UserError: a process raised it; a KilledError where one was killed.
     """
     size = config.processes
     device = choose_device(config)
@@ -127,7 +127,7 @@ def _explain(error: Exception, processes: list[Any]) -> NoReturn:
         first = next((rank for rank, code in enumerate(codes) if code < 0 and -code != signal.SIGTERM), None)
     if first is None:
         raise error
-    raise UserError(
+    raise KilledError(
         f"training process {first} of {len(codes)} was ended by {signal.Signals(-codes[first]).name}, and the run with "
         "it. Where nobody did that, the machine ran out of memory: lower training.micro_batch. Run again: training "
         "goes on from its last resume file."

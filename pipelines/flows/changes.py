@@ -1,6 +1,6 @@
 """What is new since the last run in a folder: parameters and code, as dvc.lock records them, and images."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ from ruamel.yaml import YAML
 
 from components.data.places import key_of
 from components.files import read_json
+from pipelines.dotted import flat
 from pipelines.paths import stage_folder
 
 
@@ -29,7 +30,7 @@ def recorded(folder: Path) -> Recorded | None:
     stages = YAML(typ="safe").load(lock).get("stages", {}).values()
     outs = {Path(out["path"]) for stage in stages for out in stage.get("outs", [])}
     return Recorded(
-        params=dict(item for stage in stages for item in _flat(stage.get("params", {}).get("params.yaml", {}))),
+        params={k: v for stage in stages for k, v in flat(stage.get("params", {}).get("params.yaml", {})).items()},
         code={
             dep["path"]: dep["md5"]
             for stage in stages
@@ -59,11 +60,3 @@ def changes(before: Recorded | None, after: Recorded | None) -> list[str]:
 
 def _overlap(one: Path, other: Path) -> bool:
     return one.is_relative_to(other) or other.is_relative_to(one)
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in values.items():
-        if isinstance(value, dict) and value:
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value

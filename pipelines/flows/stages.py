@@ -27,7 +27,8 @@ from pipelines.flows.dag import Dag, Stage, read_dag
 from pipelines.invocation import VARIABLE
 from pipelines.tracking.journal import TAGS_VARIABLE
 
-PROGRESS = re.compile(r"step (\d+)/(\d+)\b")  # what training prints
+PROGRESS = re.compile(r"step (?:(\d+)/(\d+)\b|\d+ \((\d+)%\))")  # what training prints, by steps or by the clock
+MISTAKE = "error: "  # what a stage tells the user begins so
 # what DVC suggests to someone at a keyboard, after every stage
 ADVICE = ("Use `dvc push`", "To track the changes with git", "git add", "To enable auto staging", "dvc config")
 Result = Literal["cached", "run", "failed", "skipped"]
@@ -142,6 +143,7 @@ class Stages:
         self.force = force
         self.commands = Commands()
         self.outcomes: dict[str, Outcome] = {}
+        self.mistaken: set[str] = set()  # stages that another try would not help
         self.places = threading.Semaphore(parallel)
         self.gpu = threading.Semaphore(1)
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
@@ -154,7 +156,7 @@ class Stages:
             name=stage.name,
             task_run_name=stage.name,
             retries=stage.meta.retries,
-            retry_condition_fn=lambda *_: not self.commands.stopped,
+            retry_condition_fn=lambda *_: not self.commands.stopped and stage.name not in self.mistaken,
             cache_policy=NO_CACHE,  # DVC's is enough
             persist_result=False,
         )
@@ -188,6 +190,8 @@ class Stages:
         try:
             code = self.commands.run(command, self.dag.root, self.environment, output, stage.meta.timeout_seconds)
             message = output.reason() if code else ""
+            if output.is_mistake():
+                self.mistaken.add(stage.name)
         except TimeoutExceededError:
             message = f"ended after {stage.meta.timeout_seconds:g} s, its timeout_seconds in dvc.yaml"
         seconds = before + time.monotonic() - began
@@ -222,17 +226,21 @@ class Output:
             self.dvc_error = line
         elif not self.dvc_error:
             # a message of several lines counts as one
-            self.last = f"{self.last} {line.strip()}" if self.last.startswith("error: ") else line
-            if step := PROGRESS.match(line):
-                self._show(int(step[1]), int(step[2]), line)
+            self.last = f"{self.last} {line.strip()}" if self.last.startswith(MISTAKE) else line
+            if found := PROGRESS.match(line):
+                step, steps, percent = found.groups()
+                self._show(int(percent) if percent else 100 * int(step) // max(int(steps), 1), line)
 
     def reason(self) -> str:
         """Why it failed: the last line of the stage itself, or DVC's if it didn't come to that."""
         shown = self.last if self.ran and not self.last.startswith("> ") else self.dvc_error or self.last
-        return shown.removeprefix("error: ").removeprefix("ERROR: ") or "failed without a word"
+        return shown.removeprefix(MISTAKE).removeprefix("ERROR: ") or "failed without a word"
 
-    def _show(self, step: int, steps: int, line: str) -> None:
-        percent = 100 * step // max(steps, 1)
+    def is_mistake(self) -> bool:
+        """Whether the stage told of a mistake that the user has to mend."""
+        return self.last.startswith(MISTAKE)
+
+    def _show(self, percent: int, line: str) -> None:
         if percent == self.percent:
             return
         self.percent = percent

@@ -14,6 +14,7 @@ from components.distillation.config import StudentConfig
 from components.files import read_json
 from components.objectives.config import VariantConfig
 from pipelines.comparison import COLUMNS, Column, Row
+from pipelines.dotted import flat
 from pipelines.page import words
 from pipelines.page.gather import STAGES
 from pipelines.stages.tracked import RECORD
@@ -223,17 +224,8 @@ def versions(reports: Sequence[Report]) -> list[tuple[str, str]]:
 
 def settings(config: VariantConfig | StudentConfig) -> list[tuple[str, str]]:
     """All settings of a variant under dotted names; of a student those that are given."""
-    flat: list[tuple[str, str]] = []
-
-    def add(values: Mapping[str, Any], prefix: str) -> None:
-        for key, value in values.items():
-            if isinstance(value, Mapping):
-                add(value, f"{prefix}{key}.")
-            elif value is not None or isinstance(config, VariantConfig):
-                flat.append((f"{prefix}{key}", str(value)))
-
-    add(asdict(config), "")
-    return flat
+    given = flat(asdict(config)).items()
+    return [(key, str(value)) for key, value in given if value is not None or isinstance(config, VariantConfig)]
 
 
 def commit(tags: Mapping[str, str]) -> str:

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from components.errors import ConfigError, UserError
+from components.errors import ConfigError, KilledError, UserError
 from pipelines.config import load_params
 
 ONCE = ("sources", "prepare", "validate", "floor", "compare")
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         stage = importlib.import_module(f"pipelines.stages.{options.stage}")
         stage.run(params, *([options.variant] if options.variant else []))
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"{'killed' if isinstance(error, KilledError) else 'error'}: {error}", file=sys.stderr)
         return 2 if isinstance(error, ConfigError) else 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

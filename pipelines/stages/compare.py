@@ -15,6 +15,7 @@ from pipelines.config import Params
 from pipelines.page.content import Report
 from pipelines.page.render import PAGE, draw_figures, write_page
 from pipelines.paths import PREPARED, stage_folder
+from pipelines.stages.rematch import rematch
 from pipelines.stages.results import constants_of, metrics_of, record_of
 from pipelines.stages.tracked import log_data, tracked
 from pipelines.tracking import deliver, promotion_result
@@ -85,6 +86,7 @@ def run(params: Params) -> None:
             gate_passed=not failed,
             gate=gate,
             data_fingerprint=prepared.fingerprint(),
+            rematch=rematch(params, prepared, best, score_name),
         )
         key = stage.journal.key
     deliver()

@@ -28,19 +28,19 @@ def run(params: Params, name: str) -> None:
         "augmentation": params.augmentation,
         "student": student,
     }
-    prepared = Prepared.open(PREPARED)
-    architecture = architecture_of(params, name, prepared)
-    model = build(architecture, prepared.palette, params.seed)
-    teacher = load_model(params, student.teacher, prepared)
-    weights = stage_folder("pretrain", student.teacher) / "model.safetensors"
-    place = stage_folder("probe", student.teacher) / "probe.npz"
-    probe = LinearProbe.load(place)
-    data = PretrainData(
-        prepared.images(prepared.pretrain_split),
-        bank=(prepared.images("train"), prepared.labels("train")),
-        val=(prepared.images("val"), prepared.labels("val")),
-    )
     with tracked(params, "distill", name, settings) as stage:
+        prepared = Prepared.open(PREPARED)
+        architecture = architecture_of(params, name, prepared)
+        model = build(architecture, prepared.palette, params.seed)
+        teacher = load_model(params, student.teacher, prepared)
+        weights = stage_folder("pretrain", student.teacher) / "model.safetensors"
+        place = stage_folder("probe", student.teacher) / "probe.npz"
+        probe = LinearProbe.load(place)
+        data = PretrainData(
+            prepared.images(prepared.pretrain_split),
+            bank=(prepared.images("train"), prepared.labels("train")),
+            val=(prepared.images("val"), prepared.labels("val")),
+        )
         sections = [params.model_of(name), training, params.augmentation, student]
         code = (*TRAINING_CODE, "components/distillation")
         read = weights.read_bytes() + (place.read_bytes() if student.kd else b"")

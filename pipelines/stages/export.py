@@ -10,7 +10,7 @@ from components.export.card import model_card
 from components.export.graph import Shipped, export_onnx
 from components.export.parity import check_parity, time_inference
 from components.files import read_json
-from components.monitoring import reference
+from components.monitoring import known, reference
 from components.objectives.config import VariantConfig
 from pipelines.config import Params
 from pipelines.paths import PREPARED, stage_folder
@@ -51,6 +51,7 @@ def run(params: Params, variant_name: str) -> None:
                 path, prepared.images("val"), prepared.classes, resize, params.ood.false_alarm_rate, threshold
             )
             answers.save(out.path / reference.FILE)
+            np.save(out.path / known.FILE, known.known_images(prepared))
             stages = {name: metrics_of(name, variant_name) for name in ("embed", "probe", "ood")}
             stages["export"] = out.metrics
             facts = {

@@ -5,8 +5,6 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from components.data.prepared import Prepared
 from components.evaluation import figures_ood, figures_robustness, openood, plot_data, robustness, score_table
 from components.evaluation.detectors import Batch, InDistribution
@@ -58,9 +56,6 @@ def run(params: Params, variant: str) -> None:
             result.fused.save(out.path / "fused.npz")
             write_json(out.path / "thresholds.json", result.thresholds)
             write_json(out.path / "left_out.json", result.left_out)
-            for detector, scores in result.scores.items():
-                for split, values in scores.items():
-                    np.save(out.path / f"{detector}.{split}.scores.npy", values)
             score_table.write_scores(result.scores, list(sets), out.path / SCORES)
             table = openood.openood_table(result.scores, prepared.ood)
             openood.write_csv(table, out.path / "openood.csv")

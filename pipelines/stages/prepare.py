@@ -2,12 +2,11 @@
 
 from functools import partial
 
-from tqdm import tqdm
-
 from components.data.prepare import prepare
 from components.data.prepared import Prepared
 from pipelines.config import Params
 from pipelines.paths import PREPARED
+from pipelines.stages.progress import tqdm
 from pipelines.stages.tracked import log_data, tracked
 
 

@@ -31,21 +31,23 @@ def run(params: Params, variant_name: str) -> None:
         "augmentation": params.augmentation,
         "variant": variant,
     }
-    prepared = Prepared.open(PREPARED)
-    architecture = Architecture.of(params.model, variant, prepared.image_size, prepared.palette)
-    model = build(architecture, prepared.palette, params.seed)
-    data = PretrainData(
-        prepared.images(prepared.pretrain_split),
-        bank=(prepared.images("train"), prepared.labels("train")),
-        val=(prepared.images("val"), prepared.labels("val")),
-        labels=prepared.labels(prepared.pretrain_split),
-    )
-    objective = build_objective(variant, model, TrainingSet(data.images, data.labels), params.seed)
     with tracked(params, "pretrain", variant_name, settings) as stage:
+        prepared = Prepared.open(PREPARED)
+        architecture = Architecture.of(params.model, variant, prepared.image_size, prepared.palette)
+        model = build(architecture, prepared.palette, params.seed)
+        data = PretrainData(
+            prepared.images(prepared.pretrain_split),
+            bank=(prepared.images("train"), prepared.labels("train")),
+            val=(prepared.images("val"), prepared.labels("val")),
+            labels=prepared.labels(prepared.pretrain_split),
+        )
         key = _resume_key(params, variant_name, prepared)
         scratch = SCRATCH / f"pretrain-{variant_name}-{key}"
         log_data(stage, prepared, {prepared.pretrain_split: "pretraining", "val": "validation"})
+        # an objective of its own, which is not kept: it may hold a bank of all images, or a second encoder
+        objective = build_objective(variant, model, TrainingSet(data.images, data.labels), params.seed)
         facts = describe(model, objective, architecture, params.training)
+        del objective
         stage.journal.params(facts)
         print("  ".join(f"{name} {value}" for name, value in facts.items()), flush=True)
         progress = Progress(params.training)

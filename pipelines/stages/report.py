@@ -85,7 +85,7 @@ def run(params: Params, variant: str, run_name: str | None = None, register: boo
                 },
                 description=(export / "card.md").read_text(),
                 input_example=export / "example.npy",
-                extra_files=[export / "reference.npz"],
+                extra_files=[export / "reference.npz", export / "known_images.npy"],
             )
     deliver()
 

@@ -43,7 +43,7 @@ class Progress:
         self.shown_at = time.monotonic()
         speed = metrics["images_per_second"]
         left = (self.steps - step) * self.batch_size / speed if self.budget is None else max(0.0, self.budget - spent)
-        steps = f"{step}/{self.steps}" if self.budget is None else str(step)
+        steps = f"{step}/{self.steps}" if self.budget is None else f"{step} ({min(spent / self.budget, 1):.0%})"
         values = "  ".join(f"{name} {value:.3f}" for name, value in self.latest.items())
         line = f"step {steps}  {values}  {speed:,.0f} images/s  {left:.0f} s left"
         print(f"\r{line:<110}" if self.live else line, end="" if self.live and not last else "\n", file=sys.stderr)

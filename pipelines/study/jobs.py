@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from components.errors import UserError
+from pipelines.tracking.provenance import usable_cores
 
 
 def side_by_side(jobs: int, work: Callable[..., Any], *arguments: Any) -> None:
@@ -16,7 +17,7 @@ def side_by_side(jobs: int, work: Callable[..., Any], *arguments: Any) -> None:
 
     A UserError is printed. Whoever calls sees from what `work` has left how far it came.
     """
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))  # read when they start
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, usable_cores() // jobs)))  # read when they start
     context = multiprocessing.get_context("spawn")
     processes = [context.Process(target=_work, args=(work, *arguments)) for _ in range(jobs)]
     for process in processes:

@@ -16,6 +16,7 @@ from components.files import read_json, write_json
 from components.plain import read_plain
 from components.training.config import EXECUTION
 from pipelines.config import Params
+from pipelines.dotted import flat
 from pipelines.paths import PREPARED
 from pipelines.stages.results import has_run
 from pipelines.tracking.journal import FOLDER_VARIABLE, OFFLINE_VARIABLE, TAGS_VARIABLE
@@ -138,12 +139,4 @@ def _decisive(params: Params) -> dict[str, Any]:
     training = {k: v for k, v in asdict(params.training).items() if k not in EXECUTION}
     sections = asdict(params) | {"training": training}
     del sections["tracking"]
-    return dict(_flat(json.loads(json.dumps(sections))))
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in values.items():
-        if isinstance(value, dict) and value:
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
+    return flat(json.loads(json.dumps(sections)))

@@ -17,7 +17,7 @@ from typing import Any
 
 from components.data.prepare import prepare
 from components.errors import ConfigError, UserError
-from components.files import read_json, write_json
+from components.files import atomic_file, read_json, write_json
 from components.training.device import choose_device, describe_hardware
 from pipelines.config import Params
 from pipelines.paths import PREPARED
@@ -29,6 +29,7 @@ from pipelines.study.tables import write_tables
 from pipelines.tracking.provenance import git_commit
 
 SAVE_SECONDS = 15.0  # of training that are lost at most
+REFUSED = "refused.txt"  # in the folder of a member whose settings do not go with the images: why
 
 
 def run_study(
@@ -45,7 +46,8 @@ def run_study(
 
     A study that came back packed goes on where its parts are. `changes` are dotted keys with values for all models.
     With `name`, they make one model another, of that name. A member that fails for a reason that a user can mend is
-    told, and the others go on. `jobs` members are worked at side by side.
+    told, and the others go on. One whose settings do not go with the images is told and left out, which is no failure
+    unless it is all of them. `jobs` members are worked at side by side.
 
     Raises:
         ConfigError: unknown models, parameters that do not fit, or results of others. Nothing has run then.
@@ -65,7 +67,7 @@ def run_study(
             _work_at(Member(out / FLOOR / f"seed-{seed}", params), [FLOOR], plan, _data(study, out, plan, params))
     if jobs > 1:
         side_by_side(jobs, run_study, study, out, models, seeds, changes, name, until)
-        return sum(not _finished(member, stages[-1]) for member in members)
+        return _failures(members, sum(not (_finished(m, stages[-1]) or _refused(m)) for m in members))
     failed: set[Path] = set()
     for member in members:
         try:
@@ -80,9 +82,9 @@ def run_study(
             done = sum(_finished(m, stages[-1]) for m in members)
             print(f"{done} of {len(members)} have finished {stages[-1]}", flush=True)
     write_tables(out, plan.peak_tflops)
-    if busy := sum(not _finished(m, stages[-1]) and m.folder not in failed for m in members):
+    if busy := sum(not (_finished(m, stages[-1]) or _refused(m)) and m.folder not in failed for m in members):
         print(f"{busy} of {len(members)} are being worked at by another process")
-    return len(failed)
+    return _failures(members, len(failed))
 
 
 def _members(
@@ -140,19 +142,35 @@ def _work_at(member: Member, stages: Sequence[str], plan: Plan, data: Path) -> b
         if not mine:
             return False
         member.begin(data)
+        (member.folder / REFUSED).unlink(missing_ok=True)
         for stage in stages:
             if not member.has_run(stage):
                 began, at_work = time.monotonic(), True
                 print(f"{member}: {stage}", flush=True)
-                with member.at_work(_tags(plan, member.params)):
-                    module = importlib.import_module(f"pipelines.stages.{stage}")
-                    module.run(member.params, *([] if stage == FLOOR else [member.model]))
+                try:
+                    with member.at_work(_tags(plan, member.params)):
+                        module = importlib.import_module(f"pipelines.stages.{stage}")
+                        module.run(member.params, *([] if stage == FLOOR else [member.model]))
+                except ConfigError as error:  # such as a method that learns from labels, without labels
+                    print(f"left out: {member}: {error}", file=sys.stderr, flush=True)
+                    with atomic_file(member.folder / REFUSED) as temporary:
+                        temporary.write_text(f"{error}\n")
+                    break
                 print(f"{member}: {stage} took {time.monotonic() - began:.0f} s", flush=True)
     return at_work
 
 
 def _finished(member: Member, stage: str) -> bool:
     return member.folder.exists() and member.has_run(stage)
+
+
+def _refused(member: Member) -> bool:
+    return (member.folder / REFUSED).exists()
+
+
+def _failures(members: Sequence[Member], failed: int) -> int:
+    """What was left out is no failure, unless there is nothing else."""
+    return len(members) if all(map(_refused, members)) else failed
 
 
 def _can_export() -> bool:

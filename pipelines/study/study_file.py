@@ -1,8 +1,9 @@
 """Study files (studies/*.yaml), which people write, become study.json. Runs on the machine with the stack."""
 
 import shutil
-import tempfile
+import sys
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,8 @@ from components.data.prepared import Prepared
 from components.errors import ConfigError
 from components.files import atomic_directory, write_json
 from components.plain import read_plain
-from pipelines.config import load_params, validate_params
-from pipelines.overrides import write_params
+from pipelines.config import load_params, nearest, validate_params
+from pipelines.overrides import set_keys
 from pipelines.paths import PREPARED
 from pipelines.study.plan import PLAN, Plan
 from pipelines.tracking.provenance import git_commit
@@ -85,15 +86,20 @@ def _read(file: Path) -> StudyFile:
 
 
 def _models(file: Path, study: StudyFile) -> dict[str, dict[str, Any]]:
+    """Models that the file names must all be possible; of all variants, those that are not are told and left out."""
     source = Path(study.params)
     overrides = _variants_of(Path(study.variants)) | study.overrides if study.variants else study.overrides
     models = study.models or {name: {} for name in load_params(Path(study.variants or source)).variants}
-    found = {}
+    found, refused = {}, {}
     for name, own in models.items():
         try:
             found[name] = _model(source, name, overrides | own)
         except ConfigError as error:
-            raise ConfigError(f"{file}: models.{name}: {error}") from error
+            refused[name] = ConfigError(f"{file}: models.{name}: {error}")
+    if refused and (study.models or not found):
+        raise next(iter(refused.values()))
+    for why in refused.values():
+        print(f"left out: {why}", file=sys.stderr)
     return found
 
 
@@ -106,17 +112,20 @@ def _variants_of(other: Path) -> dict[str, Any]:
 
 
 def _model(source: Path, name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The content of the params file with a model's settings, and no variant but its own."""
+    """The content of the params file with a model's settings, and no variant but its own, whatever the others are."""
     from ruamel.yaml import YAML
 
-    overrides = {key: value for key, value in settings.items() if key != "variant"}
-    variant = str(settings.get("variant", name))
-    with tempfile.TemporaryDirectory() as temporary:
-        target = Path(temporary) / "params.yaml"
-        write_params(source, overrides, target).variant(variant)
-        raw: dict[str, Any] = YAML(typ="safe").load(target)
-    raw |= {"variants": {name: raw["variants"][variant]}, "students": {}, "certificate": {}}
-    validate_params(raw, source)  # the name
+    load_params(source)
+    raw: dict[str, Any] = YAML(typ="safe").load(source)
+    set_keys(raw, deepcopy({key: value for key, value in settings.items() if key != "variant"}))
+    variants, variant = raw["variants"], str(settings.get("variant", name))
+    if not isinstance(variants, dict) or variant not in variants:
+        validate_params(raw, source)  # an override may have spoilt the section
+        if variant in raw["students"]:
+            raise ConfigError(f"{variant!r} is a student, no variant. Variants: {', '.join(variants)}.")
+        raise ConfigError(f"unknown variant {variant!r}{nearest(variant, variants)}. Known: {', '.join(variants)}.")
+    raw |= {"variants": {name: variants[variant]}, "students": {}, "certificate": {}}
+    validate_params(raw, source)
     return raw
 
 

@@ -1,5 +1,7 @@
 """Fetching a registered model's files."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -12,7 +14,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
-REFERENCE = "reference.npz"
+REFERENCE, KNOWN = "reference.npz", "known_images.npy"
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,7 @@ class Fetched:
     run_id: str  # "" where none made it
     model: Path  # the ONNX file
     reference: Path
+    known: Path | None  # which images it knows
 
     def __str__(self) -> str:
         return f"{self.name} version {self.version}"
@@ -35,13 +38,24 @@ def fetch_model(name: str, alias: str, to: Path, root: Path) -> Fetched:
     `root` is the project's tracking folder. Raises UserError where MLflow can't be reached, the model or the alias is
     unknown, the files are gone, or it is no ONNX model with a reference, as the export stage makes them.
     """
+    with _asking(root) as (client, uri):
+        return _download(_version(client, name, alias, store.without_password(uri)), to, uri)
+
+
+def version_of(name: str, alias: str, root: Path) -> "ModelVersion":
+    """The version that an alias points at. Raises UserError where MLflow can't be reached, or there is none."""
+    with _asking(root) as (client, uri):
+        return _version(client, name, alias, store.without_password(uri))
+
+
+@contextmanager
+def _asking(root: Path) -> "Iterator[tuple[MlflowClient, str]]":
+    """MLflow and its URI; whatever it answers with instead is a UserError."""
     uri = store.default_uri(root)
     if store.is_missing(uri):
         raise UserError(f"MLflow: there is no store at {uri} yet. Run `dvc repro` first, or set MLFLOW_TRACKING_URI.")
     try:
-        client = store.connect(uri, root, timeout=60.0)
-        version = _version(client, name, alias, store.without_password(uri))
-        return _download(version, to, uri)
+        yield store.connect(uri, root, timeout=60.0), uri
     except UserError:
         raise
     except Exception as error:  # of MLflow, which has no common type for what a network can do
@@ -84,9 +98,8 @@ def _download(version: "ModelVersion", to: Path, uri: str) -> Fetched:
         raise UserError(f"{shown}: its files can't be fetched from {version.source} ({reason}).") from error
     if "onnx" not in flavors:
         raise UserError(f"{shown} is no ONNX model ({', '.join(flavors)}). The export stage makes one: `dvc repro`.")
-    extra = [folder / file["path"] for file in flavors["onnx"].get("extra_files") or ()]
-    reference = next((path for path in extra if path.name == REFERENCE), None)
-    if reference is None:
+    extra = {Path(file["path"]).name: folder / file["path"] for file in flavors["onnx"].get("extra_files") or ()}
+    if REFERENCE not in extra:
         raise UserError(f"{shown} has no {REFERENCE} to compare images with. Let `dvc repro` register one that has.")
     model = folder / flavors["onnx"]["data"]
-    return Fetched(version.name, str(version.version), version.run_id or "", model, reference)
+    return Fetched(version.name, str(version.version), version.run_id or "", model, extra[REFERENCE], extra.get(KNOWN))

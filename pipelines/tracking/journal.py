@@ -16,7 +16,7 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -24,6 +24,7 @@ from typing import Any, Literal, Self, SupportsFloat
 
 from components.errors import UserError
 from components.files import atomic_file
+from pipelines.dotted import flat
 from pipelines.tracking.provenance import provenance
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
@@ -102,7 +103,7 @@ class Journal:
                 key=key,
                 name=name or label,
                 experiment=experiment,
-                params=dict(_flat(params or {})),
+                params=_params(params or {}),
                 tags=_texts(
                     {
                         "stage": stage,
@@ -129,7 +130,7 @@ class Journal:
 
     def params(self, values: Mapping[str, Any]) -> None:
         """Settings; nested mappings become dotted names. MLflow keeps the first value of a name."""
-        self._write("params", params=dict(_flat(values)))
+        self._write("params", params=_params(values))
 
     def tags(self, values: Mapping[str, Any]) -> None:
         """Texts that can be searched for and overwritten."""
@@ -198,8 +199,12 @@ class Journal:
         gate_passed: bool,
         gate: str,
         data_fingerprint: str,
+        rematch: Mapping[str, Any] | None = None,
     ) -> None:
-        """Propose the version registered by the run `model_run_key`: see `pipelines.tracking.registry.promote`."""
+        """Propose the version registered by the run `model_run_key`: see `pipelines.tracking.registry.promote`.
+
+        `rematch` is how it fared against the champion where their scores are of different data.
+        """
         self._write(
             "promote",
             registered_name=registered_name,
@@ -209,6 +214,7 @@ class Journal:
             gate_passed=bool(gate_passed),
             gate=gate,
             data_fingerprint=data_fingerprint,
+            rematch=rematch,
         )
 
     def finish(self, status: Status = "FINISHED") -> None:
@@ -259,12 +265,8 @@ class Journal:
                 raise UserError(f"{self.folder / EVENTS}: could not be written ({error}). Free some space.") from error
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    for key, value in values.items():
-        if isinstance(value, Mapping) and value:
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield _name(f"{prefix}{key}"), str(value)[:MAX_PARAM]
+def _params(values: Mapping[str, Any]) -> dict[str, str]:
+    return {_name(key): str(value)[:MAX_PARAM] for key, value in flat(values).items()}
 
 
 def _texts(values: Mapping[str, Any]) -> dict[str, str]:

@@ -89,14 +89,18 @@ def hardware() -> dict[str, str]:
         names = re.findall(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     except OSError:
         names = []
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     found = {
         "hardware.cpu": names[0] if names else platform.machine(),
-        "hardware.cores": str(cores),
+        "hardware.cores": str(usable_cores()),
         "hardware.memory": f"{os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 2**30:.1f} GiB",
     }
     gpus = _gpus()
     return {**found, "hardware.gpu": ", ".join(gpus)} if gpus else found
+
+
+def usable_cores() -> int:
+    """Those that this process may run on, which may be fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _gpus() -> list[str]:

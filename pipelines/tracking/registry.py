@@ -106,26 +106,47 @@ def find_version(client: "MlflowClient", name: str, run_key: str) -> "ModelVersi
     return min(versions, key=lambda v: int(v.version)) if versions else None
 
 
-def decide(candidate: Mapping[str, str], champion: Mapping[str, str] | None, gate_passed: bool) -> tuple[bool, str]:
+def comparable(candidate: Mapping[str, str], champion: Mapping[str, str]) -> bool:
+    """Whether two versions' scores, by their tags, are the same measure on the same data."""
+    return "score" in champion and all(
+        champion.get(tag) == candidate[tag] for tag in ("score_name", "data_fingerprint")
+    )
+
+
+def decide(
+    candidate: Mapping[str, str],
+    champion: Mapping[str, str] | None,
+    gate_passed: bool,
+    rematch: Mapping[str, Any] | None = None,
+) -> tuple[bool, str]:
     """Whether the candidate becomes champion, and why. Both are given by their version's tags.
 
-    Scores are compared only where they are the same measure on the same data; elsewhere the gate alone decides.
+    Where their scores are of different data, or of another kind, the scores of `rematch` count: of both on the same
+    images. Where there can be none, the gate alone decides; where it was missed, the champion stays.
     """
     if not gate_passed:
         return False, "the gate failed"
     if champion is None:
         return True, "the gate passed and there was no champion"
-    if "score" not in champion or champion.get("score_name") != candidate["score_name"]:
-        return True, "the gate passed; the champion's score is of another kind, so the gate alone decided"
-    if champion.get("data_fingerprint") != candidate["data_fingerprint"]:
-        return True, "the gate passed; the champion was scored on different data, so the gate alone decided"
-    old, new = float(champion["score"]), float(candidate["score"])
-    if new >= old:
-        return (
-            True,
-            f"the gate passed and its {candidate['score_name']} {new:.4f} is not below the champion's {old:.4f}",
+    if comparable(candidate, champion):
+        old, new, where = float(champion["score"]), float(candidate["score"]), ""
+    elif rematch is None:
+        return False, (
+            "the champion was scored on different data, or by another score, and was not at hand to be scored on this: "
+            "`make promote` decides by hand"
         )
-    return False, f"its {candidate['score_name']} {new:.4f} is below the champion's {old:.4f}"
+    elif "impossible" in rematch:
+        return True, (
+            "the gate passed; the champion was scored on different data, or by another score, and cannot be scored on "
+            f"this ({rematch['impossible']}), so the gate alone decided"
+        )
+    else:
+        old, new = rematch["champion"], rematch["candidate"]
+        where = f" on the {rematch['images']:,} test images that neither knows"
+    told = f"its {candidate['score_name']} {new:.4f} is"
+    if new >= old:
+        return True, f"the gate passed and {told} not below the champion's {old:.4f}{where}"
+    return False, f"{told} below the champion's {old:.4f}{where}"
 
 
 def promote(client: "MlflowClient", run_id: str, run_key: str, root: Path, proposal: Mapping[str, Any]) -> None:
@@ -163,7 +184,10 @@ def _point_aliases(
     elif promotion.ROLLED_BACK in candidate.tags:
         moved, reason = False, f"it was {candidate.tags[promotion.ROLLED_BACK]}"
     else:
-        moved, reason = decide(tags, before.tags if before else None, proposal["gate_passed"])
+        rematch = proposal["rematch"]
+        if rematch is not None and rematch["version"] != previous:  # another has become champion since
+            rematch = None
+        moved, reason = decide(tags, before.tags if before else None, proposal["gate_passed"], rematch)
         if moved:
             promotion.hand_over(client, name, version, {"promoted_by": run_key, "promotion": reason})
     return {

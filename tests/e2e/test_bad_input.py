@@ -260,15 +260,20 @@ def test_training_that_diverges(stage, scratch):
     assert state(scratch) == before
 
 
-def test_a_failed_stage_is_a_failed_run_in_mlflow(stage, scratch):
+@pytest.mark.parametrize(
+    ("name", "code", "error"),
+    [("probe", 1, "UserError: outputs/hybrid/embed"), ("pretrain", 2, "ConfigError: contrastive.clusters: 5000, but")],
+)
+def test_a_failed_stage_is_a_failed_run_in_mlflow(stage, scratch, name, code, error):
     from mlflow import MlflowClient
 
     shutil.rmtree(scratch.root / "outputs/hybrid/embed")
-    assert stage(scratch, "probe", "--variant", "hybrid").code == 1
+    scratch.edit({"variants.hybrid.contrastive": {"name": "deepcluster", "clusters": 5000}})
+    assert stage(scratch, name, "--variant", "hybrid").code == code
     uri = os.environ["MLFLOW_TRACKING_URI"]  # of the fixture
     client = MlflowClient(tracking_uri=uri, registry_uri=uri)
     ids = [e.experiment_id for e in client.search_experiments()]
     (run,) = client.search_runs(ids, "attributes.status = 'FAILED'")
-    assert run.data.tags["stage"] == "probe"
-    assert run.data.tags["error"].startswith("UserError: outputs/hybrid/embed")
+    assert run.data.tags["stage"] == name
+    assert run.data.tags["error"].startswith(error)
     assert not list((scratch.root / ".tracking/journals").iterdir())

@@ -7,6 +7,8 @@ import sys
 import numpy as np
 import pytest
 
+from components.evaluation.score_table import read_scores
+
 pytestmark = pytest.mark.e2e
 
 VARIANTS = ("hybrid", "contrastive")
@@ -45,7 +47,7 @@ def test_it_answers_as_the_pipeline_did(finished, variant, session, split, size)
     assert is_ood.dtype == bool
     assert (is_ood == (score > np.float32(threshold))).all()
     assert embedding == pytest.approx(np.load(folder / f"embed/{split}.features.npy")[:20], abs=1e-3)
-    expected = np.load(folder / f"ood/fused.{split.removeprefix('ood-')}.scores.npy")[:20]
+    expected = read_scores(folder / "ood/scores.parquet")["fused"][split.removeprefix("ood-")][:20]
     assert score == pytest.approx(expected, rel=1e-3, abs=1e-3)
 
 

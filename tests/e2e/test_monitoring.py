@@ -109,13 +109,14 @@ def test_the_champion_watches_the_images_that_come_in(project, server, monitor):
 
 
 def test_the_reference_is_the_exported_models_on_validation(project):
+    from components.evaluation.score_table import read_scores
     from components.monitoring.reference import Reference
 
     prepared = np.load(project.root / "data/prepared/val.npy")
     for variant in ("hybrid", "contrastive"):
         folder = project.root / "outputs" / variant
         reference = Reference.load(folder / "export/reference.npz")
-        expected = np.load(folder / "ood/fused.val.scores.npy")
+        expected = read_scores(folder / "ood/scores.parquet")["fused"]["val"]
         assert reference.ood_score == pytest.approx(expected, rel=1e-3, abs=1e-3)
         assert len(reference.is_ood) == len(prepared)
         assert reference.is_ood.mean() <= float(reference.false_alarm_rate) == 0.05

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from components.evaluation.score_table import read_scores
 from pipelines.page.gather import FILES
 
 pytestmark = pytest.mark.e2e
@@ -48,15 +49,15 @@ def expected_files() -> Iterator[str]:
         yield from (f"{out}/embed/{split}.features.npy" for split in SPLITS)
         yield from (f"{out}/probe/{name}.png" for name in ("confusion", "reliability", "few_label"))
         yield from (f"{out}/probe/{name}" for name in ("probe.npz", "figures.npz", "confusion.csv", "reliability.csv"))
-        detectors = ["mahalanobis", "knn", "energy", "fused"] + ["nll"] * likelihood
-        sets = ("val", "test", "held-out", "photo-patches")
-        yield from (f"{out}/ood/{detector}.{name}.scores.npy" for detector in detectors for name in sets)
         yield from (f"{out}/ood/{name}.json" for name in ("thresholds", "left_out"))
         yield from (f"{out}/ood/{name}" for name in ("fused.npz", "map.npz", "roc.csv", "openood.csv", "openood.md"))
         yield from (f"{out}/ood/{name}.png" for name in ("roc", "auroc", "scores", "map"))
         yield f"{out}/ood/hardest.parquet"
         yield f"outputs/reports/{variant}/page/stages.json"
-        yield from (f"{out}/export/{name}" for name in ("model.onnx", "card.md", "example.npy", "reference.npz"))
+        yield from (
+            f"{out}/export/{name}"
+            for name in ("model.onnx", "card.md", "example.npy", "reference.npz", "known_images.npy")
+        )
         kinds = ("contrast", "gaussian_blur")
         corrupted = [f"{out}/embed/corrupted/{kind}-{severity}" for kind in kinds for severity in (2, 5)]
         yield from (f"{path}.features.npy" for path in corrupted)
@@ -117,15 +118,15 @@ def test_results_hold_numbers_and_what_they_depend_on(finished):
 def test_the_images_that_a_detector_gets_most_wrong(finished, variant):
     folder = finished.root / "outputs" / variant / "ood"
     found = pq.read_table(folder / "hardest.parquet").to_pylist()
+    scores = read_scores(folder / "scores.parquet")
     assert len(found) == 16 * (4 + VARIANTS[variant])  # eight of each kind for every detector
     for row in found:
         split = "test" if row["set"] == "test" else f"ood-{row['set']}"
         image = np.load(finished.root / f"data/prepared/{split}.npy", mmap_mode="r")[row["index"]]
         np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(row["picture"]))), image[..., 0])
-        scores = np.load(folder / f"{row['detector']}.{row['set']}.scores.npy")
-        assert row["score"] == scores[row["index"]]
+        assert row["score"] == scores[row["detector"]][row["set"]][row["index"]]
     worst = next(row for row in found if row["detector"] == "fused" and row["set"] == "test")
-    assert worst["score"] == np.load(folder / "fused.test.scores.npy").max()
+    assert worst["score"] == scores["fused"]["test"].max()
 
 
 def test_what_it_says(finished):

@@ -247,3 +247,15 @@ def test_progress_tells_the_last_step_and_not_every_one(params, capsys):
     lines = capsys.readouterr().err.splitlines()
     assert [line.split()[1] for line in lines] == [f"1/{last}", f"{last}/{last}"]
     assert lines[-1].endswith("nll_nats_per_token 2.500  1,000 images/s  0 s left")
+
+
+def test_progress_by_the_clock_tells_its_share(params, capsys):
+    from pipelines.flows.stages import PROGRESS
+    from pipelines.stages.training import Progress
+
+    progress = Progress(replace(params.training, seconds=60.0))
+    for step, spent in ((5, 15.0), (22, 60.5)):
+        progress(step, {"trained_seconds": spent, "images_per_second": 1000.0})
+    lines = capsys.readouterr().err.splitlines()
+    assert [line[:14].strip() for line in lines] == ["step 5 (25%)", "step 22 (100%)"]
+    assert [found[3] for line in lines if (found := PROGRESS.match(line))] == ["25", "100"]

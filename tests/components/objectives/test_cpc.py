@@ -109,7 +109,7 @@ def test_the_loss_is_the_mean_over_the_steps_and_trains_contexts_embeddings_and_
 def test_what_cannot_be_is_refused(model):
     with pytest.raises(ConfigError, match=r"contrastive\.steps: 4, but an image has 4 patches: the last lies 3 ahead"):
         CPC(CPCConfig(steps=4), model, DATA)
-    with pytest.raises(ValueError, match=r"cpc reads more of the encoder than its features, .*: set w_gen to 0"):
+    with pytest.raises(ValueError, match=r"cpc needs the encoder.s positions, .*beside a generative term"):
         VariantConfig(1, 1, contrastive=CPCConfig())
     with pytest.raises(ValueError, match="steps must be positive"):
         CPCConfig(steps=0)

@@ -98,7 +98,7 @@ def test_features_know_the_parts_of_their_own_view_or_of_the_other(model, tokens
 def test_what_cannot_be_is_refused(model):
     with pytest.raises(ConfigError, match=r"contrastive\.blocks: 4, but the encoder has 3 blocks"):
         DIM(DIMConfig(blocks=(1, 4)), model, DATA)
-    with pytest.raises(ValueError, match=r"dim reads more of the encoder than its features, .*: set w_gen to 0"):
+    with pytest.raises(ValueError, match=r"dim needs the encoder.s positions, .*beside a generative term"):
         VariantConfig(1, 1, contrastive=DIMConfig())
     for blocks in ((), (-1, 1), (2, 1), (1, 1)):
         with pytest.raises(ValueError, match="blocks must list numbers from 0 in ascending order"):

@@ -189,13 +189,23 @@ def test_retries(project, retries, result):
     assert f"| flaky | {result} |" in artifact("reproduce")
 
 
-def test_output_and_progress_are_shown_in_prefect(project):
-    steps = 'for i in 1 2 3; do echo "step $i/4 nll $i.0"; done'
+@pytest.mark.parametrize(("told", "tries"), [("error: training.steps: too few", 1), ("killed: by SIGKILL", 2)])
+def test_a_mistake_is_not_tried_again(project, told, tries):
+    root = project({"broken": {"cmd": f"echo try >> tries; echo '{told}' >&2; exit 1", "meta": {"retries": 1}}})
+    state = reproduce(project=str(root), return_state=True)
+    assert state.message == f"1 failed. broken: {told.removeprefix('error: ')}"
+    assert len((root / "tries").read_text().split()) == tries
+
+
+@pytest.mark.parametrize("form", ["$i/4", "17$i (75%)"], ids=["steps", "seconds"])
+def test_output_and_progress_are_shown_in_prefect(project, form):
+    steps = f'for i in 1 2 3; do echo "step {form} nll $i.0"; done'
     root = project({"Train-it": {"cmd": f"echo 100% of $HOME; echo wrong >&2; {steps}; touch Train-it.out"}})
     state = reproduce(project=str(root), return_state=True)
     assert state.message == "1 run"
     assert float(artifact("progress-train-it")) == 75
-    wanted = {f"100% of {os.environ['HOME']}", "wrong", "step 3/4 nll 3.0", "Running stage 'Train-it':"}
+    last = f"step {form} nll 3.0".replace("$i", "3")
+    wanted = {f"100% of {os.environ['HOME']}", "wrong", last, "Running stage 'Train-it':"}
     assert wanted <= logs_of(state, wanted)
 
 

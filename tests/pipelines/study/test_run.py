@@ -124,7 +124,7 @@ def test_run_again_it_does_nothing_and_a_missing_stage_alone_is_made_up_for(run,
     done = run(study)
     assert next(line for line in done.out.splitlines() if " took " in line).startswith("wide, seed 3: ood took")
     same = {name for name, digest in files(study).items() if before.get(name) == digest}
-    assert {name for name in before if "/ood/" in name and name.endswith(".npy")} <= same  # what it was, bit for bit
+    assert {name for name in before if name.endswith("/ood/scores.parquet")} <= same  # what it was, bit for bit
 
 
 def test_results_of_other_settings_are_refused(run, study):
@@ -178,6 +178,26 @@ def test_mistakes_are_told(run, study, options, code, told):
     assert "Traceback" not in done.err
 
 
+def test_a_method_that_the_images_cannot_serve_is_told_and_left_out(run, study):
+    plan = json.loads((study / "study.json").read_text())
+    crowded = json.loads(json.dumps(plan["models"]["wide"]))
+    settings = crowded["variants"].pop("wide") | {"contrastive": {"name": "deepcluster", "clusters": 5000}}
+    plan["models"]["crowded"] = crowded | {"variants": {"crowded": settings}}
+    (study / "study.json").write_text(json.dumps(plan))
+    for options in ((), ("--jobs", "2")):
+        done = run(study, *options)
+        assert done.code == 0
+        assert "left out: crowded, seed 3: " in done.err
+        assert "error" not in done.err
+    done = run(study, "--models", "crowded")
+    assert done.code == 1, "there is no other"
+    plan["models"]["crowded"]["variants"]["crowded"]["contrastive"]["clusters"] = 3
+    (study / "study.json").write_text(json.dumps(plan))
+    shutil.rmtree(study / "runs/crowded")
+    done = run(study, "--models", "crowded", until="pretrain")
+    assert (done.code, done.err.count("left out")) == (0, 0)
+
+
 def test_images_made_with_other_settings_are_refused(run, study):
     shutil.rmtree(study / "runs")
     shutil.rmtree(study / "floor")
@@ -207,7 +227,7 @@ def test_two_jobs_share_the_models(run, study):
     }
     assert "2 of 2 have finished ood" in done.out
     now = files(study)
-    assert {name for name in before if "/ood/" in name and name.endswith(".npy")} <= {
+    assert {name for name in before if name.endswith("/ood/scores.parquet")} <= {
         name for name, digest in now.items() if before.get(name) == digest
     }
 

@@ -79,6 +79,30 @@ def test_the_zoo_is_every_term_once(tmp_path, monkeypatch):
     assert all(plan.params(model, 0).data == data for model in plan.models)
 
 
+TURNED = {"augmentation.rotate_degrees": 90}
+ROTATION = {"w_gen": 0.0, "w_con": 1.0, "contrastive": {"name": "rotation"}}
+
+
+def test_of_all_variants_those_that_cannot_be_are_told_and_left_out(write_study, tmp_path, capsys):
+    params = write_study(models={}).parent / "params.yaml"
+    yaml = YAML(typ="safe")
+    raw = yaml.load(params)
+    raw["variants"]["turns"] = ROTATION
+    other = params.with_name("other.yaml")
+    yaml.dump(raw, other)
+    study = {"params": str(params), "variants": str(other), "overrides": TURNED}
+    assert set(make_plan(write_study(models={}, **study), tmp_path).models) == {"hybrid", "contrastive"}
+    (told,) = capsys.readouterr().err.splitlines()
+    assert told.startswith("left out: ")
+    assert "models.turns: " in told
+    assert "variants.turns.contrastive: rotation tells quarter turns apart" in told
+    with pytest.raises(ConfigError, match=r"models.turns: .*rotation tells quarter turns apart"):
+        make_plan(write_study(models={"hybrid": {}, "turns": {}}, **study), tmp_path / "named")
+    study["overrides"] = {"training.steps": "many"}
+    with pytest.raises(ConfigError, match=r"models.\w+: .*training.steps"):
+        make_plan(write_study(models={}, **study), tmp_path / "none")
+
+
 def test_students_of_the_params_file_are_left_out(write_study, tmp_path):
     student = {"teacher": "hybrid", "regression": {}}
     overrides = {"students.small": student}
@@ -111,6 +135,7 @@ def test_a_model_takes_further_changes(write_study, tmp_path):
             {"models": {"hybrid": {}, "wide": {"variant": "hybrid", "data.val_fraction": 0.2}}},
             "its `data` differs from",
         ),
+        ({"overrides": {"variants": 5}}, "models.hybrid: .*variants: "),
         ({"overrides": {"training.steps": "many"}}, "models.hybrid: .*training.steps: input should be a valid integer"),
     ],
 )

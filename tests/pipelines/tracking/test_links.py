@@ -1,12 +1,16 @@
 import json
 import socket
 import urllib.request
+from pathlib import Path
 
 import pytest
 
 from pipelines.tracking import Journal, deliver
 from pipelines.tracking.__main__ import main
 from pipelines.tracking.links import run_links
+from pipelines.tracking.outbox import delivering
+
+ROOT = Path(__file__).parents[3]
 
 
 def test_links_lead_to_the_runs_that_the_server_has(server, root):
@@ -27,6 +31,27 @@ def test_links_lead_to_the_runs_that_the_server_has(server, root):
 @pytest.mark.parametrize("uri", ["", "sqlite:///nowhere/mlflow.db"])
 def test_a_store_without_a_server_has_no_addresses(root, uri):
     assert run_links(["some-key"], uri, root) == {}
+
+
+def test_the_ui_starts_though_a_journal_is_pending(root, store, monkeypatch, capsys):
+    """One that another process is just delivering."""
+    monkeypatch.chdir(root.parent)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
+    (root.parent / "params.yaml").write_bytes((ROOT / "presets" / "digits-cpu.yaml").read_bytes())
+    with Journal.start("report", "hybrid", root=root) as journal:
+        pass
+    with delivering(journal.folder, 0) as mine:
+        assert mine
+        assert main(["ui", str(free_port())]) == 0
+    told = capsys.readouterr().out
+    assert f"pending  {journal.key}" in told
+    assert "http://127.0.0.1:" in told
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def test_a_port_that_is_taken_is_told_before_anything_is_done(tmp_path, monkeypatch, capsys):

@@ -18,14 +18,19 @@ def propose(send: Send, root: Path, onnx_file: Path, request: pytest.FixtureRequ
     """Register a version (or take the one of an earlier run), propose it, and return what the promotion did."""
 
     def propose(
-        score: float, gate: bool = True, data: str = "d", measure: str = "auroc", run_key: str | None = None
+        score: float,
+        gate: bool = True,
+        data: str = "d",
+        measure: str = "auroc",
+        run_key: str | None = None,
+        rematch: dict[str, Any] | None = None,
     ) -> dict[str, Any]:
         if run_key is None:
             with Journal.start("report", root=root) as report:
                 report.model(onnx_file, "encoder", request.node.name)
             run_key = report.key
         with Journal.start("compare", root=root) as compare:
-            compare.promote(request.node.name, run_key, score, measure, gate, "accuracy ≥ 0.8", data)
+            compare.promote(request.node.name, run_key, score, measure, gate, "accuracy ≥ 0.8", data, rematch)
         assert promotion_result(compare.key, root) is None
         assert send().error is None
         result = promotion_result(compare.key, root)
@@ -67,12 +72,20 @@ def test_champion_moves_with_gate_and_score(
     better_but_failed = propose(0.99, gate=False)
     assert (better_but_failed["moved"], better_but_failed["champion"]) == (False, "4")
 
-    other_data = propose(0.1, data="e")
-    assert (other_data["moved"], other_data["champion"]) == (True, "6")
-    assert "different data" in other_data["reason"]
+    rematch = {"version": "4", "champion": 0.9, "candidate": 0.8, "images": 76}
+    other_data = propose(0.99, data="e", rematch=rematch)
+    assert (other_data["moved"], other_data["champion"]) == (False, "4")
+    assert other_data["reason"] == (
+        "its auroc 0.8000 is below the champion's 0.9000 on the 76 test images that neither knows"
+    )
+    stale = propose(0.99, data="e", rematch={"version": "2", "champion": 0.7, "candidate": 0.8, "images": 76})
+    assert (stale["moved"], stale["champion"]) == (False, "4"), "it was scored against a champion of before"
+    other_data = propose(0.1, data="e", rematch=rematch | {"candidate": 0.9})
+    assert (other_data["moved"], other_data["champion"]) == (True, "8")
+    assert "not below the champion's 0.9000 on the 76 test images" in other_data["reason"]
 
     back = propose(0.95, data="e", run_key=first["run_key"])
-    assert (back["moved"], back["champion"], back["previous_champion"]) == (True, "2", "6")
+    assert (back["moved"], back["champion"], back["previous_champion"]) == (True, "2", "8")
     assert aliases() == {"challenger": "2", "champion": "2"}
 
 
@@ -82,9 +95,34 @@ def test_proposal_of_an_unknown_version_says_so(propose: Callable[..., dict[str,
     assert "no version" in result["reason"]
 
 
-def test_scores_of_another_kind_are_not_compared() -> None:
-    candidate = {"score": "0.1", "score_name": "auroc", "data_fingerprint": "d"}
-    for champion in ({}, {"score": "0.9", "score_name": "accuracy", "data_fingerprint": "d"}):
-        moved, reason = decide(candidate, champion, gate_passed=True)
-        assert moved
-        assert "another kind" in reason
+CANDIDATE = {"score": "0.1", "score_name": "auroc", "data_fingerprint": "d"}
+
+
+@pytest.mark.parametrize(
+    "champion",
+    [
+        {},
+        {"score": "0.9", "score_name": "accuracy", "data_fingerprint": "d"},
+        {"score": "0.9", "score_name": "auroc", "data_fingerprint": "e"},
+    ],
+)
+@pytest.mark.parametrize(
+    ("rematch", "moved", "told"),
+    [
+        (None, False, "was not at hand to be scored on this: `make promote` decides by hand"),
+        ({"impossible": "it takes other images"}, True, "(it takes other images), so the gate alone decided"),
+        (
+            {"champion": 0.5, "candidate": 0.4, "images": 1000},
+            False,
+            "0.4000 is below the champion's 0.5000 on the 1,0",
+        ),
+        ({"champion": 0.5, "candidate": 0.5, "images": 1000}, True, "0.5000 is not below the champion's 0.5000 on the"),
+    ],
+)
+def test_scores_of_another_kind_or_of_other_data_are_not_compared(
+    champion: dict[str, str], rematch: dict[str, Any] | None, moved: bool, told: str
+) -> None:
+    decided, reason = decide(CANDIDATE, champion, True, rematch)
+    assert decided == moved
+    assert told in reason
+    assert decide(CANDIDATE, champion, False, rematch) == (False, "the gate failed")
