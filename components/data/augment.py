@@ -7,6 +7,7 @@ back with the view: the decoder is told them (`Augmentation.condition`), the enc
 rotation of the chroma plane instead of HSV's.
 """
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -17,6 +18,7 @@ from torch.nn import functional as F
 from components.data.config import AugmentationConfig
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
+CHROMA = ((0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112))  # I and Q of YIQ
 BLUR_SIGMA = (0.1, 2.0)  # pixels; SimCLR's
 
 
@@ -59,7 +61,7 @@ def draw(config: AugmentationConfig, n: int, channels: int, generator: torch.Gen
     identity2 = torch.eye(2, device=device)
     angle = uniform(-1, 1) * math.radians(config.rotate_degrees)
     shear = torch.tan(uniform(-1, 1) * math.radians(config.shear_degrees))
-    mirror = 1.0 - 2.0 * (share(0.5) & torch.tensor(config.flip, device=device)).float()
+    mirror = 1.0 - 2.0 * (share(0.5) & config.flip).float()
     scale = uniform(config.crop_scale, 1.0)[:, None].expand(n, 2)  # of width and height
     if config.crop_aspect > 1:
         stretch = torch.exp(uniform(-0.5, 0.5) * math.log(config.crop_aspect))
@@ -81,7 +83,7 @@ def draw(config: AugmentationConfig, n: int, channels: int, generator: torch.Gen
     if channels == 3:
         grey = share(config.greyscale).float()
         saturation = (1 + jitter * uniform(-1, 1) * config.saturation) * (1 - grey)
-        to_luma = torch.tensor(LUMA, device=device).expand(3, 3)  # every row gives the luma
+        to_luma = _yiq(device)[0][0].expand(3, 3)  # every row gives the luma
         hue = _hue_rotation(jitter * uniform(-1, 1) * config.hue * 2 * math.pi)
         colour = (to_luma + saturation[:, None, None] * (identity - to_luma)) @ hue
     colour = colour * brightness[:, None, None]
@@ -99,7 +101,7 @@ def apply(images: Tensor, drawn: Augmentation, padding: str) -> Tensor:
     grid = F.affine_grid(drawn.geometry + identity, list(images.shape), align_corners=False)
     views = F.grid_sample(images, grid, mode="bilinear", padding_mode=padding, align_corners=False)
     matrix = drawn.colour + torch.eye(channels, device=images.device)
-    luma = torch.tensor(LUMA if channels == 3 else (1.0,), device=images.device)
+    luma = _yiq(images.device)[0][0] if channels == 3 else torch.ones(1, device=images.device)
     mean = torch.einsum("c,ncd,nd->n", luma, matrix, views.mean((2, 3)))  # luma of the coloured image
     matrix = (1 + drawn.contrast)[:, None, None] * matrix
     views = torch.einsum("ncd,ndhw->nchw", matrix, views)
@@ -123,10 +125,17 @@ def _blur_matrix(sigma: Tensor, size: int) -> Tensor:
 
 def _hue_rotation(angle: Tensor) -> Tensor:
     """Rotation of the chroma plane (I, Q of YIQ) by an angle in radians, as matrices (n, 3, 3) on RGB."""
-    to_yiq = torch.tensor([LUMA, (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112)], device=angle.device)
+    to_yiq, from_yiq = _yiq(angle.device)
     turn = torch.zeros(len(angle), 3, 3, device=angle.device)
     turn[:, 0, 0] = 1
     turn[:, 1, 1] = turn[:, 2, 2] = angle.cos()
     turn[:, 2, 1] = angle.sin()
     turn[:, 1, 2] = -angle.sin()
-    return torch.linalg.inv(to_yiq) @ turn @ to_yiq
+    return from_yiq @ turn @ to_yiq
+
+
+@functools.cache
+def _yiq(device: torch.device) -> tuple[Tensor, Tensor]:
+    """The matrices from RGB to YIQ and back (3, 3). Kept, because making them anew would wait for the GPU."""
+    to_yiq = torch.tensor([LUMA, *CHROMA])
+    return to_yiq.to(device), torch.linalg.inv(to_yiq).to(device)

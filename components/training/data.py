@@ -48,8 +48,8 @@ def batches(
     """
     if device.type == "cuda" and images.nbytes * 4 < torch.cuda.mem_get_info(device)[0]:
         resident = torch.from_numpy(np.array(images)).to(device)
-        for step in steps:
-            yield resident[torch.from_numpy(order(step)[share]).to(device)]
+        for step in steps:  # a copy that blocks would wait for the steps before
+            yield resident[torch.from_numpy(order(step)[share]).to(device, non_blocking=True)]
         return
 
     def read(step: int) -> Tensor:

@@ -202,7 +202,7 @@ def take_step(
     generator = step_generator(run.seed, state.step, pixels.device)
     views = draw_views(model, objective, pixels, config.views, run.augmentation, generator, execution.ranks)
     shared = list(model.encoder.parameters()) if diagnose else []
-    indices = torch.from_numpy(images).to(pixels.device)
+    indices = torch.from_numpy(images).to(pixels.device, non_blocking=True)
     found = backward(model, objective, views, indices, generator, execution, shared)
     norm = torch.nn.utils.clip_grad_norm_([*model.parameters(), *objective.parameters()], config.gradient_clip)
     set_learning_rate(state.optimizers, rate)

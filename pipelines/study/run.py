@@ -30,6 +30,13 @@ from pipelines.tracking.provenance import git_commit
 
 SAVE_SECONDS = 15.0  # of training that are lost at most
 REFUSED = "refused.txt"  # in the folder of a member whose settings do not go with the images: why
+# what a stage reads of an earlier one, where the archive that a study comes back in may lack it
+READS = {
+    "embed": ("pretrain", "model.safetensors"),
+    "probe": ("embed", "train.features.npy"),
+    "ood": ("embed", "train.features.npy"),
+    "export": ("pretrain", "model.safetensors"),
+}
 
 
 def run_study(
@@ -50,7 +57,7 @@ def run_study(
     unless it is all of them. `jobs` members are worked at side by side.
 
     Raises:
-        ConfigError: unknown models, parameters that do not fit, or results of others. Nothing has run then.
+        UserError: unknown models, parameters that do not fit, results of others, or images that cannot be prepared.
     """
     unpack(study)
     plan = Plan.open(study)
@@ -70,8 +77,8 @@ def run_study(
         return _failures(members, sum(not (_finished(m, stages[-1]) or _refused(m)) for m in members))
     failed: set[Path] = set()
     for member in members:
+        data = _data(study, out, plan, member.params)  # what is wrong with the images is so for every member
         try:
-            data = _data(study, out, plan, member.params)
             at_work = _work_at(member, stages, plan, data)
         except UserError as error:
             print(f"error: {member}: {error}", file=sys.stderr, flush=True)
@@ -145,6 +152,7 @@ def _work_at(member: Member, stages: Sequence[str], plan: Plan, data: Path) -> b
         (member.folder / REFUSED).unlink(missing_ok=True)
         for stage in stages:
             if not member.has_run(stage):
+                _check_inputs(member, stage)
                 began, at_work = time.monotonic(), True
                 print(f"{member}: {stage}", flush=True)
                 try:
@@ -158,6 +166,18 @@ def _work_at(member: Member, stages: Sequence[str], plan: Plan, data: Path) -> b
                     break
                 print(f"{member}: {stage} took {time.monotonic() - began:.0f} s", flush=True)
     return at_work
+
+
+def _check_inputs(member: Member, stage: str) -> None:
+    """Raises UserError where a finished stage's files are missing."""
+    if stage in READS:
+        earlier, name = READS[stage]
+        path = member.folder / "outputs" / member.model / earlier / name
+        if not path.exists():
+            raise UserError(
+                f"{stage} needs {path}, which was not packed. Go on where the study ran, or delete {member.folder} to "
+                "begin this model anew."
+            )
 
 
 def _finished(member: Member, stage: str) -> bool:

@@ -15,6 +15,7 @@ from safetensors.numpy import load_file
 from pipelines.study.__main__ import main
 from pipelines.study.members import Member, locked
 from pipelines.study.pack import pack
+from pipelines.study.study_file import make_plan
 
 STAGES = {"pretrain", "embed", "probe", "ood"}
 
@@ -207,6 +208,14 @@ def test_images_made_with_other_settings_are_refused(run, study):
     assert not list((study / "runs").rglob("results.json"))
 
 
+def test_images_that_cannot_be_prepared_are_told_once(run, write_study, tmp_path):
+    labelled = {"builtin": "digits", "exclude_classes": ["ten"]}
+    make_plan(write_study(floor=False, overrides={"data.labelled": labelled}), tmp_path / "study")
+    done = run(tmp_path / "study")
+    assert done.code == 1
+    assert done.err.count("no class 'ten'") == 1
+
+
 def test_a_member_that_another_process_works_at_is_left_to_it(run, study):
     shutil.rmtree(study / "runs/wide/seed-3/outputs/wide/ood")
     with locked(study / "runs/wide/seed-3/.lock"):
@@ -254,6 +263,21 @@ def test_a_study_that_came_back_packed_goes_on_here(run, study, finished, tmp_pa
     pack(study, other, 16, 8)
     done = run(other, "--models", "wide", "--set", "data.labelled.limit=399")
     assert "other settings (data.labelled.limit: 400 then, 399 now)" in done.err
+
+
+def test_what_the_archive_had_no_room_for_is_told(run, study):
+    wide = study / "runs/wide/seed-3/outputs/wide"
+    shutil.rmtree(wide / "ood")
+    for path in (wide / "embed").glob("*.npy"):
+        path.unlink()
+    done = run(study)
+    assert done.code == 1
+    assert f"error: wide, seed 3: ood needs {wide}/embed/train.features.npy, which was not packed." in done.err
+    shutil.rmtree(wide / "embed")
+    (wide / "pretrain/model.safetensors").unlink()
+    assert f"embed needs {wide}/pretrain/model.safetensors, which was not packed." in run(study).err
+    shutil.rmtree(study / "runs/wide/seed-3")
+    assert run(study).code == 0
 
 
 def test_killed_in_training_it_ends_where_the_uninterrupted_one_ends(bare, run, finished, tmp_path):
