@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from components.model.build import Architecture, load_weights, save_weights
+from components.model.build import Architecture, build, load_weights, save_weights
 from components.model.config import ModelConfig
 from components.model.gcrl import GCRL
 from components.model.pixelcnn import Convolution, GatedResidual, PixelCNN, concat_elu
@@ -249,8 +249,6 @@ def test_a_block_costs_about_what_a_transformers_costs(make_palette):
     """By default: as many blocks of half the width, so that variants may be compared."""
 
     def parameters(variant: VariantConfig) -> int:
-        from components.model.build import build
-
         palette = make_palette(3, 1)
         model = build(Architecture.of(ModelConfig(2), variant, 8, palette), palette, 0)
         return sum(p.numel() for p in model.parameters())
