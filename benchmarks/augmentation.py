@@ -25,6 +25,8 @@ from components.data.augment import apply, draw
 from components.data.config import AugmentationConfig
 from components.model.build import Architecture, build
 from components.model.tokens import to_unit
+from components.objectives.term import TrainingSet
+from components.objectives.terms import build_objective
 from components.training.ranks import Ranks
 from components.training.views import draw_views
 
@@ -100,6 +102,7 @@ def contenders(pixels: np.ndarray, palette: np.ndarray, blur: bool, turn: float)
     config = ours(blur)
     variant = VARIANTS["contrastive"]
     model = build(Architecture.of(model_config(1, None), variant, size, palette), palette, seed=0).to(device)
+    objective = build_objective(variant, model, TrainingSet(pixels), seed=0)
 
     def finished() -> None:
         if device.type == "cuda":
@@ -110,7 +113,7 @@ def contenders(pixels: np.ndarray, palette: np.ndarray, blur: bool, turn: float)
         finished()
 
     def two_views() -> None:
-        draw_views(model, batch, 2, config, generator, Ranks())
+        draw_views(model, objective, batch, 2, config, generator, Ranks())
         finished()
 
     transform = theirs(size, blur)

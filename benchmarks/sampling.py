@@ -9,6 +9,7 @@ patches most of the time goes into the local head, which keeps nothing: --patch-
 """
 
 import itertools
+import math
 from collections.abc import Callable
 from functools import partial
 
@@ -31,13 +32,15 @@ def naive_sample(model: GCRL, n: int, generator: torch.Generator) -> Tensor:
     assert model.head is not None
     device = model.start.device
     tokens = torch.zeros(n, model.patches, *model.head.shape, dtype=torch.long, device=device)
+    uniform = torch.rand(n, model.patches, math.prod(model.head.shape), generator=generator).to(device)
     for t in range(model.patches):
         context = model.contexts(model.encode(tokens[:, :t]))[:, -1]
         patch = tokens[:, t]
         for i, index in enumerate(itertools.product(*map(range, model.head.shape))):
             logits = model.head.log_probabilities(context, patch, index)
-            drawn = torch.multinomial(logits.softmax(-1).cpu(), 1, generator=generator)
-            patch.view(n, -1)[:, i] = drawn[:, 0].to(device)
+            reached = logits.softmax(-1).cumsum(-1)
+            level = uniform[:, t, i, None] * reached[:, -1:]
+            patch.view(n, -1)[:, i] = torch.searchsorted(reached, level, right=True)[:, 0]
     return tokens
 
 

@@ -5,11 +5,12 @@ import dataclasses
 import tempfile
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from components.data.assignment import LABELLED_SPLITS, assign, check_classes, label_of
@@ -62,6 +63,7 @@ def prepare(
             rows[role], rejected[role] = _decode(
                 listings[role], chosen, role in ("labelled", "test"), config, pool, progress
             )
+        every_rejected = [line for lines in rejected.values() for line in lines]
         _stop_if_too_many(rows, rejected, config, out.with_name("quarantine.csv"))
         splits, removed = assign(config, classes, rows, pool, seed)
         pretrain = "pretrain" if "pretrain" in splits else "train"
@@ -70,31 +72,10 @@ def prepare(
                 f"data.{'pretrain' if config.pretrain else 'labelled'}: {len(splits[pretrain])} training images are "
                 f"fewer than one batch (training.batch_size: {minimum_train}). Add images or lower training.batch_size."
             )
-
-        tables = {}
-        for name, members in splits.items():
-            labels = np.full(len(members), -1)
-            if name in LABELLED_SPLITS:
-                labels = label_of(np.array(pool.class_name)[members], classes)
-            tables[name] = write_split(folder / f"{name}.npy", name, members, labels, pool)
-        with pq.ParquetWriter(folder / "manifest.parquet", tables["train"].schema) as writer:
-            for table in tables.values():
-                writer.write_table(table)
+        described = _write_images(folder, splits, classes, pool)
         palette = fit_palette(np.load(folder / f"{pretrain}.npy", mmap_mode="r"), config.palette_colours, seed)
         np.save(folder / "palette.npy", palette)
-        _write_quarantine(
-            folder / "quarantine.csv", [line for lines in rejected.values() for line in lines], removed, pool
-        )
-
-        described = {
-            name: {
-                "count": len(table),
-                "fingerprint": fingerprint(
-                    [f"{a} {b}" for a, b in zip(table["sha256"].to_pylist(), table["label"].to_pylist(), strict=True)]
-                ),
-            }
-            for name, table in tables.items()
-        }
+        _write_quarantine(folder / "quarantine.csv", every_rejected, removed, pool)
         meta = {
             "classes": list(classes),
             "image_size": config.image_size,
@@ -112,8 +93,8 @@ def prepare(
                 }
                 for role in sources
             },
-            "quarantined": sum(map(len, rejected.values())),
-            "quarantined_share": sum(map(len, rejected.values())) / (len(pool.path) + sum(map(len, rejected.values()))),
+            "quarantined": len(every_rejected),
+            "quarantined_share": len(every_rejected) / (len(pool.path) + len(every_rejected)),
             "duplicates_removed": len(removed),
             "seed": seed,
             "constants": dataclasses.asdict(config),
@@ -150,6 +131,27 @@ def _decode(
         else:
             rows.append(pool.add(image, listing.name, path, class_name))
     return np.array(rows, dtype=np.int64), rejected
+
+
+def _write_images(
+    folder: Path, splits: Mapping[str, np.ndarray], classes: Sequence[str], pool: ImagePool
+) -> dict[str, dict[str, Any]]:
+    """Write each split's images and the manifest of all; returns each split's size and fingerprint."""
+    tables = {}
+    for name, members in splits.items():
+        labels = np.full(len(members), -1)
+        if name in LABELLED_SPLITS:
+            labels = label_of(np.array(pool.class_name)[members], classes)
+        tables[name] = write_split(folder / f"{name}.npy", name, members, labels, pool)
+    with pq.ParquetWriter(folder / "manifest.parquet", tables["train"].schema) as writer:
+        for table in tables.values():
+            writer.write_table(table)
+    return {name: {"count": len(table), "fingerprint": _fingerprint_of(table)} for name, table in tables.items()}
+
+
+def _fingerprint_of(table: pa.Table) -> str:
+    pairs = zip(table["sha256"].to_pylist(), table["label"].to_pylist(), strict=True)
+    return fingerprint([f"{digest} {label}" for digest, label in pairs])
 
 
 def _share(rows: np.ndarray, rejected: list[Quarantined]) -> float:

@@ -1,8 +1,8 @@
 """ClusterFit: learn which cluster of the teacher's features an image belongs to (Yan et al. 2020, arXiv 1912.03330).
 
-The teacher's features of the whole training set are clustered once by k-means; the student, which begins from scratch,
-learns the clusters as if they were classes. The paper gives this as a way to improve a pretrained network of the same
-size, by leaving out what its features say beyond the clusters; a smaller student is our use of it.
+The teacher's features of the whole training set are clustered once by k-means, in the first step; the student, which
+begins from scratch, learns the clusters as if they were classes. The paper gives this as a way to improve a pretrained
+network of the same size, by leaving out what its features say beyond the clusters; a smaller student is our use of it.
 
 What we changed: features are L2-normalised before k-means.
 """
@@ -13,13 +13,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from components.distillation.config import ClusterFitConfig
-from components.errors import ConfigError
 from components.model.gcrl import GCRL
-from components.objectives.clustering import cluster, encoder_of
+from components.objectives.clustering import cluster, encoder_of, refuse_few_images
 
 
 class ClusterFit(nn.Module):
-    """A linear classifier on the student's features, and each image's cluster.
+    """A linear classifier on the student's features, and each image's cluster, which the first batch asks for.
 
     Args:
         student: length of the student's features.
@@ -30,19 +29,22 @@ class ClusterFit(nn.Module):
     """
 
     clusters: Tensor  # (N,)
+    seed: Tensor
+    begun: Tensor  # whether the clusters have been found
 
     def __init__(self, student: int, teacher: GCRL, images: np.ndarray, config: ClusterFitConfig) -> None:
         super().__init__()
-        if len(images) < config.clusters:
-            raise ConfigError(
-                f"clusterfit.clusters: {config.clusters}, but there are only {len(images)} images to learn from. Lower "
-                "it to a small part of that: a cluster should hold many images."
-            )
+        refuse_few_images("clusterfit.clusters", config.clusters, len(images))
         self.classifier = nn.Linear(student, config.clusters)
-        seed = int(torch.randint(2**31, ()))
-        found = cluster(images, encoder_of(teacher), config.clusters, seed, components=None)
-        self.register_buffer("clusters", torch.from_numpy(found))
+        self.images, self.encode = images, encoder_of(teacher)
+        self.register_buffer("clusters", torch.zeros(len(images), dtype=torch.long))
+        self.register_buffer("seed", torch.randint(2**31, ()))
+        self.register_buffer("begun", torch.zeros((), dtype=torch.bool))
 
     def forward(self, student: Tensor, images: Tensor) -> Tensor:
         """Mean cross-entropy between the classifier on features (B, D_s) and the clusters of these images (B,)."""
+        if not self.begun:
+            found = cluster(self.images, self.encode, self.classifier.out_features, int(self.seed), components=None)
+            self.clusters.copy_(torch.from_numpy(found))
+            self.begun.fill_(True)
         return F.cross_entropy(self.classifier(student), self.clusters[images])

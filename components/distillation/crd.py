@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from components.distillation.config import CrdConfig
+from components.objectives.bank import MemoryBank
 
 
 class Crd(nn.Module):
@@ -27,8 +28,6 @@ class Crd(nn.Module):
         images: M, the size of the training set.
     """
 
-    student_buffer: Tensor  # (M, E)
-    teacher_buffer: Tensor  # (M, E)
     log_z: Tensor  # (2,), of the student and the teacher as anchor; NaN before the first batch
 
     def __init__(self, student: int, teacher: int, images: int, config: CrdConfig) -> None:
@@ -38,8 +37,9 @@ class Crd(nn.Module):
         self.student = nn.Linear(student, config.size)
         self.teacher = nn.Linear(teacher, config.size)
         bound = math.sqrt(3 / config.size)  # of unit length, about
-        for name in ("student_buffer", "teacher_buffer"):
-            self.register_buffer(name, torch.empty(images, config.size).uniform_(-bound, bound))
+        self.student_buffer, self.teacher_buffer = (
+            MemoryBank(torch.empty(images, config.size).uniform_(-bound, bound), config.momentum) for _ in range(2)
+        )
         self.register_buffer("log_z", torch.full((2,), math.nan))
 
     def forward(self, student: Tensor, teacher: Tensor, images: Tensor, negatives: Tensor) -> Tensor:
@@ -53,13 +53,14 @@ class Crd(nn.Module):
         s, t = F.normalize(self.student(student), dim=1), F.normalize(self.teacher(teacher), dim=1)  # (B, E)
         compared = torch.cat([images[:, None], negatives], 1)  # (B, 1 + N)
         scores = torch.stack(
-            [_products(s, self.teacher_buffer, compared), _products(t, self.student_buffer, compared)]
+            [_products(s, self.teacher_buffer.rows, compared), _products(t, self.student_buffer.rows, compared)]
         )  # (2, B, 1 + N)
-        self.latest = images, s.detach(), t.detach()
+        self.student_buffer.remember(images, s)
+        self.teacher_buffer.remember(images, t)
         return self._loss(scores / self.config.temperature)
 
     def _loss(self, scores: Tensor) -> Tensor:
-        M, N = len(self.student_buffer), scores.shape[2] - 1
+        M, N = len(self.student_buffer.rows), scores.shape[2] - 1
         with torch.no_grad():
             estimate = scores.flatten(1).logsumexp(1) - math.log(scores[0].numel()) + math.log(M)  # (2,)
             self.log_z.copy_(torch.where(self.log_z.isnan(), estimate, self.log_z))
@@ -69,12 +70,10 @@ class Crd(nn.Module):
         negative = F.softplus(log_p[..., 1:] - noise).sum(2)  # −Σ log(1 − h)
         return (positive + negative).sum(0).mean()
 
-    def remember(self) -> None:
-        """Let the buffers take in the latest batch. To be called after its backward pass, which reads them."""
-        images, *embeddings = self.latest
-        momentum = self.config.momentum
-        for buffer, own in zip((self.student_buffer, self.teacher_buffer), embeddings, strict=True):
-            buffer[images] = F.normalize(momentum * buffer[images] + (1 - momentum) * own, dim=1)
+    def after_step(self) -> None:
+        """Let the buffers take in the latest batch."""
+        self.student_buffer.after_step()
+        self.teacher_buffer.after_step()
 
 
 def _products(anchors: Tensor, buffer: Tensor, compared: Tensor) -> Tensor:

@@ -84,34 +84,16 @@ class Distillation(ContrastiveTerm[StudentConfig]):
 
     def after_step(self, model: GCRL, progress: float) -> None:
         if self.crd is not None:
-            self.crd.remember()
-
-
-class StudentObjective(Objective):
-    """Distillation alone, on one view of an image and step: the buffers of CRD hold one embedding an image."""
-
-    compares = "distillation"
-
-    def __init__(self, term: Distillation) -> None:
-        nn.Module.__init__(self)
-        self.contrastive, self.generative = term, None
-
-    def views(self, training: int) -> int:
-        return 1
-
-    @property
-    def scored_views(self) -> int:
-        return 1
-
-    def contrast(self, batch: Batch) -> Loss:
-        assert self.contrastive is not None
-        return self.contrastive(batch)
+            self.crd.after_step()
 
 
 def build_student_objective(
     config: StudentConfig, teacher: GCRL, probe: Probe | None, model: GCRL, data: TrainingSet, seed: int
-) -> StudentObjective:
-    """The objective of a student on its device; the same seed gives the same first heads and buffers."""
+) -> Objective:
+    """Distillation alone, on one view of an image and step: the buffers of CRD hold one embedding an image.
+
+    On the student's device; the same seed gives the same first heads and buffers."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed + 2**32)  # no run's seed: a model's weights are others
-        return StudentObjective(Distillation(config, teacher, probe, model, data)).to(model.start.device)
+        term = Distillation(config, teacher, probe, model, data)
+    return Objective(term, None, views=1, compares="distillation").to(model.start.device)

@@ -1,12 +1,16 @@
 """What a student's training is made of, told before it starts."""
 
+import numpy as np
+
 from components.distillation.config import StudentConfig
 from components.distillation.crd import usable_negatives
 from components.model.build import Architecture
-from components.model.flops import flops_per_view
 from components.model.gcrl import GCRL
+from components.objectives.term import ContrastiveTerm, TrainingSet
+from components.objectives.terms import Objective
 from components.training.config import TrainingConfig
 from components.training.device import choose_device, choose_dtype, describe_hardware
+from components.training.summary import flops_per_image
 
 
 def describe(
@@ -17,12 +21,14 @@ def describe(
     training: TrainingConfig,
     images: int,
 ) -> dict[str, str | int | float]:
-    """Parameters of both, the student's training GFLOP an image, its negatives, device and precision."""
+    """Parameters of both, GFLOP an image of the student's own passes, its negatives, device and precision."""
     device = choose_device(training)
+    blank = np.zeros((2, architecture.image_size, architecture.image_size, architecture.channels), np.uint8)
+    alone = Objective(ContrastiveTerm(student, model, TrainingSet(blank)), None, views=1)  # not what its losses own
     facts: dict[str, str | int | float] = {
         "parameters": sum(p.numel() for p in model.parameters()),
         "teacher_parameters": sum(p.numel() for p in teacher.parameters()),
-        "gflop_per_image": round(flops_per_view(architecture).training[0] / 1e9, 3),
+        "gflop_per_image": round(flops_per_image(model, alone, blank, training) / 1e9, 3),
         "precision": str(choose_dtype(training, device)).removeprefix("torch."),
         "hardware": describe_hardware(device),
     }

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-Detector = Literal[
+DetectorName = Literal[
     "mahalanobis", "relative_mahalanobis", "ssd", "knn",
     "msp", "max_logit", "energy", "gen", "react", "vim",
     "nll", "typicality", "nll_complexity", "likelihood_ratio",
@@ -62,7 +62,7 @@ class ProbeConfig:
 class OodConfig:
     """Which detectors run, and their constants."""
 
-    detectors: tuple[Detector, ...]
+    detectors: tuple[DetectorName, ...]
     k: int = 10  # neighbours of the k-NN detector
     false_alarm_rate: float = 0.05  # share of in-distribution validation images that the threshold flags
     bootstrap: int = 1000  # resamples for the confidence intervals

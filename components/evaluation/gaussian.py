@@ -34,7 +34,9 @@ class ClassGaussians:
         centred = features - center  # (N, D)
         present, class_of = np.unique(labels, return_inverse=True)
         means = np.stack([centred[class_of == k].mean(axis=0) for k in range(len(present))])  # (K, D)
-        covariance, _ = ledoit_wolf(centred - means[class_of], assume_centered=True)  # (D, D)
+        for k, mean in enumerate(means):
+            centred[class_of == k] -= mean  # in place: there is one float64 copy of the features
+        covariance, _ = ledoit_wolf(centred, assume_centered=True)  # (D, D)
         # Constant features (a dead unit, all of them if the encoder collapsed) would make it singular.
         covariance += np.eye(len(center)) * max(1e-9 * np.trace(covariance) / len(center), np.finfo(np.float32).tiny)
         cholesky = np.linalg.cholesky(covariance)  # (D, D), lower triangular

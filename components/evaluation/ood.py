@@ -17,7 +17,7 @@ from components.evaluation.detectors_likelihood import LikelihoodRatio, Nll, Nll
 from components.evaluation.detectors_logits import Energy, Gen, MaxLogit, Msp, React, Vim
 from components.evaluation.fused import Fused
 
-DETECTORS: dict[configuration.Detector, type[Detector]] = {
+DETECTORS: dict[configuration.DetectorName, type[Detector]] = {
     "mahalanobis": Mahalanobis,
     "relative_mahalanobis": RelativeMahalanobis,
     "ssd": Ssd,

@@ -21,6 +21,7 @@ from components.files import atomic_file
 # Penalty of the few-label probes. A handful of labels leaves nothing to choose it on, so it is the same for every
 # variant: in the middle of the flat optimum for one to ten labels a class on standardised features.
 FEW_LABEL_L2 = 0.1
+ROWS_AT_ONCE = 4096  # that are standardised in double precision
 
 
 class Labelled(NamedTuple):
@@ -131,8 +132,10 @@ def fit_linear(train: Labelled, val: Labelled, penalties: tuple[float, ...]) -> 
     minimises the validation NLL. Neither validation nor test samples are fitted on.
     """
     best: tuple[tuple[float, float], LinearProbe] | None = None
+    standardisation = _Standardisation.of(train.features)
+    standardised = Labelled(standardisation.apply(train.features), train.labels)
     for l2 in penalties:
-        probe = _logistic_regression(train, _Standardisation.of(train.features), l2)
+        probe = _logistic_regression(standardised, standardisation, l2)
         logits = probe.logits(val.features)  # (N, K)
         quality = (accuracy(logits, val.labels), -float(negative_log_likelihoods(logits, val.labels).mean()))
         if best is None or quality > best[0]:
@@ -184,7 +187,7 @@ def few_label_probes(
         for draw in range(draws):
             rng = np.random.default_rng((seed, count, draw))
             chosen = np.concatenate([rng.permutation(members)[:count] for members in of_class])
-            few = Labelled(train.features[chosen], train.labels[chosen])
+            few = Labelled(standardisation.apply(train.features[chosen]), train.labels[chosen])
             probe = _logistic_regression(few, standardisation, FEW_LABEL_L2)
             accuracies.append(accuracy(probe.logits(test.features), test.labels))
         results[count] = np.array(accuracies)  # (draws,)
@@ -199,18 +202,29 @@ class _Standardisation(NamedTuple):
     def of(cls, features: np.ndarray) -> "_Standardisation":
         from sklearn.preprocessing import StandardScaler
 
-        scaler = StandardScaler().fit(features)
+        scaler = StandardScaler()
+        for start in range(0, len(features), ROWS_AT_ONCE):
+            scaler.partial_fit(features[start : start + ROWS_AT_ONCE])
         return cls(scaler.mean_, scaler.scale_)
 
+    def apply(self, features: np.ndarray) -> np.ndarray:
+        """Standardised features, float32 (N, D), without a float64 copy of them all on the way."""
+        standardised = np.empty(features.shape, np.float32)
+        for start in range(0, len(features), ROWS_AT_ONCE):
+            block = slice(start, start + ROWS_AT_ONCE)
+            standardised[block] = (features[block] - self.mean) / self.scale
+        return standardised
 
-def _logistic_regression(data: Labelled, standardisation: _Standardisation, l2: float) -> LinearProbe:
+
+def _logistic_regression(standardised: Labelled, standardisation: _Standardisation, l2: float) -> LinearProbe:
+    """A probe on raw features, fitted to standardised ones."""
     from sklearn.linear_model import LogisticRegression
 
     mean, scale = standardisation
-    standardised = ((data.features - mean) / scale).astype(np.float32)  # (N, D)
+    features, labels = standardised
     # scikit-learn minimises C · sum of the losses + ‖weights‖² / 2
-    with threads_for(standardised.size):
-        model = LogisticRegression(C=1 / (l2 * len(data.labels)), max_iter=1000).fit(standardised, data.labels)
+    with threads_for(features.size):
+        model = LogisticRegression(C=1 / (l2 * len(labels)), max_iter=1000).fit(features, labels)
     weight, bias = model.coef_.astype(np.float64), model.intercept_.astype(np.float64)  # (K, D), (K,)
     if len(model.classes_) == 2:  # scikit-learn keeps one logit z for two classes; (−z/2, z/2) has the same softmax
         weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2

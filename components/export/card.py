@@ -15,6 +15,7 @@ def model_card(
     """Markdown (after Mitchell et al. 2019, "Model cards for model reporting") from {stage: metrics}."""
     probe, ood, export = metrics["probe"], metrics["ood"], metrics["export"]
     height, width, channels = image_shape
+    mode = "L" if channels == 1 else "RGB"
     sets = sorted({key.split("/")[1] for key in ood if key.startswith("fused/") and key.endswith("auroc_low")})
     rows = "\n".join(
         f"| {name} | {ood[f'fused/{name}/auroc']:.3f} "
@@ -31,7 +32,8 @@ score.
 
 | input | |
 |---|---|
-| `image` | uint8 `(N, {height}, {width}, {channels})`, any N, values 0 to 255; preprocessing is inside |
+| `image` | uint8 `(N, {height}, {width}, {channels})`, any N, values 0 to 255: scaling is inside |
+| from a file | Pillow: `ImageOps.fit(Image.open(path).convert("{mode}"), ({width}, {height}), Image.BICUBIC)` |
 
 | output | |
 |---|---|

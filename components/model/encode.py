@@ -1,5 +1,7 @@
 """Encoding images in batches, in full precision and without augmentation."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -17,11 +19,22 @@ def encode_images(
     The model must be in evaluation mode, images are uint8 (N, H, W, C); results lie on the CPU.
     """
     features, nll = [], []
-    for start in range(0, len(images), batch_size):
-        pixels = torch.from_numpy(np.array(images[start : start + batch_size])).to(device)
-        tokens = model.tokenizer(to_unit(pixels))
+    for tokens in _batches(model, images, device, batch_size):
         outputs = model(tokens)
         features.append(outputs.features.cpu())
         if outputs.nll is not None:
             nll.append(outputs.nll.double().mean((1, 2)).cpu())
     return torch.cat(features), torch.cat(nll) if nll else None
+
+
+@torch.no_grad()
+def encode_features(model: GCRL, images: np.ndarray, device: torch.device, batch_size: int = 256) -> Tensor:
+    """The features alone: half the work, or less, of a model with a decoder."""
+    found = [model.pool(model.encode(tokens)).cpu() for tokens in _batches(model, images, device, batch_size)]
+    return torch.cat(found)
+
+
+def _batches(model: GCRL, images: np.ndarray, device: torch.device, batch_size: int) -> Iterator[Tensor]:
+    for start in range(0, len(images), batch_size):
+        pixels = torch.from_numpy(np.array(images[start : start + batch_size])).to(device)
+        yield model.tokenizer(to_unit(pixels))

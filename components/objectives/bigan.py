@@ -40,16 +40,14 @@ class BiGAN(GenerativeTerm[BiGANConfig]):
         """Features (n, D); both players' losses, and the discriminator's squared slope (scored, 3)."""
         assert drawn is not None
         found = features(model, tokens)
+        prior, place, *step = drawn.split([self.config.code, 1, self.pixels, self.config.code], 1)
+        real = scaled_pixels(model, tokens[:scored]), self.code(found[:scored]).float()
+        fake = self.generator(prior).float(), prior
+        discriminator = told_apart(self.discriminator, real, fake)
+        fooling = found_out(self.discriminator, real) + fooled(self.discriminator, fake)
         with torch.autocast(tokens.device.type, enabled=False):  # a slope is a difference of near numbers
-            prior, place, *step = drawn.split([self.config.code, 1, self.pixels, self.config.code], 1)
-            real = scaled_pixels(model, tokens[:scored]), self.code(found[:scored].float())
-            fake = self.generator(prior), prior
-            game = [
-                told_apart(self.discriminator, real, fake),
-                found_out(self.discriminator, real) + fooled(self.discriminator, fake),
-                squared_slope(self.discriminator, real, fake, place, step),
-            ]
-        return found, torch.stack(game, 1)
+            slope = squared_slope(self.discriminator, real, fake, place, step)
+        return found, torch.stack([discriminator, fooling, slope], 1)
 
     def forward(self, values: Tensor) -> Loss:
         discriminator, fooling, slope = values.mean(0)

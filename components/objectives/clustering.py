@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import torch
 
+from components.errors import ConfigError, UserError
 from components.model.gcrl import GCRL
 from components.model.tokens import to_unit
 from components.objectives.term import features
@@ -26,6 +27,9 @@ def cluster(
     Args:
         rows: (N, ...), perhaps memory-mapped.
         encode: what is clustered (n, D) of some rows (n, ...).
+
+    Raises:
+        UserError: what is clustered is not finite.
     """
     from sklearn.cluster import KMeans
     from sklearn.decomposition import PCA
@@ -37,18 +41,37 @@ def cluster(
     chosen = np.sort(np.random.default_rng(seed).permutation(len(rows))[: FITTED * clusters])
     with threadpool_limits(1), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct rows than clusters: some stay empty
-        sample = np.concatenate([encode(rows[block]) for block in _blocks(chosen)])
+        sample = np.concatenate([_finite(encode(rows[block])) for block in _blocks(chosen)])
         reduced = PCA(min(components, *sample.shape), whiten=True) if components else "passthrough"
         fitted = make_pipeline(reduced, Normalizer(), KMeans(clusters, n_init=1, random_state=seed)).fit(sample)
         if len(sample) == len(rows):
             return np.asarray(fitted.predict(sample), np.int64)
         everything = np.arange(len(rows))
-        return np.concatenate([fitted.predict(encode(rows[block])) for block in _blocks(everything)], dtype=np.int64)
+        found = [fitted.predict(_finite(encode(rows[block]))) for block in _blocks(everything)]
+        return np.concatenate(found, dtype=np.int64)
+
+
+def refuse_few_images(key: str, clusters: int, images: int) -> None:
+    """Raise ConfigError, by the key that says how many clusters, where there are fewer images than those."""
+    if images < clusters:
+        raise ConfigError(
+            f"{key}: {clusters}, but there are only {images} images to learn from. Lower it to a small part of that: "
+            "a cluster should hold many images."
+        )
 
 
 def _blocks(indices: np.ndarray) -> Iterator[np.ndarray]:
     for start in range(0, len(indices), BLOCK):
         yield indices[start : start + BLOCK]
+
+
+def _finite(encoded: np.ndarray) -> np.ndarray:
+    if not np.isfinite(encoded).all():
+        raise UserError(
+            "the features that are to be clustered are not finite: training has diverged. "
+            "Lower training.learning_rate, lengthen training.warmup_steps or set training.precision: float32."
+        )
+    return encoded
 
 
 def encoder_of(model: GCRL) -> Callable[[np.ndarray], np.ndarray]:

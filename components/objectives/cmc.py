@@ -2,7 +2,9 @@
 
 What we changed: one encoder reads L* and a*b*, each as an RGB image without the other, where the paper has one for each
 and joins their features. So that it also learns whole images, which are what it is used for, the full colours are a
-third view: of the paper's ways to pair more than two views, the full graph.
+third view: of the paper's ways to pair more than two views, the full graph. Negatives are the other images of the
+batch, where the paper has 16,384 from a memory bank, by noise-contrastive estimation. And the three views are augmented
+apart, where the paper takes L* and a*b* from one augmented image.
 """
 
 import torch

@@ -47,6 +47,7 @@ class VariantConfig:
         """Whether the contrastive term reads projections; otherwise the model has no projection head."""
         return self.w_con > 0 and self.contrastive.projects
 
-    def views(self, training: int) -> int:
-        """How many views of an image a step draws, where the training's configuration says `training`."""
-        return (self.contrastive.views or training) if self.w_con else self.generative.scored_views
+    @property
+    def own_views(self) -> int | None:
+        """How many views of an image a step draws; None: as many as the training's configuration says."""
+        return self.contrastive.views if self.w_con else self.generative.scored_views

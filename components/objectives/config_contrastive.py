@@ -6,7 +6,7 @@ Each is a frozen dataclass whose `name` has one value; it is listed in the union
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from components.objectives.config_checks import positive, share
+from components.objectives.config_checks import between_0_and_1, positive, share
 
 MORE_THAN_FEATURES = "reads more of the encoder than its features, which are all that a likelihood's pass leaves"
 
@@ -37,7 +37,7 @@ class MoCoConfig(ContrastiveSettings):
     """MoCo v2: negatives are the keys of earlier batches."""
 
     name: Literal["moco"] = "moco"
-    queue: int = 4096  # keys; a few batches' views, but no more than there are images
+    queue: int = 4096  # keys: a few batches' views; refused where there are fewer images
     momentum: float = 0.99  # of the encoder that computes the keys
     temperature: float = 0.2
 
@@ -219,13 +219,18 @@ class DIMConfig(ContrastiveSettings):
 
     name: Literal["dim"] = "dim"
     across_views: bool = True  # features know the parts of the other views, not of their own
-    blocks: tuple[int, ...] = (1,)  # of the encoder, from 1, at whose exits parts are read
+    blocks: tuple[int, ...] = (1,)  # of the encoder, at whose exits parts are read; 0: before the first, patches alone
     temperature: float = 0.2
 
     def __post_init__(self) -> None:
         positive(self, "temperature")
-        if not self.blocks or self.blocks[0] < 1 or list(self.blocks) != sorted(set(self.blocks)):
-            raise ValueError("blocks must list numbers from 1 in ascending order")
+        if not self.blocks or self.blocks[0] < 0 or list(self.blocks) != sorted(set(self.blocks)):
+            raise ValueError("blocks must list numbers from 0 in ascending order")
+        if not self.across_views and self.blocks != (0,):
+            raise ValueError(
+                "across_views is false: behind a block all parts of a view have seen its first patches, and to know "
+                "those is enough to find them. Set blocks to [0]"
+            )
 
 
 @dataclass(frozen=True)
@@ -241,8 +246,7 @@ class DEMIConfig(ContrastiveSettings):
 
     def __post_init__(self) -> None:
         positive(self, "temperature")
-        if not 0 < self.crop < 1:
-            raise ValueError("crop must lie between 0 and 1, both exclusive")
+        between_0_and_1(self, "crop")
 
 
 @dataclass(frozen=True)

@@ -147,7 +147,7 @@ class AAEConfig(GenerativeSettings):
 
     name: Literal["aae"] = "aae"
     code: int = 32  # its dimensions
-    adversary: float = 0.1  # weight of the adversarial losses, in nats a view, beside the reconstruction's a token
+    adversary: float = 0.1  # weight of the adversarial losses (nats a view) against the reconstruction (nats a token)
     penalty: float = 10.0  # weight, among these, of the discriminator's squared slope between codes and the prior
     decoder_layers: int = 2
     scored_views: Literal[1, 2] = 2

@@ -6,16 +6,17 @@ classifier, which begins anew each time, and the encoder learn to tell the clust
 What we changed: the features are the encoder's pooled ones. Instead of drawing images uniformly over the clusters, a
 view weighs the inverse of its cluster's size, which the paper calls equivalent. Clusters that empty while k-means is
 fitted take over the farthest image (scikit-learn) instead of a copy of another's centroid; one that ends up without
-images has no weight. Before the first clustering, after the first step, the clusters are arbitrary.
+images has no weight. With each clustering the classifier's weights begin anew, but not the optimizer's averages of
+their gradients, as they do in the authors' code. Before the first clustering, after the first step, the clusters are
+arbitrary.
 """
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from components.errors import ConfigError
 from components.model.gcrl import GCRL
-from components.objectives.clustering import cluster, encoder_of
+from components.objectives.clustering import cluster, encoder_of, refuse_few_images
 from components.objectives.config_contrastive import DeepClusterConfig
 from components.objectives.term import Batch, ContrastiveTerm, Loss, TrainingSet, feature_size
 
@@ -25,7 +26,7 @@ class DeepCluster(ContrastiveTerm[DeepClusterConfig]):
 
     def __init__(self, config: DeepClusterConfig, model: GCRL, data: TrainingSet) -> None:
         super().__init__(config, model, data)
-        refuse_few_images(config.clusters, len(data.images))
+        refuse_few_images("contrastive.clusters", config.clusters, len(data.images))
         self.images = data.images
         self.classifier = nn.Linear(feature_size(model), config.clusters)
         self.register_buffer("clusters", torch.arange(len(data.images)) % config.clusters)  # (N,)
@@ -71,12 +72,3 @@ def balanced_cross_entropy(logits: Tensor, targets: Tensor, sizes: Tensor) -> Te
         sizes: of the clusters (K,), in images of the training set.
     """
     return F.cross_entropy(logits.float().flatten(0, 1), targets.repeat(len(logits)), 1 / sizes.clamp(min=1))
-
-
-def refuse_few_images(clusters: int, images: int) -> None:
-    """Raise ConfigError where there are fewer images than clusters."""
-    if images < clusters:
-        raise ConfigError(
-            f"contrastive.clusters: {clusters}, but there are only {images} images to pretrain on. Lower it to a "
-            "small part of that: a cluster should hold many images."
-        )

@@ -1,9 +1,11 @@
 """AMDIM: a view's features know each part of another view, at several depths (Bachman, Hjelm and Buchwalter 2019, arXiv
-1906.00910). Without `across_views`, and with one block, it is the local Deep InfoMax that it comes from: they know the
-parts of their own view (Hjelm et al. 2019, arXiv 1808.06670; the estimator is InfoNCE).
+1906.00910). Without `across_views` it is the local Deep InfoMax that it comes from: they know the parts of their own
+view (Hjelm et al. 2019, arXiv 1808.06670; the estimator is InfoNCE).
 
 What we changed: a part is a position of the causal encoder, so that at a block's exit it has seen the patches up to its
-own, where a convolution sees those around it. Scores are cosines over a temperature, where AMDIM clips and penalises
+own, where a convolution sees those around it. Of its own view that is too much: all parts have seen the first patches,
+and features that know these, and nothing else of the image, find them all. So Deep InfoMax reads its parts before the
+first block, where each is a patch and its place. Scores are cosines over a temperature, where AMDIM clips and penalises
 inner products. Predictions go from the features at the encoder's exit alone, not from one depth's parts to another's.
 """
 
@@ -29,7 +31,7 @@ class DIM(ContrastiveTerm[DIMConfig]):
         if config.blocks[-1] > depth:
             raise ConfigError(
                 f"contrastive.blocks: {config.blocks[-1]}, but the encoder has {depth} blocks. "
-                f"Name some of 1 to {depth}."
+                f"Name some of 0 to {depth}."
             )
         (width, size), features = projection_shape(model), model.norm.normalized_shape[0]
         self.heads = nn.ModuleList(
@@ -40,7 +42,7 @@ class DIM(ContrastiveTerm[DIMConfig]):
     def represent(self, model: GCRL, tokens: Tensor) -> Tensor:
         """Features, then at each block's exit all positions that have seen a patch, normalised: (n, 1 + U·T, D)."""
         x, parts = model.embed(tokens), []
-        for number, block in enumerate(model.encoder.blocks, 1):
+        for number, block in enumerate([nn.Identity(), *model.encoder.blocks]):
             x = block(x)
             if number in self.config.blocks:
                 parts.append(F.layer_norm(x[:, 1:], x.shape[-1:]).float())

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from components.model.gcrl import GCRL
+from components.objectives.bank import MemoryBank, random_directions
 from components.objectives.config_contrastive import InstDiscConfig
 from components.objectives.term import Batch, ContrastiveTerm, Loss, TrainingSet, projection_shape, view_accuracy
 
@@ -25,27 +26,26 @@ class InstDisc(ContrastiveTerm[InstDiscConfig]):
 
     def __init__(self, config: InstDiscConfig, model: GCRL, data: TrainingSet) -> None:
         super().__init__(config, model, data)
-        bank = torch.randn(len(data.images), projection_shape(model)[1])
-        self.register_buffer("bank", F.normalize(bank, dim=1))
+        self.bank = MemoryBank(random_directions(len(data.images), projection_shape(model)[1]), config.momentum)
         if config.negatives is not None:
             self.register_buffer("log_z", torch.tensor(math.nan))  # not estimated yet
-        self.bank: Tensor
         self.log_z: Tensor
 
     def forward(self, batch: Batch) -> Loss:
-        z, own = batch.projections, self.bank[batch.images]
+        z = batch.projections
         if self.config.negatives is None:
-            loss = instance_softmax(z, self.bank.clone(), batch.images, self.config.temperature)
+            loss = instance_softmax(z, self.bank.rows, batch.images, self.config.temperature)
         else:
-            loss = self._estimated(z, own, self.config.negatives, batch.generator)
-        with torch.no_grad():
-            m = self.config.momentum
-            self.bank[batch.images] = F.normalize(m * own + (1 - m) * z.float().mean(0), dim=1)
+            loss = self._estimated(z, self.bank.rows[batch.images], self.config.negatives, batch.generator)
+        self.bank.remember(batch.images, z.float().mean(0))
         return loss, {"contrastive_accuracy": view_accuracy(z)}
 
+    def after_step(self, model: GCRL, progress: float) -> None:
+        self.bank.after_step()
+
     def _estimated(self, z: Tensor, own: Tensor, negatives: int, generator: torch.Generator) -> Tensor:
-        size = len(self.bank)
-        noise = self.bank[torch.randint(size, (negatives,), generator=generator, device=z.device)]
+        size = len(self.bank.rows)
+        noise = self.bank.rows[torch.randint(size, (negatives,), generator=generator, device=z.device)]
         with torch.no_grad():
             self.log_z.copy_(torch.where(self.log_z.isnan(), self._log_z(z, own, noise), self.log_z))
         return nce(z, own, noise, self.config.temperature, self.log_z, size)
@@ -53,7 +53,7 @@ class InstDisc(ContrastiveTerm[InstDiscConfig]):
     def _log_z(self, z: Tensor, own: Tensor, noise: Tensor) -> Tensor:
         """log N + log of the mean of exp(v·f/τ) over the batch's pairs (equation 8)."""
         products = torch.cat([(z * own).sum(-1)[..., None], z @ noise.T], -1) / self.config.temperature
-        return products.flatten().logsumexp(0) - math.log(products.numel()) + math.log(len(self.bank))
+        return products.flatten().logsumexp(0) - math.log(products.numel()) + math.log(len(self.bank.rows))
 
 
 def instance_softmax(projections: Tensor, bank: Tensor, images: Tensor, temperature: float) -> Tensor:

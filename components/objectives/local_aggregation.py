@@ -12,12 +12,11 @@ neighbours, so that the ratio is never of nothing.
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from components.model.gcrl import GCRL
-from components.objectives.clustering import cluster
+from components.objectives.bank import MemoryBank, random_directions
+from components.objectives.clustering import cluster, refuse_few_images
 from components.objectives.config_contrastive import LocalAggregationConfig
-from components.objectives.deepcluster import refuse_few_images
 from components.objectives.term import Batch, ContrastiveTerm, Loss, TrainingSet, projection_shape, view_accuracy
 
 
@@ -27,12 +26,11 @@ class LocalAggregation(ContrastiveTerm[LocalAggregationConfig]):
     def __init__(self, config: LocalAggregationConfig, model: GCRL, data: TrainingSet) -> None:
         super().__init__(config, model, data)
         images = len(data.images)
-        refuse_few_images(config.clusters, images)
-        self.register_buffer("bank", F.normalize(torch.randn(images, projection_shape(model)[1]), dim=1))
+        refuse_few_images("contrastive.clusters", config.clusters, images)
+        self.bank = MemoryBank(random_directions(images, projection_shape(model)[1]), config.momentum)
         self.register_buffer("clusters", torch.arange(images).repeat(config.clusterings, 1))  # (H, N)
         self.register_buffer("due", torch.tensor(config.instance_epochs * images))  # images until the next clustering
         self.register_buffer("seed", torch.randint(2**31, ()))  # of the next clustering
-        self.bank: Tensor
         self.clusters: Tensor
         self.due: Tensor
         self.seed: Tensor
@@ -40,18 +38,17 @@ class LocalAggregation(ContrastiveTerm[LocalAggregationConfig]):
     def forward(self, batch: Batch) -> Loss:
         z, config = batch.projections, self.config
         loss, close = local_aggregation(
-            z, self.bank.clone(), batch.images, self.clusters, config.background, config.temperature
+            z, self.bank.rows, batch.images, self.clusters, config.background, config.temperature
         )
-        with torch.no_grad():
-            old, m = self.bank[batch.images], config.momentum
-            self.bank[batch.images] = F.normalize(m * old + (1 - m) * z.float().mean(0), dim=1)
+        self.bank.remember(batch.images, z.float().mean(0))
         self.due -= len(batch.images)
         return loss, {"close_neighbours": close, "contrastive_accuracy": view_accuracy(z)}
 
     def after_step(self, model: GCRL, progress: float) -> None:
+        self.bank.after_step()
         if self.due > 0:
             return
-        bank = self.bank.cpu().numpy()
+        bank = self.bank.rows.cpu().numpy()
         for clusters in self.clusters:
             found = cluster(bank, lambda rows: rows, self.config.clusters, int(self.seed), None)
             clusters.copy_(torch.from_numpy(found))
@@ -74,8 +71,8 @@ def local_aggregation(
     """
     logits = projections.float() @ bank.T / temperature  # (V, B, N)
     own = images.expand(len(projections), -1)[..., None]  # (V, B, 1)
-    first = logits.detach().scatter(2, own, float("inf"))
-    near = first.topk(min(background, len(bank)), dim=2).indices  # (V, B, K)
+    near = logits.detach().topk(min(background, len(bank)), dim=2).indices  # (V, B, K), nearest first
+    near[..., -1:] = torch.where((near == own).any(2, keepdim=True), near[..., -1:], own)
     close = (clusters[:, near] == clusters[:, own]).any(0)  # (V, B, K)
     scores = logits.gather(2, near)
     losses = scores.logsumexp(2) - scores.masked_fill(~close, float("-inf")).logsumexp(2)

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from components.errors import ConfigError
 from components.model.gcrl import GCRL
+from components.objectives.bank import random_directions
 from components.objectives.config_contrastive import MoCoConfig
 from components.objectives.momentum import MomentumEncoder
 from components.objectives.term import Batch, ContrastiveTerm, Loss, TrainingSet, projection_shape, view_accuracy
@@ -25,8 +27,13 @@ class MoCo(ContrastiveTerm[MoCoConfig]):
 
     def __init__(self, config: MoCoConfig, model: GCRL, data: TrainingSet) -> None:
         super().__init__(config, model, data)
+        if config.queue > len(data.images):
+            raise ConfigError(
+                f"contrastive.queue: {config.queue} keys, but there are only {len(data.images)} images to pretrain on: "
+                "an image's own older keys would be among its negatives. Lower it to a few batches' views."
+            )
         self.encoder = MomentumEncoder(model)
-        self.register_buffer("queue", F.normalize(torch.randn(config.queue, projection_shape(model)[1]), dim=1))
+        self.register_buffer("queue", random_directions(config.queue, projection_shape(model)[1]))
         self.register_buffer("next", torch.zeros((), dtype=torch.long))  # where the oldest key is
         self.queue: Tensor
         self.next: Tensor
@@ -37,16 +44,14 @@ class MoCo(ContrastiveTerm[MoCoConfig]):
     def forward(self, batch: Batch) -> Loss:
         assert batch.observed is not None
         keys = self.encoder.project(batch.observed)
-        loss = info_nce(batch.projections, keys, self.queue.clone(), self.config.temperature)
-        self._enqueue(keys.flatten(0, 1))
+        loss = info_nce(batch.projections, keys, self.queue, self.config.temperature)
+        self._latest = keys.flatten(0, 1)
         return loss, {"contrastive_accuracy": view_accuracy(batch.projections)}
 
     def after_step(self, model: GCRL, progress: float) -> None:
         self.encoder.follow(model, self.config.momentum)
-
-    def _enqueue(self, keys: Tensor) -> None:
         size = len(self.queue)
-        keys = keys[-size:]
+        keys = self._latest[-size:]
         self.queue[(self.next + torch.arange(len(keys), device=keys.device)) % size] = keys
         self.next += len(keys)
         self.next %= size

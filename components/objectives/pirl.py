@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from components.errors import ConfigError
 from components.model.gcrl import GCRL
+from components.objectives.bank import MemoryBank, random_directions
 from components.objectives.config_contrastive import PIRLConfig
 from components.objectives.term import Batch, ContrastiveTerm, Loss, TrainingSet, projection_shape, view_accuracy
 
@@ -21,8 +22,6 @@ class PIRL(ContrastiveTerm[PIRLConfig]):
     Owns the bank, one vector an image of the training set, at first random.
     """
 
-    bank: Tensor
-
     def __init__(self, config: PIRLConfig, model: GCRL, data: TrainingSet) -> None:
         super().__init__(config, model, data)
         side = model.image_size // model.tokenizer.patch_size
@@ -32,8 +31,7 @@ class PIRL(ContrastiveTerm[PIRLConfig]):
                 f"contrastive.grid: tiles hold whole patches, but {config.grid} does not divide the {side} a side. "
                 f"Set it to a number that does: {fitting}."
             )
-        bank = torch.randn(len(data.images), projection_shape(model)[1])
-        self.register_buffer("bank", F.normalize(bank, dim=1))
+        self.bank = MemoryBank(random_directions(len(data.images), projection_shape(model)[1]), config.momentum)
 
     def draw(self, images: int, generator: torch.Generator) -> Tensor:
         """The order (images, grid²) of each image's tiles."""
@@ -44,17 +42,20 @@ class PIRL(ContrastiveTerm[PIRLConfig]):
         return torch.stack([views[0], shuffle_tiles(views[1], drawn)])
 
     def forward(self, batch: Batch) -> Loss:
-        z, own, c = batch.projections, self.bank[batch.images], self.config
-        others = torch.arange(len(self.bank), device=z.device)
+        z, c, memory = batch.projections, self.config, self.bank.rows
+        own, others = memory[batch.images], torch.arange(len(memory), device=z.device)
         if c.negatives is not None:
-            others = torch.randint(len(self.bank), (c.negatives,), generator=batch.generator, device=z.device)
-        memory, itself = self.bank[others], batch.images[:, None] == others
+            others = torch.randint(len(memory), (c.negatives,), generator=batch.generator, device=z.device)
+            memory = memory[others]
+        itself = batch.images[:, None] == others
         image, jigsaw = (found_in_memory(view, own, memory, itself, c.temperature) for view in z)
-        with torch.no_grad():
-            self.bank[batch.images] = F.normalize(c.momentum * own + (1 - c.momentum) * z[0].float(), dim=1)
+        self.bank.remember(batch.images, z[0].float())
         losses = {"image_loss": image.detach(), "jigsaw_loss": jigsaw.detach()}
         loss = c.jigsaw_weight * jigsaw + (1 - c.jigsaw_weight) * image
         return loss, {**losses, "contrastive_accuracy": view_accuracy(z)}
+
+    def after_step(self, model: GCRL, progress: float) -> None:
+        self.bank.after_step()
 
 
 def found_in_memory(projections: Tensor, own: Tensor, memory: Tensor, itself: Tensor, temperature: float) -> Tensor:

@@ -5,8 +5,9 @@ the result, and a discriminator on it tells of every patch whether it is the ori
 counts as original. The loss is the generator's own plus `detection` times the binary cross-entropy over all patches. No
 gradient passes through the drawing: the generator is not trained to deceive.
 
-The generator is a quarter as wide as the encoder, with as many layers. What we changed: patches in place of tokens,
-half of them masked in place of 15 %, and no embedding is shared between the two.
+The generator is a quarter as wide as the encoder, its local head included, with as many layers: where it is too good,
+there is little to detect (section 3.2). What we changed: patches in place of tokens, half of them masked in place of
+15 %, and no embedding is shared between the two.
 """
 
 from dataclasses import replace
@@ -81,4 +82,5 @@ class Replaced(GenerativeTerm[ReplacedConfig]):
 def quarter(config: ModelConfig) -> ModelConfig:
     """The shape of the generator: heads of about the same width, a quarter of them."""
     heads = max(1, config.heads // 4)
-    return replace(config, width=max(1, config.width // 4 // heads) * heads, heads=heads)
+    local_width = max(1, config.local_width // 4)
+    return replace(config, width=max(1, config.width // 4 // heads) * heads, heads=heads, local_width=local_width)

@@ -62,8 +62,8 @@ class ContrastiveTerm(nn.Module, Generic[Config]):
         return views
 
     def represent(self, model: GCRL, tokens: Tensor) -> Tensor:
-        """What the term reads (n, ...) of views (n, T, S, ...); by default their features (n, D). Another term's
-        likelihood passes the features alone, so that a term that reads more trains without one."""
+        """What the term reads (n, ...) of views (n, T, S, ...); by default their features (n, D). Beside a
+        generative term features are all there is: a term that reads more says in its settings why it is `alone`."""
         return features(model, tokens)
 
     def pooled(self, represented: Tensor) -> Tensor:
@@ -75,11 +75,13 @@ class ContrastiveTerm(nn.Module, Generic[Config]):
         raise NotImplementedError
 
     def forward(self, batch: Batch) -> Loss:
-        """The unweighted loss of a whole batch. Called once a step: a queue or bank moves on here."""
+        """The unweighted loss of a whole batch, once a step. Its backward pass may read the term's buffers: what the
+        batch changes of them, it changes in `after_step`."""
         raise NotImplementedError
 
     def after_step(self, model: GCRL, progress: float) -> None:
-        """Follow the model after an optimizer step; `progress` is the finished share of all steps, in (0, 1]."""
+        """Follow the model after an optimizer step: a queue or bank moves on here. `progress` is the finished share of
+        all steps, in (0, 1]."""
 
 
 class GenerativeTerm(nn.Module, Generic[Config]):

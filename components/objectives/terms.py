@@ -65,39 +65,49 @@ GENERATIVE: dict[str, Callable[..., GenerativeTerm]] = {
 
 
 class Objective(nn.Module):
-    """A variant's weighted terms, with all that they own; `build_objective` makes it. A term of weight 0 is None."""
+    """The weighted sum of a contrastive and a generative term, or of one of them, with all that they own.
 
-    compares = "contrastive"  # what the term on features is called in what is logged
+    Args:
+        views: of an image that a step draws; None: as many as the training's configuration says.
+        compares: what the contrastive term is called in what is logged.
+    """
 
-    def __init__(self, variant: VariantConfig, model: GCRL, data: TrainingSet) -> None:
+    def __init__(
+        self,
+        contrastive: ContrastiveTerm | None,
+        generative: GenerativeTerm | None,
+        w_con: float = 1.0,
+        w_gen: float = 1.0,
+        views: int | None = None,
+        compares: str = "contrastive",
+    ) -> None:
         super().__init__()
-        self.variant = variant
-        contrastive, generative = variant.contrastive, variant.generative
-        self.contrastive = CONTRASTIVE[contrastive.name](contrastive, model, data) if variant.w_con else None
-        self.generative = GENERATIVE[generative.name](generative, model, data) if variant.w_gen else None
+        self.contrastive, self.generative = contrastive, generative
+        self.w_con, self.w_gen = w_con, w_gen
+        self.own_views, self.compares = views, compares
 
     def views(self, training: int) -> int:
         """How many views of an image a step draws, where the training's configuration says `training`."""
-        return self.variant.views(training)
+        return self.own_views or training
 
     @property
     def scored_views(self) -> int:
         """How many of them the generative term scores."""
-        return self.variant.generative.scored_views
+        return 0 if self.generative is None else self.generative.config.scored_views
 
     def contrast(self, batch: Batch) -> Loss:
         """The weighted contrastive loss of a whole batch, and its metrics (the unweighted loss included)."""
         assert self.contrastive is not None
         loss, metrics = self.contrastive(batch)
-        return self.variant.w_con * loss, {"contrastive_loss": loss.detach(), **metrics}
+        return self.w_con * loss, {f"{self.compares}_loss": loss.detach(), **metrics}
 
     def generate(self, values: Tensor) -> Loss:
         """The weighted generative loss of what `represent` gave for some views, and its metrics."""
         assert self.generative is not None
         loss, metrics = self.generative(values)
-        if not self.variant.generative.exact:  # another loss has no unit that it shares with others
+        if not self.generative.config.exact:  # another loss has no unit that it shares with others
             metrics = {"generative_loss": loss.detach(), **metrics}
-        return self.variant.w_gen * loss, metrics
+        return self.w_gen * loss, metrics
 
     def draw(self, views: int, images: int, generator: torch.Generator) -> Tensor | None:
         """What the generative term draws for each scored view of a batch (views, images, ...)."""
@@ -132,4 +142,8 @@ def build_objective(variant: VariantConfig, model: GCRL, data: TrainingSet, seed
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed + 2**32)  # no run's seed: a model's weights are others
-        return Objective(variant, model, data).to(model.start.device)
+        contrastive, generative = variant.contrastive, variant.generative
+        contrasts = CONTRASTIVE[contrastive.name](contrastive, model, data) if variant.w_con else None
+        generates = GENERATIVE[generative.name](generative, model, data) if variant.w_gen else None
+        objective = Objective(contrasts, generates, variant.w_con, variant.w_gen, variant.own_views)
+    return objective.to(model.start.device)

@@ -14,8 +14,10 @@ from components.errors import UserError
 from components.files import atomic_file
 from components.model.gcrl import GCRL
 from components.objectives.terms import Objective
+from components.training.config import TrainingConfig
 
 History = list[dict[str, float]]
+SHARE_OF_TIME = 1 / 20  # at most, that goes into resume files: a large bank takes seconds to write
 # what torch.load and load_state_dict raise for a file that is cut short, altered or not theirs
 UNUSABLE = (RuntimeError, LookupError, TypeError, AttributeError, ValueError, EOFError, pickle.UnpicklingError)
 
@@ -43,6 +45,11 @@ class State:
     timed_steps: int = 0
     history: History = field(default_factory=list)
     kept: Kept | None = None
+
+
+def seconds_to_next_save(config: TrainingConfig, took: float) -> float:
+    """How long to train before the next resume file, after one that took so many seconds to write."""
+    return max(config.checkpoint_seconds, took / SHARE_OF_TIME) if config.checkpoint_seconds else 0
 
 
 def save_resume(path: Path, key: str, state: State) -> None:

@@ -34,7 +34,8 @@ class TrainingConfig:
     log_every: int = 10
     evaluate_every: int = 100  # k-NN and likelihood on validation, feature std, effective rank
     diagnose_every: int = 50  # gradient norm of each term and their cosine
-    checkpoint_seconds: float = 15.0  # how much work a kill may cost
+    # how much work a kill may cost, but at least 20 times what writing a resume file takes; 0: one every step
+    checkpoint_seconds: float = 15.0
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "processes", "log_every", "evaluate_every", "diagnose_every"):

@@ -8,11 +8,8 @@ from torch.nn import functional as F
 
 
 def flat_gradient(loss: Tensor, parameters: Sequence[Tensor]) -> Tensor:
-    """The gradient of a loss on parameters as one float32 vector; zeros where the loss does not touch one.
-
-    The graph is kept for the training step's own backward pass.
-    """
-    gradients = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
+    """The gradient of a loss on parameters as one float32 vector; zeros where the loss does not touch one."""
+    gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
     pairs = zip(gradients, parameters, strict=True)
     return torch.cat([(torch.zeros_like(p) if g is None else g).float().flatten() for g, p in pairs])
 

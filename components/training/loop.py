@@ -1,9 +1,7 @@
 """The pretraining loop."""
 
 import copy
-import math
 import pickle
-import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
@@ -15,14 +13,13 @@ import torch
 from torch import Tensor
 
 from components.data.config import AugmentationConfig
-from components.errors import UserError
 from components.model.gcrl import GCRL
 from components.objectives.config import VariantConfig
 from components.objectives.term import TrainingSet
 from components.objectives.terms import Objective, build_objective
 from components.training.average import update_average
 from components.training.budget import Stopwatch, place_in_schedule, steps_to_take
-from components.training.checkpoint import History, Kept, State, load_resume, save_resume
+from components.training.checkpoint import History, State, load_resume
 from components.training.config import TrainingConfig
 from components.training.data import batch_order, batches, step_generator
 from components.training.device import (
@@ -32,20 +29,15 @@ from components.training.device import (
     compiles,
     forget_peak_memory,
     numerics,
-    peak_memory,
 )
-from components.training.diagnostics import gradient_conflict
-from components.training.launch import launch
+from components.training.launch import OnMetrics, launch
 from components.training.memory import memory_is_explained
 from components.training.optimizer import build_optimizers, effective_learning_rate, schedule, set_learning_rate
-from components.training.quick_look import PretrainData, evaluate, validate
+from components.training.quick_look import PretrainData
 from components.training.ranks import Ranks
+from components.training.recorder import Recorder
 from components.training.step import Execution, Found, backward
 from components.training.views import draw_views
-
-OnMetrics = Callable[[int, dict[str, float]], None]
-# by rule: the metric that decides which step's model is kept, and whether more of it is better (1) or less (-1)
-KEPT_BY = {"best_nll": ("val/nll_nats_per_token", -1), "best_knn": ("val/knn_accuracy", 1)}
 
 
 @dataclass(frozen=True)
@@ -160,6 +152,8 @@ def execution_of(
     term = objective.contrastive
     observe = term.observe if term is not None and term.observes else None
     if compiles(config, device):  # functions, not the module: the names of its weights stay as they are
+        # models that are trained one after the other share them; torch would compile for eight, and for no other
+        torch._dynamo.config.recompile_limit = torch._dynamo.config.accumulated_recompile_limit
         represent, encode = torch.compile(represent, dynamic=False), torch.compile(encode, dynamic=False)
         observe = torch.compile(observe, dynamic=False) if observe else None
     return Execution(represent, encode, observe, choose_dtype(config, device), config.passes, ranks)
@@ -169,56 +163,23 @@ def _take_steps(
     state: State, data: PretrainData, run: Run, execution: Execution, device: torch.device, on_metrics: OnMetrics
 ) -> None:
     config, ranks = run.config, execution.ranks
-    # one for the thread that reads, and one for this: they keep the epoch's shuffle
+    # each keeps its epoch's shuffle, so the thread that reads ahead needs its own
     order, own_order = (batch_order(len(data.images), config.batch_size, run.seed) for _ in range(2))
     remaining = steps_to_take(config, state)
-    unchecked: list[tuple[int, float, dict[str, Tensor]]] = []
-    saved_at = window_at = time.monotonic()
-    window_from = state.step
     place = place_in_schedule(config, state, ranks)
+    recorder = Recorder(state, data, config, (run.resume, run.resume_key), device, on_metrics)
     watch = Stopwatch(state)
 
     with closing(batches(data.images, order, remaining, ranks.share(config.batch_size), device)) as pixels_of_steps:
         while place < config.steps:
-            done, pixels = state.step + 1, next(pixels_of_steps)
+            pixels = next(pixels_of_steps)
             rate = effective_learning_rate(config) * schedule(config, place)
-            diagnose = done % config.diagnose_every == 0
+            diagnose = (state.step + 1) % config.diagnose_every == 0
             found, norm = take_step(state, pixels, own_order(state.step), run, execution, rate, diagnose, place)
             watch.lap()
             place = place_in_schedule(config, state, ranks)
-            if not ranks.leads:
-                continue
-            unchecked.append((done, rate, found.terms | {"gradient norm": norm}))
-            last = place == config.steps
-            log = last or done % config.log_every == 0
-            look = last or done % config.evaluate_every == 0
-            save = last or time.monotonic() - saved_at > config.checkpoint_seconds
-            if not (log or look or save or diagnose):
-                continue
-            _refuse_non_finite(unchecked)  # nothing that is not finite is shown or kept
-            unchecked.clear()
-            watch.lap()  # reading the losses waited for the GPU
-            row = gradient_conflict(found.gradients)
-            if look:
-                row |= evaluate(state.average or state.model, data, device)
-                row |= validate(state.model, state.objective, data, device)
-                _keep(state, config, row)
-            if log or row:
-                now = time.monotonic()
-                seconds = now - window_at
-                speed = (done - window_from) * config.batch_size / max(seconds, 1e-9)
-                window_from, window_at = done, now
-                row |= {k: float(v) for k, v in found.metrics.items()}
-                row |= {"learning_rate": rate, "gradient_norm/all": float(norm)}
-                row |= {"images_per_second": speed, "seconds": seconds, **peak_memory(device)}
-                if config.seconds is not None:
-                    row["trained_seconds"] = state.seconds
-                state.history.append({"step": done, **row})
-                on_metrics(done, row)
-            if save:
-                save_resume(run.resume, run.resume_key, state)
-                saved_at = time.monotonic()
-            watch.restart()
+            if ranks.leads:
+                recorder.after_step(found, norm, rate, place == config.steps, watch)
 
 
 def take_step(
@@ -239,17 +200,7 @@ def take_step(
     model, objective, config = state.model, state.objective, run.config
     model.train()
     generator = step_generator(run.seed, state.step, pixels.device)
-    views = draw_views(
-        model,
-        pixels,
-        objective.views(config.views),
-        run.augmentation,
-        generator,
-        execution.ranks,
-        objective.draw,
-        objective.scored_views,
-        objective.contrastive,
-    )
+    views = draw_views(model, objective, pixels, config.views, run.augmentation, generator, execution.ranks)
     shared = list(model.encoder.parameters()) if diagnose else []
     indices = torch.from_numpy(images).to(pixels.device)
     found = backward(model, objective, views, indices, generator, execution, shared)
@@ -263,26 +214,3 @@ def take_step(
         assert config.ema_decay is not None
         update_average(state.average, model, config.ema_decay, state.step)
     return found, norm
-
-
-def _keep(state: State, config: TrainingConfig, row: dict[str, float]) -> None:
-    """Remember the evaluated model where the rule prefers it to the one kept so far."""
-    metric, sign = KEPT_BY.get(config.keep, ("", 0))
-    if metric not in row:
-        return
-    score = sign * row[metric]
-    if state.kept is None or score > state.kept.score:
-        weights = (state.average or state.model).state_dict()
-        state.kept = Kept(state.step, score, {name: value.cpu().clone() for name, value in weights.items()})
-
-
-def _refuse_non_finite(steps: list[tuple[int, float, dict[str, Tensor]]]) -> None:
-    for step, rate, terms in steps:
-        values = {name: float(loss) for name, loss in terms.items()}
-        if not all(math.isfinite(v) for v in values.values()):
-            told = ", ".join(f"{name} {value:.6g}" for name, value in values.items())
-            raise UserError(
-                f"step {step}: loss or gradient is not finite ({told}; learning rate {rate:.3g}). "
-                "Lower training.learning_rate, lengthen training.warmup_steps or set training.precision: float32. "
-                "The last resume file is from before this step."
-            )

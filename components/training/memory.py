@@ -99,17 +99,7 @@ def views_of(model: GCRL, objective: Objective, images: np.ndarray, config: Trai
     """What a training step would see of `images` (n, H, W, C), on the model's device."""
     pixels = torch.from_numpy(np.array(images)).to(model.start.device)
     generator = step_generator(0, 0, pixels.device)
-    return draw_views(
-        model,
-        pixels,
-        objective.views(config.views),
-        AugmentationConfig(),
-        generator,
-        Ranks(),
-        objective.draw,
-        objective.scored_views,
-        objective.contrastive,
-    )
+    return draw_views(model, objective, pixels, config.views, AugmentationConfig(), generator, Ranks())
 
 
 def _advice(

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from components.data.augment import condition_size
-from components.model.encode import encode_images
+from components.model.encode import encode_features, encode_images
 from components.model.gcrl import GCRL
 from components.model.tokens import to_unit
 from components.objectives.terms import Objective
@@ -33,7 +33,7 @@ def evaluate(model: GCRL, data: PretrainData, device: torch.device) -> dict[str,
     bank, bank_labels = _some(*data.bank)
     images, labels = _some(*data.val)
     features, nll = encode_images(model, images, device)
-    bank_features, _ = encode_images(model, bank, device)
+    bank_features = encode_features(model, bank, device)
     accuracy = knn_accuracy(bank_features, torch.from_numpy(bank_labels), features, torch.from_numpy(labels))
     metrics = {"val/knn_accuracy": accuracy, **{f"val/{k}": v for k, v in feature_health(features).items()}}
     if nll is not None:
@@ -46,7 +46,7 @@ def validate(model: GCRL, objective: Objective, data: PretrainData, device: torc
     """Loss and metrics of a generative term without an exact likelihood on validation images, not augmented; what it
     draws at random is the same each time. Nothing for other terms: `evaluate` has their likelihood."""
     term = objective.generative
-    if term is None or objective.variant.generative.exact:
+    if term is None or term.config.exact:
         return {}
     model.eval()
     term.eval()

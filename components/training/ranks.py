@@ -43,7 +43,8 @@ class Ranks:
         return float(shared)
 
     def average_(self, tensors: Iterable[Tensor]) -> None:
-        """Replace each tensor by its mean over the processes. All must be of one type, and finite shapes agree."""
+        """Replace each tensor by its mean over the processes. All tensors must be of one type, and a tensor's shape the
+        same on every process."""
         if self.size == 1:
             return
         tensors = list(tensors)

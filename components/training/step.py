@@ -86,18 +86,14 @@ def backward(
         batch = Batch(everyone, projections, images, generator, observed)
         slopes = _contrast(objective, batch, found)[:, ranks.share(len(images))].chunk(len(parts), 1)
     for part, slope in zip(parts, slopes, strict=True):
-        part_features, values = passed or pass_through(part, execution)
-        losses = {}
-        if values is not None:
-            loss, metrics = objective.generate(values)
-            losses["generative"] = loss / len(parts)
+        losses, metrics = _losses(objective, passed or pass_through(part, execution), slope, execution)
+        if "generative" in losses:
             _add(found.terms, {"generative": losses["generative"].detach()})
-            _add(found.metrics, {name: value / len(parts) for name, value in metrics.items()})
-        if slope is not None:  # processes are averaged below, and each has the slopes of its own features alone
-            losses[objective.compares] = ranks.size * (part_features * slope.flatten(0, 1)).sum()
-        if watched:
-            _add(found.gradients, {name: flat_gradient(loss, watched) for name, loss in losses.items()})
+        _add(found.metrics, metrics)
         torch.stack(list(losses.values())).sum().backward()
+        for name in losses if watched else ():  # passed anew: there is one way back through a compiled pass
+            again, _ = _losses(objective, pass_through(part, execution), slope, execution)
+            _add(found.gradients, {name: flat_gradient(again[name], watched)})
     parameters = [p.grad for module in (model, objective) for p in module.parameters() if p.grad is not None]
     ranks.average_([*parameters, *found.terms.values(), *found.metrics.values(), *found.gradients.values()])
     return found
@@ -109,6 +105,23 @@ def pass_through(part: Views, execution: Execution) -> tuple[Tensor, Tensor | No
     drawn = None if part.drawn is None else part.drawn.flatten(0, 1)
     with execution.autocast(tokens.device):
         return execution.represent(tokens, condition, drawn, len(condition))
+
+
+def _losses(
+    objective: Objective, passed: tuple[Tensor, Tensor | None], slope: Tensor | None, execution: Execution
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """What a part adds to each term's loss, or what has the same gradient, and to the metrics. `slope` is that of the
+    contrastive loss at the part's features (V, b, ...)."""
+    features, values = passed
+    losses: dict[str, Tensor] = {}
+    metrics: dict[str, Tensor] = {}
+    if values is not None:
+        loss, found = objective.generate(values)
+        losses["generative"] = loss / execution.passes
+        metrics = {name: value / execution.passes for name, value in found.items()}
+    if slope is not None:  # processes are averaged in the end, and each has the slopes of its own features alone
+        losses[objective.compares] = execution.ranks.size * (features * slope.flatten(0, 1)).sum()
+    return losses, metrics
 
 
 @torch.no_grad()

@@ -37,9 +37,11 @@ def describe(
 
 def flops_per_image(model: GCRL, objective: Objective, images: np.ndarray, training: TrainingConfig) -> float:
     """Floating-point operations of a training step for each image (all its views), counted while two of `images`
-    (N, H, W, C) pass forward and backward: matrix products and convolutions of the model and of what the terms own.
+    (N, H, W, C) pass forward and backward: matrix products and convolutions of the model, of what a generative term
+    owns and of what a contrastive one observes views with.
 
-    The contrastive loss itself is not among them: it grows with the batch, and is small beside the encoder."""
+    A contrastive term's heads and loss are not among them: the loss grows with the batch, and both are small beside the
+    encoder."""
     views = views_of(model, objective, images[:2], training)
     execution = Execution(partial(objective.represent, model), model.encode)
     was_training = model.training

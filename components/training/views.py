@@ -1,6 +1,5 @@
 """What a step sees: the augmented views of its batch, and whatever else is drawn at random for them."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -10,7 +9,7 @@ from components.data.augment import apply, draw
 from components.data.config import AugmentationConfig
 from components.model.gcrl import GCRL
 from components.model.tokens import to_unit
-from components.objectives.term import ContrastiveTerm
+from components.objectives.terms import Objective
 from components.training.ranks import Ranks
 
 
@@ -32,22 +31,21 @@ class Views:
 @torch.no_grad()
 def draw_views(
     model: GCRL,
+    objective: Objective,
     pixels: Tensor,
     views: int,
     augmentation: AugmentationConfig,
     generator: torch.Generator,
     ranks: Ranks,
-    draw_more: Callable[[int, int, torch.Generator], Tensor | None] | None = None,
-    scored_views: int = 2,
-    contrastive: ContrastiveTerm | None = None,
 ) -> Views:
     """Independent random views of pixels uint8 (b, H, W, C), a process's share of the batch, as the contrastive term
-    alters them, and what the generative term draws for the first `scored_views` (its `draw`).
+    alters them, and what the generative term draws for those that it scores. So many `views` of an image, or as many as
+    the objective asks for.
 
     The numbers are drawn for the whole batch: what an image gets does not depend on how many processes there are.
     Views are quantised again, so that the likelihood scores whole tokens.
     """
-    b = len(pixels)
+    b, views = len(pixels), objective.views(views)
     batch = b * ranks.size
     parameters = draw(augmentation, views * batch, pixels.shape[3], generator)
     if ranks.size > 1:
@@ -55,13 +53,13 @@ def draw_views(
         parameters = parameters.of(everyone.view(views, ranks.size, b)[:, ranks.rank].flatten())
     images = to_unit(pixels).repeat(views, 1, 1, 1)  # (V·b, C, H, W)
     images = apply(images, parameters, augmentation.padding)
-    if contrastive is not None:
-        altering = contrastive.draw(batch, generator)
+    if objective.contrastive is not None:
+        altering = objective.contrastive.draw(batch, generator)
         altering = None if altering is None else altering[ranks.share(batch)]
-        images = contrastive.alter(images.unflatten(0, (views, b)), altering).flatten(0, 1)
+        images = objective.contrastive.alter(images.unflatten(0, (views, b)), altering).flatten(0, 1)
     tokens = model.tokenizer(images)
     # drawn last: a term that draws nothing leaves all other draws as they are
-    drawn = draw_more(scored_views, batch, generator) if draw_more else None
+    drawn = objective.draw(objective.scored_views, batch, generator)
     drawn = None if drawn is None else drawn[:, ranks.share(batch)]
-    condition = parameters.condition.unflatten(0, (views, b))[:scored_views]
+    condition = parameters.condition.unflatten(0, (views, b))[: objective.scored_views]
     return Views(tokens.unflatten(0, (views, b)), condition, drawn)

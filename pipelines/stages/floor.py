@@ -1,9 +1,11 @@
 """floor: the same probes on raw pixels and on a randomly initialised encoder, which every result stands on."""
 
+import numpy as np
+
 from components.data.prepared import Prepared
 from components.evaluation.probes import Labelled, run_probes
 from components.model.build import Architecture, build
-from components.model.encode import encode_images
+from components.model.encode import encode_features
 from components.objectives.config import VariantConfig
 from components.training.device import choose_device
 from pipelines.config import Params
@@ -23,9 +25,8 @@ def run(params: Params) -> None:
         pixels, random = [], []
         for split in ("train", "val", "test"):
             images, labels = prepared.images(split), prepared.labels(split)
-            pixels.append(Labelled(images.reshape(len(images), -1) / 255, labels))
-            features, _ = encode_images(untrained.to(device), images, device)
-            random.append(Labelled(features.numpy(), labels))
+            pixels.append(Labelled(images.reshape(len(images), -1) / np.float32(255), labels))
+            random.append(Labelled(encode_features(untrained.to(device), images, device).numpy(), labels))
         with stage.folder() as out:
             for name, (train, val, test) in (("raw_pixels", pixels), ("random_encoder", random)):
                 result = run_probes(train, val, test, params.probe, params.seed)

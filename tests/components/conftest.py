@@ -80,3 +80,11 @@ def stripes() -> tuple[np.ndarray, np.ndarray]:
     waves = np.sin(across * np.pi / 2 + rng.uniform(0, 2 * np.pi, (96, 1, 1)))
     images = (waves > 0) * 255.0 * rng.uniform(0.5, 1, (96, 1, 1))
     return images.round().astype(np.uint8)[..., None], labels
+
+
+@pytest.fixture(scope="session")
+def coloured_stripes(stripes) -> tuple[np.ndarray, np.ndarray]:
+    """The same, each in a colour of its own, uint8 (96, 8, 8, 3), for terms that want colours."""
+    images, labels = stripes
+    colours = np.random.default_rng(1).uniform(0.2, 1, (len(images), 1, 1, 3))
+    return (images * colours).round().astype(np.uint8), labels

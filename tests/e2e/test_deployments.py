@@ -280,7 +280,8 @@ def test_a_worker_runs_what_is_scheduled(site):
     assert_a_scheduled_run_comes_to_its_end(site)
 
 
-def test_drift_starts_retrain(site):
+def test_drift_starts_retrain_while_the_nightly_one_is_at_work(site):
+    """It waits for its place in the queue instead of being cancelled: monitor does not tell of the images again."""
     event = (
         "from prefect.events import emit_event; import time; resource = {'prefect.resource.id': 'gcrl.model.gcrl'}; "
         "emit_event('gcrl.drift.detected', resource, payload={'incoming': 'arrivals'}); time.sleep(1)"
@@ -289,21 +290,29 @@ def test_drift_starts_retrain(site):
     with site.client() as client:
         (drift,) = client.read_automations_by_name("retrain on drift")
         client.resume_automation(drift.id)
+        nightly = client.create_flow_run_from_deployment(
+            client.read_deployment_by_name("retrain/nightly").id, state=Scheduled()
+        )
+        assert propose_pending(client, nightly.id).name == "Pending"
         site.run(sys.executable, "-c", event, PREFECT_API_URL=site.url, PREFECT_API_AUTH_STRING=CREDENTIALS)
 
         def find() -> FlowRun | None:
-            return next((run for run in client.read_flow_runs(flow_filter=retrain) if not run.auto_scheduled), None)
+            manual = (run for run in client.read_flow_runs(flow_filter=retrain) if not run.auto_scheduled)
+            return next((run for run in manual if run.id != nightly.id), None)
 
         run = wait_for(find, "run of retrain")
         assert run.parameters["incoming"] == "arrivals"
         assert run.created_by.display_value == "retrain on drift"
-        client.delete_flow_run(run.id)
+        assert propose_pending(client, run.id).name == "Pending"
+        for each in (run, nightly):
+            client.delete_flow_run(each.id)
 
 
 @pytest.mark.parametrize(
     ("full_name", "second", "message"),
     [
         ("retrain/nightly", "Cancelled", "Deployment concurrency limit reached."),
+        ("retrain/on-drift", "AwaitingConcurrencySlot", None),
         ("reproduce/on-demand", "AwaitingConcurrencySlot", None),
     ],
 )

@@ -37,7 +37,7 @@ class Naive:
     def __init__(self, crd: Crd) -> None:
         self.tau, self.momentum = crd.config.temperature, crd.config.momentum
         self.heads = [[p.detach().numpy().copy() for p in head.parameters()] for head in (crd.student, crd.teacher)]
-        self.buffers = [crd.student_buffer.numpy().copy(), crd.teacher_buffer.numpy().copy()]
+        self.buffers = [crd.student_buffer.rows.numpy().copy(), crd.teacher_buffer.rows.numpy().copy()]
         self.Z: list[float] | None = None
 
     def loss(self, student: Tensor, teacher: Tensor, images: Tensor, negatives: Tensor) -> float:
@@ -74,11 +74,11 @@ def test_several_steps_equal_a_naive_loop(shape, seed, temperature, momentum):
     for step in range(3):
         given_batch = batch(seed + step, count=shape["negatives"])
         assert crd(*given_batch).item() == pytest.approx(naive.loss(*given_batch), rel=1e-9)
-        crd.remember()
+        crd.after_step()
         assert naive.Z is not None
         torch.testing.assert_close(crd.log_z, torch.tensor(naive.Z, dtype=torch.float64).log())
-        torch.testing.assert_close(crd.student_buffer, torch.from_numpy(naive.buffers[0]))
-        torch.testing.assert_close(crd.teacher_buffer, torch.from_numpy(naive.buffers[1]))
+        torch.testing.assert_close(crd.student_buffer.rows, torch.from_numpy(naive.buffers[0]))
+        torch.testing.assert_close(crd.teacher_buffer.rows, torch.from_numpy(naive.buffers[1]))
 
 
 def test_it_equals_the_authors_formula_with_its_epsilon():
@@ -91,7 +91,7 @@ def test_it_equals_the_authors_formula_with_its_epsilon():
     s, t = (torch.nn.functional.normalize(h(x), dim=1) for h, x in ((crd.student, student), (crd.teacher, teacher)))
     compared = torch.cat([images[:, None], negatives], 1)
     expected = torch.zeros((), dtype=torch.float64)
-    for embedding, buffer, Z in ((s, crd.teacher_buffer, naive.Z[0]), (t, crd.student_buffer, naive.Z[1])):
+    for embedding, buffer, Z in ((s, crd.teacher_buffer.rows, naive.Z[0]), (t, crd.student_buffer.rows, naive.Z[1])):
         out = torch.bmm(buffer[compared], embedding[:, :, None]).squeeze(2).div(0.07).exp() / Z  # (B, 1 + N)
         noise, m = 1 / IMAGES, negatives.shape[1]
         first = out[:, 0] / (out[:, 0] + m * noise + 1e-7)
@@ -105,14 +105,14 @@ def test_both_embeddings_learn_and_so_does_the_student_but_no_buffer():
     student, teacher, images, negatives = batch(0)
     student.requires_grad_()
     crd(student, teacher, images, negatives).backward()
-    crd.remember()
+    crd.after_step()
     assert student.grad is not None
     assert student.grad.abs().min() > 0
     assert all(p.grad is not None and p.grad.abs().max() > 0 for p in crd.parameters())
     assert {name for name, _ in crd.named_parameters()} == {
         f"{n}.{p}" for n in ("student", "teacher") for p in ("weight", "bias")
     }
-    assert not crd.student_buffer.requires_grad
+    assert not crd.student_buffer.rows.requires_grad
 
 
 def test_following_the_gradient_brings_student_and_teacher_together():
@@ -125,7 +125,7 @@ def test_following_the_gradient_brings_student_and_teacher_together():
     for _ in range(150):
         optimizer.zero_grad()
         crd(student, teacher, images, draw_negatives(images, 6, IMAGES, generator)).backward()
-        crd.remember()
+        crd.after_step()
         optimizer.step()
     s, t = (torch.nn.functional.normalize(h(x), dim=1) for h, x in ((crd.student, student), (crd.teacher, teacher)))
     assert ((s @ t.T).argmax(1) == images).all()
@@ -136,7 +136,7 @@ def test_the_constants_are_those_of_the_first_batch_and_are_saved():
     assert crd.log_z.isnan().all()
     crd(*batch(0))
     first = crd.log_z.clone()
-    crd.remember()
+    crd.after_step()
     crd(*batch(1))
     assert torch.equal(crd.log_z, first)
     resumed = make(seed=1)
@@ -152,7 +152,7 @@ def test_extreme_temperatures_give_finite_losses_and_gradients():
     for _ in range(3):
         loss = crd(student, teacher.float(), images, negatives)
         loss.backward()
-        crd.remember()
+        crd.after_step()
         assert loss.isfinite()
         assert student.grad is not None
         assert student.grad.isfinite().all()

@@ -7,10 +7,11 @@ from torch.nn import functional as F
 
 from components.distillation.config import ClusterFitConfig, CrdConfig, KdConfig, RegressionConfig, StudentConfig
 from components.distillation.losses import soft_targets
-from components.distillation.objective import Distillation, StudentObjective, build_student_objective
+from components.distillation.objective import Distillation, build_student_objective
 from components.model.encode import encode_images
 from components.model.tokens import to_unit
 from components.objectives.term import Batch, TrainingSet
+from components.objectives.terms import Objective
 from components.training.config import TrainingConfig
 from components.training.optimizer import build_optimizers
 
@@ -25,7 +26,7 @@ ALL = StudentConfig(
 
 
 @pytest.fixture
-def objective(teacher, probe, student, data) -> StudentObjective:
+def objective(teacher, probe, student, data) -> Objective:
     return build_student_objective(ALL, teacher, probe, student(), TrainingSet(data.images), seed=0)
 
 
@@ -49,7 +50,9 @@ def test_the_teacher_sees_what_the_student_sees(teacher, probe, student, data, p
 def test_the_loss_is_the_weighted_sum_of_all(objective):
     features = torch.randn(5, 8), torch.randn(5, 16)
     loss, metrics = objective.contrast(a_batch(*features))
-    assert set(metrics) == {"crd_loss", "kd_loss", "regression_loss", "clusterfit_loss"}
+    each = {"crd_loss", "kd_loss", "regression_loss", "clusterfit_loss"}
+    assert set(metrics) == {"distillation_loss", *each}
+    assert torch.equal(metrics["distillation_loss"], loss.detach())
     expected = 0.5 * metrics["crd_loss"] + 2 * metrics["kd_loss"] + 3 * metrics["regression_loss"]
     expected += 0.7 * metrics["clusterfit_loss"]
     torch.testing.assert_close(loss.detach(), expected)
@@ -100,11 +103,11 @@ def test_each_loss_owns_and_trains_what_it_needs_and_nothing_of_the_teacher(
 
 def test_the_buffers_move_on_after_the_step_alone(objective, student):
     crd = objective.contrastive.crd
-    before = crd.student_buffer.clone()
+    before = crd.student_buffer.rows.clone()
     objective.contrast(a_batch(torch.randn(5, 8), torch.randn(5, 16)))
-    assert torch.equal(crd.student_buffer, before)
+    assert torch.equal(crd.student_buffer.rows, before)
     objective.after_step(student(), 0.1)
-    changed = (crd.student_buffer != before).any(1)
+    changed = (crd.student_buffer.rows != before).any(1)
     assert changed[:5].all()
     assert not changed[5:].any()
 
@@ -114,7 +117,7 @@ def test_the_same_seed_gives_the_same_heads_and_buffers(teacher, probe, student,
     build = [
         build_student_objective(ALL, teacher, probe, student(), TrainingSet(data.images), seed) for seed in (1, 1, 2)
     ]
-    one, same, other = (o.contrastive.crd.student_buffer for o in build)
+    one, same, other = (o.contrastive.crd.student_buffer.rows for o in build)
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
 

@@ -9,6 +9,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from components.errors import UserError
+from components.evaluation import probes
 from components.evaluation.calibration import negative_log_likelihoods
 from components.evaluation.config import ProbeConfig
 from components.evaluation.probes import (
@@ -81,6 +82,15 @@ def test_folded_weights_are_scikit_learns_pipeline(classes):
     np.testing.assert_allclose(
         uncalibrated.probabilities(test.features), reference.predict_proba(test.features), atol=2e-3
     )
+
+
+def test_a_large_split_is_standardised_in_blocks(digits, monkeypatch):
+    train, val, _ = digits
+    whole = fit_linear(train, val, QUICK.l2)
+    monkeypatch.setattr(probes, "ROWS_AT_ONCE", 300)
+    parts = fit_linear(train, val, QUICK.l2)
+    np.testing.assert_allclose(parts.weight, whole.weight, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(parts.logits(val.features), whole.logits(val.features), rtol=1e-3, atol=1e-2)
 
 
 def test_constant_features_do_no_harm():

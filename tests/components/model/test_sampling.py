@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from components.model.gcrl import GCRL
-from components.model.sampling import sample
+from components.model.sampling import sample, sample_patches
 from components.objectives.config_generative import AutoregressiveConfig, PermutedConfig, PixelCNNConfig
 
 EIGHT_BIT = pytest.mark.parametrize("likelihood", ["logistic_mixture", "categorical"])
@@ -26,6 +26,7 @@ def naive_sample(model: GCRL, n: int, seed: int, given: Tensor | None = None, or
     if given is not None:
         first = given.shape[1]
         tokens[:, order[:first]] = given
+    uniform = torch.rand(n, model.patches - first, *model.head.shape, generator=generator)
     for t in range(first, model.patches):
         place = int(order[t])
         for index in itertools.product(*map(range, model.head.shape)):
@@ -35,8 +36,9 @@ def naive_sample(model: GCRL, n: int, seed: int, given: Tensor | None = None, or
                 sequence = torch.cat([torch.zeros(1, dtype=torch.long), order + 1])
                 encoded = model.encoder(model.embed(tokens)[:, sequence])[:, :-1]
                 contexts = model.contexts(encoded, following=order)
-            logits = model.head.log_probabilities(contexts[:, t], tokens[:, place], index)
-            tokens[(slice(None), place, *index)] = torch.multinomial(logits.softmax(-1), 1, generator=generator)[:, 0]
+            reached = model.head.log_probabilities(contexts[:, t], tokens[:, place], index).softmax(-1).cumsum(-1)
+            level = uniform[(slice(None), t - first, *index)] * reached[:, -1]
+            tokens[(slice(None), place, *index)] = (reached <= level[:, None]).sum(-1)
     return tokens
 
 
@@ -109,6 +111,22 @@ def test_images_drawn_in_any_order_are_as_frequent_as_they_are_likely_in_it(make
 def test_a_model_that_knows_the_raster_alone_draws_in_no_other_order(make_model):
     with pytest.raises(AssertionError, match="raster order alone"):
         sample(make_model(), 1, torch.Generator(), order=torch.arange(4))
+
+
+def test_the_ends_of_the_distribution_function_draw_no_impossible_value(make_model):
+    """The smallest and the largest number that torch draws, where the first and the last values are impossible."""
+    head = make_model(image_size=2, colours=300).head
+    assert head is not None
+
+    def log_probabilities(contexts: Tensor, patches: Tensor, index: tuple[int, ...]) -> Tensor:
+        logits = torch.linspace(-3, 3, 300).expand(*contexts.shape[:-1], -1).clone()
+        logits[..., :7] = logits[..., -7:] = float("-inf")
+        return logits.log_softmax(-1)
+
+    head.log_probabilities = log_probabilities  # type: ignore[method-assign]
+    least, most = torch.zeros(5, 1), torch.full((5, 1), 1 - 2**-24)
+    assert sample_patches(head, torch.zeros(5, 4), least).unique().tolist() == [7]
+    assert sample_patches(head, torch.zeros(5, 4), most).unique().tolist() == [292]
 
 
 def test_a_low_temperature_draws_the_likeliest_token(make_model):

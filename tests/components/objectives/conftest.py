@@ -17,6 +17,21 @@ def unit() -> Callable[..., Tensor]:
 
 
 @pytest.fixture(scope="session")
+def agree() -> Callable[..., None]:
+    """agree(ours, theirs, x, y) checks that two losses of x and y are equal, and so are their gradients at x and y."""
+
+    def check(ours: Callable[..., Tensor], theirs: Callable[..., Tensor], *inputs: Tensor) -> None:
+        found = []
+        for loss in (ours, theirs):
+            given = [x.clone().requires_grad_() for x in inputs]
+            value = loss(*given)
+            found.append([value.detach(), *torch.autograd.grad(value, given)])
+        torch.testing.assert_close(*found, atol=1e-6, rtol=1e-4)
+
+    return check
+
+
+@pytest.fixture(scope="session")
 def moved() -> Callable[..., nn.Module]:
     """A module with every parameter moved at random, in place: fresh ones have zeros that would hide mistakes."""
 

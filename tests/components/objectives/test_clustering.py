@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import adjusted_rand_score
 
+from components.errors import UserError
 from components.model.encode import encode_images
 from components.objectives import clustering
 from components.objectives.clustering import cluster, encoder_of
@@ -63,6 +64,17 @@ def test_fewer_distinct_rows_than_clusters_leave_some_empty(recwarn):
     found = cluster(np.ones((30, 4), np.float32), same, 5, 0, None)
     assert set(found) == {found[0]}
     assert not recwarn
+
+
+@pytest.mark.parametrize("fitted", [20, 256], ids=["a part", "all"])
+def test_rows_that_are_not_finite_are_told(monkeypatch, fitted):
+    """Be they among those that k-means is fitted to or not."""
+    monkeypatch.setattr(clustering, "FITTED", fitted)
+    for value in (np.nan, np.inf):
+        rows = BLOBS.copy()
+        rows[-1, 0] = value
+        with pytest.raises(UserError, match=r"not finite: training has diverged\. Lower training\.learning_rate"):
+            cluster(rows, same, 5, 0, 4)
 
 
 def test_the_encoders_features_are_those_of_the_images(make_model):

@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.nn import functional as F
 
 from components.errors import ConfigError
 from components.objectives.cmc import CMC, colours, find, lightness
@@ -35,6 +36,18 @@ def test_it_equals_a_naive_loop(unit, n, temperature, seed):
         scores = [math.exp(float(a[i] @ o[k]) / temperature) for k in range(n)]
         losses.append(-math.log(scores[i] / sum(scores)))
     assert find(a, o, temperature).item() == pytest.approx(sum(losses) / n, rel=1e-4, abs=1e-6)
+
+
+def test_loss_and_gradient_equal_the_public_librarys(agree, unit):
+    from pytorch_metric_learning.losses import NTXentLoss
+
+    images = torch.arange(5)
+    of_others = images.clone()  # the same object would say that both views are the same vectors
+    agree(
+        lambda a, o: find(F.normalize(a, dim=1), F.normalize(o, dim=1), 0.3),
+        lambda a, o: NTXentLoss(0.3)(a, images, ref_emb=o, ref_labels=of_others),
+        *(3 * unit(5), 3 * unit(5, seed=1)),
+    )
 
 
 def test_one_view_keeps_the_lightness_and_one_the_colours():

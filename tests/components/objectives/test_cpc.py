@@ -42,6 +42,24 @@ def test_it_equals_a_naive_loop(views, images, patches, number, data):
     assert accuracy.item() == pytest.approx(sum(right) / len(right))
 
 
+def test_loss_and_gradient_equal_the_public_librarys(agree):
+    from pytorch_metric_learning.distances import DotProductSimilarity
+    from pytorch_metric_learning.losses import NTXentLoss
+
+    generator = torch.Generator().manual_seed(0)
+    predictions, latents = torch.randn(2, 3, 5, 6, generator=generator), torch.randn(2, 3, 4, 6, generator=generator)
+    negatives = torch.randint(24, (9,), generator=generator)
+    library = NTXentLoss(1.0, distance=DotProductSimilarity(normalize_embeddings=False))
+    ahead = torch.arange(24).view(2, 3, 4)[:, :, 2:].flatten()  # what is predicted two steps ahead, of all latents
+    other, which = (negatives != ahead[:, None]).nonzero(as_tuple=True)
+    pairs = torch.arange(12), ahead, other, negatives[which]
+    agree(
+        lambda p, z: cpc(p, z, 2, negatives)[0],
+        lambda p, z: library(p[:, :, 1:3].flatten(0, 2), indices_tuple=pairs, ref_emb=z.flatten(0, 2)),
+        *(predictions, latents),
+    )
+
+
 def test_no_prediction_reads_the_patch_it_predicts_or_a_later_one(model):
     """Position t has seen the patches before t: changing patch t and all behind leaves its context as it is."""
     term = CPC(CPCConfig(steps=1), model, DATA)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from components.errors import ConfigError
+from components.errors import ConfigError, UserError
 from components.objectives.clustering import cluster, encoder_of
 from components.objectives.config_contrastive import DeepClusterConfig
 from components.objectives.deepcluster import DeepCluster, balanced_cross_entropy
@@ -76,6 +76,14 @@ def test_after_the_first_step_and_then_every_few_epochs_the_features_are_cluster
     term.after_step(model, 0.3)
     assert torch.equal(term.clusters, torch.from_numpy(cluster(IMAGES, encoder_of(model), 4, seed + 1, 3)))
     assert term.seen == 0
+
+
+def test_a_model_that_has_diverged_is_told(term, model):
+    see(term, 8)
+    with torch.no_grad():
+        model.patch.weight.fill_(math.nan)
+    with pytest.raises(UserError, match="training has diverged"):
+        term.after_step(model, 0.1)
 
 
 def test_the_classifier_begins_anew_with_every_clustering(term, model):

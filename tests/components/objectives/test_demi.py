@@ -109,4 +109,4 @@ def test_a_part_is_less_than_the_whole():
     for share in (0, 1):
         with pytest.raises(ValueError, match="crop must lie between 0 and 1"):
             DEMIConfig(crop=share)
-    assert VariantConfig(1, 1, contrastive=DEMIConfig()).views(2) == 3
+    assert VariantConfig(1, 1, contrastive=DEMIConfig()).own_views == 3

@@ -42,6 +42,19 @@ def test_it_equals_a_naive_loop(unit, images, parts, temperature, seed):
     assert local_global(z, local, temperature).item() == pytest.approx(sum(losses) / len(losses), rel=1e-4)
 
 
+def test_loss_and_gradient_equal_the_public_librarys(agree, unit):
+    from pytorch_metric_learning.losses import NTXentLoss
+
+    images = torch.arange(5)
+    agree(
+        lambda z, local: local_global(F.normalize(z, dim=1), F.normalize(local, dim=2), 0.3),
+        lambda z, local: NTXentLoss(0.3)(
+            z, images, ref_emb=local.flatten(0, 1), ref_labels=images.repeat_interleave(4)
+        ),
+        *(3 * unit(5), 3 * unit(5, 4, seed=1)),
+    )
+
+
 def test_parts_are_the_positions_that_have_seen_a_patch_at_each_blocks_exit(model, tokens):
     term = DIM(DIMConfig(blocks=(1, 3)), model, DATA)
     represented = term.represent(model, tokens)
@@ -54,9 +67,21 @@ def test_parts_are_the_positions_that_have_seen_a_patch_at_each_blocks_exit(mode
     torch.testing.assert_close(term.pooled(represented), features)
 
 
-@pytest.mark.parametrize(("across", "pairs"), [(False, [(0, 0), (1, 1)]), (True, [(0, 1), (1, 0)])])
-def test_features_know_the_parts_of_their_own_view_or_of_the_other(model, tokens, across, pairs):
-    term = DIM(DIMConfig(across_views=across, blocks=(1, 2), temperature=0.3), model, DATA)
+def test_before_the_first_block_a_part_is_a_patch_and_its_place(model, tokens):
+    term = DIM(DIMConfig(blocks=(0,)), model, DATA)
+    parts = term.represent(model, tokens)[:, 1:]
+    torch.testing.assert_close(parts, F.layer_norm(model.embed(tokens), (16,))[:, 1:])
+    other = tokens.clone()
+    other[:, 1] = (other[:, 1] + 1) % 5
+    changed = (term.represent(model, other)[:, 1:] != parts).any(2)  # (6, 4)
+    assert torch.equal(changed, torch.tensor([False, True, False, False]).expand(6, -1))
+
+
+@pytest.mark.parametrize(
+    ("across", "blocks", "pairs"), [(False, (0,), [(0, 0), (1, 1)]), (True, (1, 2), [(0, 1), (1, 0)])]
+)
+def test_features_know_the_parts_of_their_own_view_or_of_the_other(model, tokens, across, blocks, pairs):
+    term = DIM(DIMConfig(across_views=across, blocks=blocks, temperature=0.3), model, DATA)
     represented = term.represent(model, tokens).unflatten(0, (2, 3)).detach().requires_grad_()
     z = model.project(term.pooled(represented).flatten(0, 1)).unflatten(0, (2, 3))
     loss, _ = term(Batch(represented, z, torch.arange(3), torch.Generator()))
@@ -64,7 +89,7 @@ def test_features_know_the_parts_of_their_own_view_or_of_the_other(model, tokens
     for number, head in enumerate(term.heads):
         local = F.normalize(head(represented[:, :, 1 + 4 * number : 5 + 4 * number]), dim=-1)
         losses += [local_global(z[v], local[w], 0.3) for v, w in pairs]
-    torch.testing.assert_close(loss, sum(losses) / 4)
+    torch.testing.assert_close(loss, sum(losses) / len(losses))
     loss.backward()
     assert represented.grad.abs().sum(-1).min() > 0  # features and every part
     assert all(p.grad.abs().sum() > 0 for p in term.heads.parameters())
@@ -75,6 +100,9 @@ def test_what_cannot_be_is_refused(model):
         DIM(DIMConfig(blocks=(1, 4)), model, DATA)
     with pytest.raises(ValueError, match=r"dim reads more of the encoder than its features, .*: set w_gen to 0"):
         VariantConfig(1, 1, contrastive=DIMConfig())
-    for blocks in ((), (0, 1), (2, 1), (1, 1)):
-        with pytest.raises(ValueError, match="blocks must list numbers from 1 in ascending order"):
+    for blocks in ((), (-1, 1), (2, 1), (1, 1)):
+        with pytest.raises(ValueError, match="blocks must list numbers from 0 in ascending order"):
             DIMConfig(blocks=blocks)
+    for blocks in ((1,), (0, 1)):
+        with pytest.raises(ValueError, match=r"behind a block all parts .* Set blocks to \[0\]"):
+            DIMConfig(across_views=False, blocks=blocks)

@@ -60,6 +60,19 @@ def test_the_softmax_over_all_images_equals_a_naive_loop(unit, views, images, te
     assert found == pytest.approx(sum(losses) / len(losses), rel=1e-4)
 
 
+def test_loss_and_gradient_equal_the_public_librarys(agree, unit):
+    from pytorch_metric_learning.losses import NormalizedSoftmaxLoss
+
+    bank, images = unit(9, seed=1), torch.tensor([3, 0, 8, 5])
+    library = NormalizedSoftmaxLoss(num_classes=9, embedding_size=6, temperature=0.3)
+    library.W.data = bank.T
+    agree(
+        lambda f: instance_softmax(F.normalize(f, dim=-1), bank, images, 0.3),
+        lambda f: library(f.flatten(0, 1), images.repeat(2)),
+        3 * unit(2, 4),
+    )
+
+
 def test_with_the_right_constant_and_much_noise_the_estimate_has_the_softmaxs_gradient(unit):
     """At the optimum of Z for each view: noise-contrastive estimation is consistent."""
     bank, temperature = unit(9, seed=1), 0.5
@@ -72,7 +85,7 @@ def test_with_the_right_constant_and_much_noise_the_estimate_has_the_softmaxs_gr
 
 def test_the_constant_is_estimated_once_from_the_first_batch(model, unit):
     term = InstDisc(InstDiscConfig(negatives=7, temperature=0.5), model, DATA)
-    bank, z = term.bank.clone(), unit(2, 3)
+    bank, z = term.bank.rows.clone(), unit(2, 3)
     noise = torch.randint(10, (7,), generator=torch.Generator().manual_seed(0))
     products = [float(torch.exp(z[v, i] @ bank[j] / 0.5)) for v in (0, 1) for i in range(3) for j in [4 + i, *noise]]
     loss, _ = term(batch(z, [4, 5, 6]))
@@ -87,12 +100,14 @@ def test_the_constant_is_estimated_once_from_the_first_batch(model, unit):
 @pytest.mark.parametrize("negatives", [None, 7])
 def test_the_bank_remembers_the_images_of_the_batch_and_no_others(model, unit, negatives):
     term = InstDisc(InstDiscConfig(negatives=negatives, momentum=0.8), model, DATA)
-    before, z = term.bank.clone(), unit(3, 2)
+    before, z = term.bank.rows.clone(), unit(3, 2)
     term(batch(z, [7, 2]))
+    term.after_step(model, 0.1)
+    bank = term.bank.rows
     for row, image in enumerate([7, 2]):
-        torch.testing.assert_close(term.bank[image], F.normalize(0.8 * before[image] + 0.2 * z[:, row].mean(0), dim=0))
+        torch.testing.assert_close(bank[image], F.normalize(0.8 * before[image] + 0.2 * z[:, row].mean(0), dim=0))
     rest = [i for i in range(10) if i not in (2, 7)]
-    assert torch.equal(term.bank[rest], before[rest])
+    assert torch.equal(bank[rest], before[rest])
 
 
 @pytest.mark.parametrize("negatives", [None, 7])
@@ -104,7 +119,7 @@ def test_gradients_go_to_the_projections_alone(model, unit, negatives):
     assert z.grad.abs().sum() > 0
     assert not list(term.parameters())
     assert not any(value.requires_grad for value in term.buffers())
-    assert term.bank.grad is None
+    assert term.bank.rows.grad is None
 
 
 def test_the_noise_comes_from_the_steps_generator(model, unit):

@@ -54,6 +54,20 @@ def test_it_equals_a_naive_loop(unit, views, images, background, temperature, se
     assert size.item() == pytest.approx(sum(sizes) / len(sizes))
 
 
+def test_where_all_are_near_loss_and_gradient_equal_the_public_librarys(agree, unit):
+    """They are those of neighbourhood components analysis, with a cluster for a class."""
+    from pytorch_metric_learning.distances import CosineSimilarity
+    from pytorch_metric_learning.losses import NCALoss
+
+    bank, images, clusters = unit(9, seed=1), torch.tensor([3, 0, 8, 5]), torch.arange(9) % 3
+    library = NCALoss(softmax_scale=1 / 0.3, distance=CosineSimilarity())
+    agree(
+        lambda f: local_aggregation(F.normalize(f, dim=-1), bank, images, clusters[None], 9, 0.3)[0],
+        lambda f: library(f.flatten(0, 1), clusters[images].repeat(2), ref_emb=bank, ref_labels=clusters),
+        3 * unit(2, 4),
+    )
+
+
 def test_with_every_image_a_cluster_and_all_near_it_is_instance_discrimination(unit):
     f, bank, images = unit(2, 4), unit(9, seed=1), torch.tensor([3, 0, 8, 5])
     loss, close = local_aggregation(f, bank, images, torch.arange(9)[None], 9, 0.5)
@@ -80,7 +94,7 @@ def test_first_every_image_is_its_own_neighbour_then_cluster_mates_of_the_bank_a
     assert torch.equal(term.clusters, torch.arange(20).repeat(2, 1))  # 15 of 20 images
     term(batch(unit(2, 5, seed=1), list(range(15, 20))))
     term.after_step(model, 0.2)
-    bank = term.bank.numpy().copy()
+    bank = term.bank.rows.numpy().copy()
     expected = [cluster(bank, lambda rows: rows, 3, seed + h, None) for h in range(2)]
     assert np.array_equal(term.clusters.numpy(), np.stack(expected))
     before = term.clusters.clone()
@@ -93,13 +107,15 @@ def test_first_every_image_is_its_own_neighbour_then_cluster_mates_of_the_bank_a
     assert not torch.equal(term.clusters, before)
 
 
-def test_the_bank_remembers_the_images_of_the_batch_and_no_others(term, unit):
-    before, z = term.bank.clone(), unit(3, 2)
+def test_the_bank_remembers_the_images_of_the_batch_and_no_others(term, model, unit):
+    before, z = term.bank.rows.clone(), unit(3, 2)
     term(batch(z, [7, 2]))
+    term.after_step(model, 0.1)
+    bank = term.bank.rows
     for row, image in enumerate([7, 2]):
-        torch.testing.assert_close(term.bank[image], F.normalize(0.8 * before[image] + 0.2 * z[:, row].mean(0), dim=0))
+        torch.testing.assert_close(bank[image], F.normalize(0.8 * before[image] + 0.2 * z[:, row].mean(0), dim=0))
     rest = [i for i in range(20) if i not in (2, 7)]
-    assert torch.equal(term.bank[rest], before[rest])
+    assert torch.equal(bank[rest], before[rest])
 
 
 def test_gradients_go_to_the_projections_alone(term, unit):

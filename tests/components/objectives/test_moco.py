@@ -8,11 +8,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
+from components.errors import ConfigError
 from components.objectives.config_contrastive import MoCoConfig
 from components.objectives.moco import MoCo, info_nce
 from components.objectives.term import Batch, TrainingSet
 
-DATA = TrainingSet(np.zeros((8, 2, 2, 1), np.uint8))
+DATA = TrainingSet(np.zeros((20, 2, 2, 1), np.uint8))
 
 
 @pytest.fixture
@@ -51,26 +52,21 @@ def test_it_equals_a_naive_loop(unit, views, images, queue, temperature, seed):
     assert found == pytest.approx(naive(q.double(), k.double(), negatives.double(), temperature), rel=1e-4, abs=1e-5)
 
 
-def test_loss_and_gradient_equal_the_public_librarys(unit):
+def test_loss_and_gradient_equal_the_public_librarys(agree, unit):
     """One image at a time: there a query's other references are its negatives."""
     from pytorch_metric_learning.losses import NTXentLoss
 
-    k, queue = unit(2, 5, seed=1), unit(7, seed=2)
-    ours, theirs = (3 * unit(2, 5)).requires_grad_(), (3 * unit(2, 5)).requires_grad_()
-    loss = info_nce(F.normalize(ours, dim=-1), k, queue, 0.2)
-    labels = torch.arange(8)
-    each = [
-        NTXentLoss(0.2)(
-            theirs[v, i, None], labels[:1], ref_emb=torch.cat([k[1 - v, i, None], queue]), ref_labels=labels
-        )
-        for v in (0, 1)
-        for i in range(5)
-    ]
-    expected = torch.stack(each).mean()
-    torch.testing.assert_close(loss, expected)
-    loss.backward()
-    expected.backward()
-    torch.testing.assert_close(ours.grad, theirs.grad, atol=1e-6, rtol=1e-4)
+    k, queue, labels = unit(2, 5, seed=1), unit(7, seed=2), torch.arange(8)
+
+    def theirs(q: Tensor) -> Tensor:
+        each = []
+        for v in (0, 1):
+            for i in range(5):
+                references = torch.cat([k[1 - v, i, None], queue])
+                each.append(NTXentLoss(0.2)(q[v, i, None], labels[:1], ref_emb=references, ref_labels=labels))
+        return torch.stack(each).mean()
+
+    agree(lambda q: info_nce(F.normalize(q, dim=-1), k, queue, 0.2), theirs, 3 * unit(2, 5))
 
 
 def test_the_queue_holds_the_last_keys_and_a_batch_is_contrasted_with_those_before_it(model):
@@ -82,6 +78,7 @@ def test_the_queue_holds_the_last_keys_and_a_batch_is_contrasted_with_those_befo
         keys = term.encoder.project(batch.observed)
         loss, _ = term(batch)
         assert loss.item() == pytest.approx(naive(batch.projections.detach(), keys, torch.stack(kept), 0.3), rel=1e-4)
+        term.after_step(model, 0.1)
         kept = [*kept[8:], *keys.flatten(0, 1)]
         assert {row.numpy().tobytes() for row in term.queue} == {row.numpy().tobytes() for row in kept}
 
@@ -91,7 +88,13 @@ def test_of_more_keys_than_it_holds_the_queue_keeps_the_last(model):
     batch = batch_of(model, term)
     keys = term.encoder.project(batch.observed).flatten(0, 1)
     term(batch)
+    term.after_step(model, 0.1)
     assert {row.numpy().tobytes() for row in term.queue} == {row.numpy().tobytes() for row in keys[-3:]}
+
+
+def test_a_queue_longer_than_the_training_set_is_refused(model):
+    with pytest.raises(ConfigError, match=r"contrastive.queue: 21 keys, but there are only 20 images"):
+        MoCo(MoCoConfig(queue=21), model, DATA)
 
 
 def test_gradients_go_to_the_queries_alone(model):
@@ -105,10 +108,11 @@ def test_gradients_go_to_the_queries_alone(model):
 
 
 def test_the_key_encoder_follows_the_model_and_holds_no_decoder(model):
-    term = MoCo(MoCoConfig(momentum=0.9), model, DATA)
+    term = MoCo(MoCoConfig(queue=8, momentum=0.9), model, DATA)
     first = {name: p.clone() for name, p in term.encoder.model.named_parameters()}
     assert all(torch.equal(p, dict(model.named_parameters())[name]) for name, p in first.items())
     assert not any(name.startswith(("decoder", "head", "condition")) for name in first)
+    term(batch_of(model, term))
     with torch.no_grad():
         for parameter in model.parameters():
             parameter += 1

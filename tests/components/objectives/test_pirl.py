@@ -43,9 +43,21 @@ def test_it_equals_a_naive_loop(unit, images, others, temperature, seed):
     assert found == pytest.approx(sum(losses) / images, rel=1e-4)
 
 
+def test_loss_and_gradient_equal_the_public_librarys(agree, unit):
+    from pytorch_metric_learning.losses import NTXentLoss
+
+    bank, all_images, images = unit(9, seed=1), torch.arange(9), torch.tensor([3, 0, 8, 5])
+    itself = images[:, None] == all_images
+    agree(
+        lambda z: found_in_memory(F.normalize(z, dim=1), bank[images], bank, itself, 0.3),
+        lambda z: NTXentLoss(0.3)(z, images, ref_emb=bank, ref_labels=all_images),
+        3 * unit(4),
+    )
+
+
 def test_among_all_images_it_is_the_instance_softmax_of_both_views(make_term, unit):
     term, z = make_term(jigsaw_weight=0.3, temperature=0.4), unit(2, 3)
-    bank, images = term.bank.clone(), torch.tensor([7, 2, 5])
+    bank, images = term.bank.rows.clone(), torch.tensor([7, 2, 5])
     loss, metrics = term(batch(z, [7, 2, 5]))
     image, jigsaw = (instance_softmax(view[None], bank, images, 0.4) for view in z)
     torch.testing.assert_close(loss, 0.3 * jigsaw + 0.7 * image)
@@ -57,7 +69,7 @@ def test_sampled_negatives_come_from_the_steps_generator_and_leave_out_the_image
     chosen = torch.randint(10, (8,), generator=torch.Generator().manual_seed(4))
     images = [int(chosen[0]), int(chosen[3]), 9]  # two of the negatives are these images themselves
     term = make_term(negatives=8)
-    bank = term.bank.clone()
+    bank = term.bank.rows.clone()
     loss, _ = term(batch(z, images, seed=4))
     itself = torch.tensor(images)[:, None] == chosen
     expected = [found_in_memory(view, bank[images], bank[chosen], itself, 0.07) for view in z]
@@ -65,17 +77,19 @@ def test_sampled_negatives_come_from_the_steps_generator_and_leave_out_the_image
     assert not torch.equal(make_term(negatives=8)(batch(z, images, seed=5))[0], loss)
 
 
-def test_the_bank_remembers_the_image_and_not_its_jigsaw(make_term, unit):
+def test_the_bank_remembers_the_image_and_not_its_jigsaw(make_term, make_model, unit):
     term, z = make_term(momentum=0.8), unit(2, 2).requires_grad_()
-    before = term.bank.clone()
+    before = term.bank.rows.clone()
     loss, _ = term(batch(z, [7, 2]))
-    for row, image in enumerate([7, 2]):
-        torch.testing.assert_close(term.bank[image], F.normalize(0.8 * before[image] + 0.2 * z[0, row], dim=0).detach())
-    rest = [i for i in range(10) if i not in (2, 7)]
-    assert torch.equal(term.bank[rest], before[rest])
     loss.backward()
+    term.after_step(make_model(1, 4), 0.1)
+    bank = term.bank.rows
+    for row, image in enumerate([7, 2]):
+        torch.testing.assert_close(bank[image], F.normalize(0.8 * before[image] + 0.2 * z[0, row], dim=0).detach())
+    rest = [i for i in range(10) if i not in (2, 7)]
+    assert torch.equal(bank[rest], before[rest])
     assert z.grad.abs().sum(-1).min() > 0
-    assert term.bank.grad is None
+    assert bank.grad is None
 
 
 @pytest.mark.parametrize("grid", [2, 4])

@@ -130,6 +130,6 @@ def test_the_features_are_those_of_the_image_as_it_is(make):
 
 def test_the_generator_is_a_quarter_as_wide_and_as_deep():
     found = quarter(ModelConfig(4, size="base"))
-    assert (found.width, found.heads, found.encoder_layers, found.decoder_layers) == (192, 3, 10, 2)
+    assert (found.width, found.local_width, found.heads, found.encoder_layers) == (192, 16, 3, 10)
     assert quarter(ModelConfig(2, width=100, heads=10)).width == 24
     assert quarter(ModelConfig(2, width=2, heads=2)).width == 1

@@ -47,7 +47,7 @@ def test_the_loss_is_the_classifiers_cross_entropy_in_a_naive_loop(term):
 
 def test_a_model_that_learns_rotations_alone_has_no_projection_head(make_model):
     assert not VariantConfig(0, 1, contrastive=RotationConfig()).projects
-    assert VariantConfig(0, 1, contrastive=RotationConfig()).views(2) == 4
+    assert VariantConfig(0, 1, contrastive=RotationConfig()).own_views == 4
 
 
 def test_beside_a_likelihood_one_view_can_be_scored():

@@ -13,7 +13,7 @@ from components.objectives.nt_xent import nt_xent
 from components.objectives.term import Batch, TrainingSet
 from components.objectives.terms import CONTRASTIVE, GENERATIVE, Objective, build_objective
 
-DATA = TrainingSet(np.zeros((200, 4, 4, 1), np.uint8), np.arange(200))
+DATA = TrainingSet(np.zeros((4096, 4, 4, 1), np.uint8), np.arange(4096))
 ON_GREY_IMAGES = [config for config in get_args(ContrastiveConfig) if config is not CMCConfig]
 
 

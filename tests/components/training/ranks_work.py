@@ -17,6 +17,7 @@ from components.model.gcrl import GCRL
 from components.objectives.config import VariantConfig
 from components.objectives.config_contrastive import (
     CACRConfig,
+    CMCConfig,
     CPCConfig,
     DeepClusterConfig,
     DEMIConfig,
@@ -72,9 +73,10 @@ TERMS = {
     "pirl": VariantConfig(0.7, 1.3, contrastive=PIRLConfig(temperature=0.3), generative=ONE_SCORED),
     "pirl-sampled": VariantConfig(0, 1.3, contrastive=PIRLConfig(negatives=40, temperature=0.3)),
     "cpc": VariantConfig(0, 1.3, contrastive=CPCConfig(negatives=50)),
-    "dim": VariantConfig(0, 1.3, contrastive=DIMConfig(across_views=False)),
+    "dim": VariantConfig(0, 1.3, contrastive=DIMConfig(across_views=False, blocks=(0,))),
     "demi": VariantConfig(0.7, 1.3, contrastive=DEMIConfig()),
     "amdim": VariantConfig(0, 1.3, contrastive=DIMConfig(blocks=(1, 2))),
+    "cmc": VariantConfig(0.7, 1.3, contrastive=CMCConfig(temperature=0.3), generative=ONE_SCORED),
     "relative_position": VariantConfig(0, 1.3, contrastive=RelativePositionConfig()),
     # few filters: of many, moved at random, five steps make of rounding what they like
     "pixelcnn": VariantConfig(0.7, 1.3, generative=PixelCNNConfig(filters=4)),
@@ -117,10 +119,7 @@ def step(
     images = torch.arange(16 * number, 16 * (number + 1))
     mine = torch.from_numpy(data.images[images[ranks.share(16)]])
     generator = step_generator(0, number, CPU)
-    number_of_views, scored = objective.views(views), objective.scored_views
-    drawn = draw_views(
-        model, mine, number_of_views, AUGMENTATION, generator, ranks, objective.draw, scored, objective.contrastive
-    )
+    drawn = draw_views(model, objective, mine, views, AUGMENTATION, generator, ranks)
     execution = replace(execution_of(model, objective, config(), CPU, ranks), passes=passes)
     found = backward(model, objective, drawn, images, generator, execution, list(model.encoder.parameters()))
     parameters = [*model.named_parameters(), *objective.named_parameters()]
@@ -142,14 +141,16 @@ def several_steps(model: GCRL, data: PretrainData, ranks: Ranks, variant: Varian
     return {**model.state_dict(), **{f"owned {name}": value for name, value in objective.state_dict().items()}}
 
 
-def find(ranks: Ranks, on_metrics: OnMetrics, models: bytes, data: PretrainData, folder: Path) -> None:
-    """Write what this process found in every case; `models` holds one for each."""
+def find(ranks: Ranks, on_metrics: OnMetrics, models: bytes, data: dict[int, PretrainData], folder: Path) -> None:
+    """Write what this process found in every case; `models` holds one for each, `data` the images by channels."""
     for name, (variant, views, passes) in CASES.items():
         own = pickle.loads(models)[name]
-        found = step(own, objective_of(own, data, variant), data, ranks, views, passes)
+        images = data[own.channels]
+        found = step(own, objective_of(own, images, variant), images, ranks, views, passes)
         torch.save(copy.deepcopy(found), folder / f"{name}-{ranks.rank}.pt")
     for name, variant in SEVERAL.items():
-        weights = several_steps(pickle.loads(models)[name], data, ranks, variant)
+        own = pickle.loads(models)[name]
+        weights = several_steps(own, data[own.channels], ranks, variant)
         torch.save(weights, folder / f"weights-{name}-{ranks.rank}.pt")
     torch.save(ranks.of_leader(0.1 + ranks.rank), folder / f"clock-{ranks.rank}.pt")
 

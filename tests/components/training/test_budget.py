@@ -9,7 +9,7 @@ import torch
 
 from components.data.config import AugmentationConfig
 from components.objectives.config import VariantConfig
-from components.training import budget, loop
+from components.training import budget, loop, recorder
 from components.training.config import TrainingConfig
 from components.training.loop import Trained, pretrain
 from components.training.optimizer import effective_learning_rate, schedule
@@ -42,8 +42,8 @@ def clock(monkeypatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr(budget, "monotonic", lambda: clock.now)
     monkeypatch.setattr(loop, "take_step", clock.spend(lambda: next(clock.step_takes), loop.take_step))
-    monkeypatch.setattr(loop, "evaluate", clock.spend(lambda: 100.0, loop.evaluate))
-    monkeypatch.setattr(loop, "save_resume", clock.spend(lambda: 30.0, loop.save_resume))
+    monkeypatch.setattr(recorder, "evaluate", clock.spend(lambda: 100.0, recorder.evaluate))
+    monkeypatch.setattr(recorder, "save_resume", clock.spend(lambda: 30.0, recorder.save_resume))
     return clock
 
 
@@ -59,6 +59,21 @@ def train(clock, stripes, make_model, tmp_path) -> Callable[..., Trained]:
         return pretrain(model, data, VariantConfig(1, 1), config, AugmentationConfig(), 0, place, "key", on_metrics)
 
     return run
+
+
+@pytest.fixture
+def saved(clock, monkeypatch) -> list[int]:
+    """The steps after which a resume file was written, by the same clock."""
+    steps: list[int] = []
+    save = recorder.save_resume
+
+    def noting(path, key, state):
+        save(path, key, state)
+        steps.append(state.step)
+
+    monkeypatch.setattr(recorder, "monotonic", lambda: clock.now)
+    monkeypatch.setattr(recorder, "save_resume", noting)
+    return steps
 
 
 def always(seconds: float) -> Iterator[float]:
@@ -132,3 +147,12 @@ def test_a_budget_is_positive():
 def test_nothing_else_is_left_beside_the_resume_file(train, tmp_path):
     train(compiling(5.0))
     assert {path.name for path in Path(tmp_path).iterdir()} == {"resume.pt"}
+
+
+@pytest.mark.parametrize(
+    ("every", "expected"), [(15.0, [1, 8, 15, 22, 24]), (1000.0, [11, 22, 24]), (0.0, list(range(1, 25)))]
+)
+def test_no_more_than_a_twentieth_of_the_time_goes_into_resume_files(train, saved, every, expected):
+    """A step takes 100 seconds and a file 30, so that 600 are between two; unless one a step is asked for."""
+    train(always(100.0), steps=24, seconds=None, evaluate_every=100, checkpoint_seconds=every)
+    assert saved == expected

@@ -20,7 +20,7 @@ from components.model.config import ModelConfig
 from components.model.gcrl import GCRL
 from components.model.tokens import to_unit
 from components.objectives.config import VariantConfig
-from components.objectives.config_contrastive import CMCConfig, ContrastiveConfig, MoCoConfig, NTXentConfig
+from components.objectives.config_contrastive import ContrastiveConfig, MoCoConfig, NTXentConfig
 from components.objectives.config_generative import (
     AutoregressiveConfig,
     GenerativeConfig,
@@ -40,7 +40,7 @@ CONFIG = TrainingConfig(
     evaluate_every=3, diagnose_every=4, checkpoint_seconds=0,
 )  # fmt: skip
 HYBRID = VariantConfig(1, 1)
-TERMS = [config for config in get_args(ContrastiveConfig) if config not in (NTXentConfig, CMCConfig)]  # CMC: colours
+TERMS = [config for config in get_args(ContrastiveConfig) if config is not NTXentConfig]
 OWNING = [config for config in get_args(GenerativeConfig) if not config.exact]
 TIMING = {"seconds", "images_per_second"}
 CPU = torch.device("cpu")
@@ -70,14 +70,17 @@ pretrain(model, data, HYBRID, CONFIG, AUGMENTATION, 0, folder / "resume.pt", "ke
 """
 
 
-@pytest.fixture
-def data(stripes) -> PretrainData:
-    images, labels = stripes
+def data_of(images: np.ndarray, labels: np.ndarray) -> PretrainData:
     return PretrainData(images, (images, labels), (images[:40], labels[:40]), labels)
 
 
 @pytest.fixture
-def train(data, tmp_path) -> Callable[..., History]:
+def data(stripes) -> PretrainData:
+    return data_of(*stripes)
+
+
+@pytest.fixture
+def train(data, coloured_stripes, tmp_path) -> Callable[..., History]:
     """Train a model in place, by default for twelve steps without being interrupted; returns the history."""
 
     def run(
@@ -88,7 +91,8 @@ def train(data, tmp_path) -> Callable[..., History]:
         **changes: Any,
     ) -> History:
         place, config = resume or tmp_path / "whole" / "resume.pt", replace(CONFIG, **changes)
-        return pretrain(model, data, variant, config, AUGMENTATION, 0, place, "key", on_metrics).history
+        seen = data_of(*coloured_stripes) if model.channels == 3 else data
+        return pretrain(model, seen, variant, config, AUGMENTATION, 0, place, "key", on_metrics).history
 
     return run
 
@@ -96,12 +100,18 @@ def train(data, tmp_path) -> Callable[..., History]:
 @pytest.fixture
 def fresh(make_model) -> Callable[..., GCRL]:
     def make(variant: VariantConfig = HYBRID, seed: int = 0) -> GCRL:
+        channels = 3 if variant.contrastive.name == "cmc" else 1
         layers = 3 if variant.contrastive.name == "loco" else 1  # for two units
         sizes = {"patch_size": 2, "image_size": 8, "colours": 8, "encoder_layers": layers, "decoder_layers": 1}
         terms = {"w_gen": variant.w_gen, "w_con": variant.w_con, "generative": variant.generative}
-        return make_model(**sizes, **terms, seed=seed, fresh=True)
+        return make_model(**sizes, **terms, channels=channels, seed=seed, fresh=True)
 
     return make
+
+
+def small(config: type) -> Any:
+    """A term's default settings, or others that so few images allow."""
+    return MoCoConfig(queue=64) if config is MoCoConfig else config()
 
 
 def without_timing(history: History) -> History:
@@ -125,7 +135,7 @@ def assert_equal_weights(one: GCRL, other: GCRL) -> None:
         (VariantConfig(1, 0), {}),
         (VariantConfig(1, 1, generative=PixelCNNConfig()), {}),
         (VariantConfig(0, 1), {}),
-        *((VariantConfig(0, 1, contrastive=config()), {"micro_batch": 8}) for config in TERMS),
+        *((VariantConfig(0, 1, contrastive=small(config)), {"micro_batch": 8}) for config in TERMS),
         *((VariantConfig(1, 0, generative=config()), {"micro_batch": 8}) for config in OWNING),
     ],
     ids=[
@@ -321,17 +331,28 @@ def test_the_average_is_what_is_evaluated_and_ends_the_run(fresh, data, tmp_path
         (HYBRID, {"micro_batch": 4}),
         (VariantConfig(1, 1, contrastive=MoCoConfig(queue=64)), {"compile": True}),
         (VariantConfig(0.02, 1, generative=ReplacedConfig()), {"compile": True}),
+        (VariantConfig(0, 1), {"compile": True}),
     ],
-    ids=["micro-batches", "compiled", "compiled with another generative term"],
+    ids=["micro-batches", "compiled", "compiled with another generative term", "compiled without one"],
 )
 def test_how_a_run_is_computed_does_not_change_what_it_finds(fresh, train, tmp_path, variant, changes, monkeypatch):
     """The first steps of it: rounding grows on its way through an optimizer."""
     # traced and split into forward and backward, but not compiled to C++, which would take a minute
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager", fullgraph=True))
-    steps = {"steps": 3, "log_every": 1, "warmup_steps": 0, "learning_rate": 0.001}
+    steps = {"steps": 3, "log_every": 1, "diagnose_every": 2, "warmup_steps": 0, "learning_rate": 0.001}
     model = fresh(variant)
     expected = train(fresh(variant), variant, resume=tmp_path / "one.pt", **steps)
     found = train(model, variant, resume=tmp_path / "other.pt", **steps, **changes)
     for ours, theirs in zip(without_timing(found), without_timing(expected), strict=True):
         assert ours == pytest.approx(theirs, rel=1e-3, abs=1e-4)
     assert list(torch.load(tmp_path / "other.pt")["model"]) == list(fresh(variant).state_dict())
+
+
+def test_a_process_compiles_for_as_many_models_as_it_trains(fresh, train, tmp_path, monkeypatch):
+    """Beyond its limit torch would go on without compiling, and say so in a warning alone; here it would fail."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager", fullgraph=True))
+    torch.compiler.reset()
+    with torch._dynamo.config.patch(recompile_limit=1):
+        for variant in (HYBRID, VariantConfig(1, 0)):
+            once = {"steps": 1, "warmup_steps": 0, "compile": True}
+            assert len(train(fresh(variant), variant, resume=tmp_path / f"{variant.w_con}.pt", **once)) == 1

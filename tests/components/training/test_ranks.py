@@ -17,6 +17,8 @@ import torch
 from torch import Tensor
 
 from components.errors import ConfigError, UserError
+from components.model.gcrl import GCRL
+from components.objectives.config import VariantConfig
 from components.training.checkpoint import History
 from components.training.launch import launch
 from components.training.loop import Trained, pretrain
@@ -29,9 +31,17 @@ import ranks_work as work  # noqa: E402
 
 
 @pytest.fixture(scope="module")
-def data(stripes) -> PretrainData:
-    images, labels = stripes
-    return PretrainData(images, (images, labels), (images[:40], labels[:40]), labels)
+def by_channels(stripes, coloured_stripes) -> dict[int, PretrainData]:
+    """Grey images under 1, coloured ones under 3."""
+    return {
+        images.shape[3]: PretrainData(images, (images, labels), (images[:40], labels[:40]), labels)
+        for images, labels in (stripes, coloured_stripes)
+    }
+
+
+@pytest.fixture(scope="module")
+def data(by_channels) -> PretrainData:
+    return by_channels[1]
 
 
 @pytest.fixture(scope="module")
@@ -42,16 +52,19 @@ def model(make_model):
 @pytest.fixture(scope="module")
 def models(make_model) -> bytes:
     """A model for each case: what a term trains may have another shape."""
-    shape = {"encoder_layers": 2, "decoder_layers": 1}
-    variants = {name: variant for name, (variant, _, _) in work.CASES.items()}
-    return pickle.dumps({name: make_model(2, 8, 8, generative=v.generative, **shape) for name, v in variants.items()})
+
+    def make(variant: VariantConfig) -> GCRL:
+        channels = 3 if variant.contrastive.name == "cmc" else 1
+        return make_model(2, 8, 8, channels, generative=variant.generative, encoder_layers=2, decoder_layers=1)
+
+    return pickle.dumps({name: make(variant) for name, (variant, _, _) in work.CASES.items()})
 
 
 @pytest.fixture(scope="module")
-def found(models, data, tmp_path_factory) -> Path:
+def found(models, by_channels, tmp_path_factory) -> Path:
     """A folder with what each of two processes found."""
     folder = tmp_path_factory.mktemp("ranks")
-    launch(work.find, (models, data, folder), work.config(processes=2), lambda step, metrics: None)
+    launch(work.find, (models, by_channels, folder), work.config(processes=2), lambda step, metrics: None)
     return folder
 
 
@@ -62,9 +75,10 @@ def assert_close(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
 
 
 @pytest.mark.parametrize("case", work.CASES)
-def test_two_processes_find_the_losses_and_gradients_of_one(models, data, found, case):
+def test_two_processes_find_the_losses_and_gradients_of_one(models, by_channels, found, case):
     """Of the whole batch, all negatives and batch statistics included; and both find the same, bit for bit."""
     own, (variant, views, passes) = pickle.loads(models)[case], work.CASES[case]
+    data = by_channels[own.channels]
     expected = work.step(own, work.objective_of(own, data, variant), data, Ranks(), views, passes)
     both = [torch.load(found / f"{case}-{rank}.pt") for rank in (0, 1)]
     assert_close(both[0], expected)
@@ -73,10 +87,11 @@ def test_two_processes_find_the_losses_and_gradients_of_one(models, data, found,
 
 
 @pytest.mark.parametrize("case", work.SEVERAL)
-def test_two_processes_end_with_the_weights_of_one(models, data, found, case):
+def test_two_processes_end_with_the_weights_of_one(models, by_channels, found, case):
     """After several steps of plain gradient descent, which makes nothing larger than it is. AdamW does: rounding is all
     the gradient that a bias in front of the batch norm has, and becomes steps of full size."""
     model = pickle.loads(models)[case]
+    data = by_channels[model.channels]
     expected = work.several_steps(pickle.loads(models)[case], data, Ranks(), work.SEVERAL[case])
     both = [torch.load(found / f"weights-{case}-{rank}.pt") for rank in (0, 1)]
     moved = max((expected[name] - value).abs().max().item() for name, value in model.state_dict().items())

@@ -13,6 +13,7 @@ from components.objectives.autoregressive import Autoregressive
 from components.objectives.config import VariantConfig
 from components.objectives.config_generative import AutoregressiveConfig
 from components.objectives.term import TrainingSet
+from components.objectives.terms import Objective
 from components.training.data import step_generator
 from components.training.ranks import Ranks
 from components.training.step import Execution, pass_through
@@ -27,17 +28,16 @@ def model(make_model) -> GCRL:
     return make_model(2, 8, 8)
 
 
-def term(model: GCRL, share: float = 1.0) -> Autoregressive:
-    return Autoregressive(
-        AutoregressiveConfig(scored_share=share), model, TrainingSet(np.empty((0, 8, 8, 1), np.uint8))
-    )
+def term(model: GCRL, share: float = 1.0, views: int = 2) -> Autoregressive:
+    config = AutoregressiveConfig(scored_share=share, scored_views=views)
+    return Autoregressive(config, model, TrainingSet(np.empty((0, 8, 8, 1), np.uint8)))
 
 
-def drawn(model: GCRL, pixels: torch.Tensor, share: float, step: int = 0, ranks: Ranks = ALONE) -> Views:
-    augmentation = AugmentationConfig(translate=0.2)
-    return draw_views(
-        model, pixels, 2, augmentation, step_generator(0, step, CPU), ranks, draw_more=term(model, share).draw
-    )
+def drawn(
+    model: GCRL, pixels: torch.Tensor, share: float, step: int = 0, ranks: Ranks = ALONE, scored_views: int = 2
+) -> Views:
+    objective, augmentation = Objective(None, term(model, share, scored_views)), AugmentationConfig(translate=0.2)
+    return draw_views(model, objective, pixels, 2, augmentation, step_generator(0, step, CPU), ranks)
 
 
 @pytest.mark.parametrize("likelihood", ["palette", "logistic_mixture", "categorical"])
@@ -94,10 +94,7 @@ def test_processes_score_the_patches_that_one_alone_would_score(model, stripes):
 
 def test_one_scored_view_is_the_first_of_those_contrasted(model, stripes):
     pixels = torch.from_numpy(stripes[0][:8])
-    augmentation = AugmentationConfig(translate=0.2)
-    both, one = (
-        draw_views(model, pixels, 2, augmentation, step_generator(0, 0, CPU), ALONE, scored_views=n) for n in (2, 1)
-    )
+    both, one = (drawn(model, pixels, 1, scored_views=n) for n in (2, 1))
     assert torch.equal(one.tokens, both.tokens)
     assert torch.equal(one.condition, both.condition[:1])
     execution = Execution(partial(term(model).represent, model), model.encode)
@@ -109,6 +106,6 @@ def test_one_scored_view_is_the_first_of_those_contrasted(model, stripes):
 
 def test_without_a_contrast_only_scored_views_are_drawn():
     one = AutoregressiveConfig(scored_views=1)
-    assert VariantConfig(1, 0).views(4) == 2
-    assert VariantConfig(1, 0, generative=one).views(4) == 1
-    assert VariantConfig(1, 1, generative=one).views(4) == 4
+    assert VariantConfig(1, 0).own_views == 2
+    assert VariantConfig(1, 0, generative=one).own_views == 1
+    assert VariantConfig(1, 1, generative=one).own_views is None

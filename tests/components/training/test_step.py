@@ -12,7 +12,7 @@ from torch import Tensor
 from components.data.config import AugmentationConfig
 from components.model.gcrl import GCRL
 from components.objectives.config import VariantConfig
-from components.objectives.config_contrastive import CMCConfig, ContrastiveConfig, NTXentConfig
+from components.objectives.config_contrastive import ContrastiveConfig, NTXentConfig
 from components.objectives.config_generative import GenerativeConfig
 from components.objectives.nt_xent import nt_xent
 from components.objectives.term import TrainingSet
@@ -25,7 +25,7 @@ from components.training.step import Found, backward
 from components.training.views import Views, draw_views
 
 TRAINING = TrainingConfig(1, 2, 0.1, warmup_steps=0, device="cpu", precision="float32")
-DATA = TrainingSet(np.zeros((12, 8, 8, 1), np.uint8), np.arange(12) % 3)
+DATA = TrainingSet(np.zeros((4096, 8, 8, 1), np.uint8), np.arange(4096) % 3)
 HYBRID = VariantConfig(0.7, 1.3, contrastive=NTXentConfig(temperature=0.3))
 
 
@@ -36,10 +36,8 @@ def model(make_model) -> GCRL:
 
 def views_of(model: GCRL, pixels: Tensor, views: int = 2, variant: VariantConfig = HYBRID) -> Views:
     augmentation, generator = AugmentationConfig(translate=0.2, brightness=0.3), step_generator(0, 0, pixels.device)
-    term, ranks = build_objective(variant, model, DATA, 0), Ranks()
-    return draw_views(
-        model, pixels, term.views(views), augmentation, generator, ranks, term.draw, contrastive=term.contrastive
-    )
+    objective = build_objective(variant, model, DATA, 0)
+    return draw_views(model, objective, pixels, views, augmentation, generator, Ranks())
 
 
 def find(
@@ -84,7 +82,6 @@ FEW = {"clusters": 4}  # of twelve images
 CONTRASTIVE = [
     VariantConfig(0, 1, contrastive=config(**FEW if hasattr(config, "clusters") else {}))
     for config in get_args(ContrastiveConfig)
-    if config is not CMCConfig  # images here are grey
 ]
 GENERATIVE = [VariantConfig(0.7, 1.3, generative=config()) for config in get_args(GenerativeConfig)]
 VARIANTS = {
@@ -96,10 +93,12 @@ VARIANTS = {
 
 @pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
 @pytest.mark.parametrize(("views", "passes"), [(2, 2), (2, 12), (3, 4)])
-def test_many_passes_find_what_one_finds(make_model, stripes, variant, views, passes):
+def test_many_passes_find_what_one_finds(make_model, stripes, coloured_stripes, variant, views, passes):
     """Negatives and batch statistics of the whole batch included; image by image, too."""
-    model = make_model(2, 8, 8, w_gen=variant.w_gen, w_con=variant.w_con, generative=variant.generative).train()
-    drawn = views_of(model, torch.from_numpy(stripes[0][:12]), views, variant)
+    images, _ = coloured_stripes if variant.contrastive.name == "cmc" else stripes
+    terms = {"w_gen": variant.w_gen, "w_con": variant.w_con, "generative": variant.generative}
+    model = make_model(2, 8, 8, images.shape[3], **terms).train()
+    drawn = views_of(model, torch.from_numpy(images[:12]), views, variant)
     watched = list(model.encoder.parameters())
     before = {name: value.clone() for name, value in model.named_buffers()}
     one = find(model, drawn, variant, watched=watched)

@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -5,7 +7,8 @@ from components.data.augment import draw
 from components.data.config import AugmentationConfig
 from components.model.tokens import to_unit
 from components.objectives.config_contrastive import NTXentConfig
-from components.objectives.term import ContrastiveTerm, TrainingSet
+from components.objectives.term import ContrastiveTerm, GenerativeTerm, TrainingSet
+from components.objectives.terms import Objective
 from components.training.data import step_generator
 from components.training.ranks import Ranks
 from components.training.views import Views, draw_views
@@ -42,8 +45,9 @@ def drawn(
     augmentation=AUGMENTATION,
     term: ContrastiveTerm | None = None,
 ) -> Views:
-    generator = step_generator(0, 0, CPU)
-    return draw_views(model, pixels, views, augmentation, generator, ranks, None, views, term)
+    """Views that are all scored."""
+    scoring = GenerativeTerm(SimpleNamespace(scored_views=views), model, TrainingSet(pixels.numpy()))
+    return draw_views(model, Objective(term, scoring), pixels, views, augmentation, step_generator(0, 0, CPU), ranks)
 
 
 @pytest.mark.parametrize("views", [2, 4])
