@@ -60,17 +60,17 @@ def layer_features(
 def _layers(model: GCRL, tokens: Tensor) -> Iterator[tuple[str, list[Tensor]]]:
     """Part and its pooled features (B, D) after each block, for tokens (B, T, S, ...)."""
 
-    def pooled(x: Tensor, blocks: nn.ModuleList, norm: nn.Module) -> tuple[Tensor, list[Tensor]]:
+    def pooled(outputs: Iterator[Tensor], norm: nn.Module) -> tuple[Tensor, list[Tensor]]:
         layers = []
-        for block in blocks:
-            x = block(x)
-            layers.append(norm(x).float().mean(1))
-        return x, layers
+        for output in outputs:
+            layers.append(norm(output).float().mean(1))
+        return output, layers
 
-    encoded, layers = pooled(model.embed(tokens), model.encoder.blocks, model.norm)  # (B, T + 1, D)
+    encoded, layers = pooled(model.encoder.after_each_block(model.embed(tokens)), model.norm)  # (B, T + 1, D)
     yield "encoder", layers
     if model.decoder is not None and model.decoder_norm is not None:
-        yield "decoder", pooled(model.decoder_input(encoded[:, :-1]), model.decoder.blocks, model.decoder_norm)[1]
+        outputs = model.decoder.after_each_block(model.decoder_input(encoded[:, :-1]))
+        yield "decoder", pooled(outputs, model.decoder_norm)[1]
 
 
 def _save(path: Path, values: np.ndarray) -> None:

@@ -17,7 +17,7 @@ from components.model.config import ModelConfig
 from components.model.gcrl import GCRL
 from components.model.tokens import LEVELS
 from components.objectives.config import VariantConfig
-from components.objectives.config_generative import ExactConfig
+from components.objectives.config_generative import ExactConfig, PixelCNNConfig
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ class Architecture:
     tell_decoder: bool
     bidirectional: bool
     orders: int
+    filters: int = 0  # of PixelCNN++'s convolutions; 0: a transformer
 
     @classmethod
     def of(cls, model: ModelConfig, variant: VariantConfig, image_size: int, palette: np.ndarray) -> "Architecture":
@@ -45,12 +46,14 @@ class Architecture:
         colours, channels = palette.shape
         if model.likelihood != "palette":
             colours = LEVELS  # of a sub-pixel
-        told, orders = False, 0
+        told, orders, filters = False, 0, 0
         if variant.likelihood:
             assert isinstance(variant.generative, ExactConfig)
             told, orders = variant.generative.tell_decoder, variant.generative.orders
+            if isinstance(variant.generative, PixelCNNConfig):
+                filters = variant.generative.filters_beside(model.width)
         bidirectional = variant.w_gen > 0 and variant.generative.bidirectional
-        parts = variant.likelihood, variant.projects, told, bidirectional, orders
+        parts = variant.likelihood, variant.projects, told, bidirectional, orders, filters
         return cls(model, image_size, channels, colours, *parts)
 
     @classmethod
@@ -72,6 +75,7 @@ def build(architecture: Architecture, palette: np.ndarray, seed: int) -> GCRL:
             condition_size=condition_size(architecture.channels) if architecture.tell_decoder else 0,
             bidirectional=architecture.bidirectional,
             orders=architecture.orders,
+            filters=architecture.filters,
         )
 
 

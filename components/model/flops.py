@@ -30,7 +30,7 @@ def flops_per_view(architecture: Architecture, scored: int | None = None) -> Flo
     T = (architecture.image_size // model.patch_size) ** 2
     palette = model.likelihood == "palette"
     patch = 2 * T * S * (model.local_width if palette else C) * D
-    encoder = patch + model.encoder_layers * _block(T + 1, D)
+    encoder = patch + _stack(architecture, model.encoder_layers, T + 1)
     encoder_data = 0 if palette else patch
     if architecture.contrastive:
         encoder += 2 * model.projection_width * (D + model.projection_size)
@@ -39,13 +39,21 @@ def flops_per_view(architecture: Architecture, scored: int | None = None) -> Flo
     told = 2 * D * condition_size(C) if architecture.tell_decoder else 0
     head, head_data = _local_head(architecture)
     scored = T if scored is None else scored
-    decoder = told + model.decoder_layers * _block(T, D) + scored * head
+    decoder = told + _stack(architecture, model.decoder_layers, T) + scored * head
     return Flops(encoder, decoder, encoder_data, told + scored * head_data)
 
 
-def _block(positions: int, width: int) -> int:
-    """Projections and MLP (12 width² a position); scores and their products with the values."""
-    return 2 * positions * 12 * width**2 + 2 * 2 * positions**2 * width
+def _stack(architecture: Architecture, layers: int, positions: int) -> int:
+    """A transformer's blocks: projections and MLP (12 width² a position); scores and their products with the values.
+    PixelCNN++'s: kernels of 6 and of 4 cells, each from 2 to 1 and from 2 to 2 times the filters, on whole rows of
+    cells; a product from stream to stream; those into the streams and out of them."""
+    D, filters = architecture.model.width, architecture.filters
+    if not filters:
+        return layers * (2 * positions * 12 * D**2 + 2 * 2 * positions**2 * D)
+    side = architecture.image_size // architecture.model.patch_size
+    cells = -(-positions // side) * side
+    block = (6 + 4) * (2 + 4) + 2
+    return 2 * layers * cells * block * filters**2 + 2 * positions * 3 * D * filters
 
 
 def _local_head(architecture: Architecture) -> tuple[int, int]:

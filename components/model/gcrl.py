@@ -1,4 +1,4 @@
-"""The GCRL model: one causal transformer, its lower part an encoder, its upper part a decoder.
+"""The GCRL model: one causal stack, a transformer or PixelCNN++'s, its lower part an encoder, its upper part a decoder.
 
 Kim, Kim and Lee, "Hybrid generative-contrastive representation learning", arXiv 2106.06162. The contrastive loss reads
 the pooled output of the encoder, the likelihood reads the decoder above it. We work on patches instead of pixels (a
@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from components.model.config import ModelConfig
 from components.model.local_head import CategoricalHead, LocalHead
 from components.model.logistic_mixture import LogisticMixtureHead
+from components.model.pixelcnn import PixelCNN
 from components.model.tokens import LEVELS, PaletteTokenizer, PixelTokenizer, Tokenizer, scaled
 from components.model.transformer import Cache, Stack
 
@@ -40,6 +41,7 @@ class GCRL(nn.Module):
         orders: 0 for a decoder that predicts the patches in raster order alone. Otherwise it is told which patch comes
             next, and may take them in any order; an image's likelihood is the mean over so many fixed ones, of which
             the raster is the first.
+        filters: 0 for a transformer. Otherwise PixelCNN++'s convolutions with so many channels take its place.
     """
 
     other_orders: Tensor | None
@@ -55,11 +57,18 @@ class GCRL(nn.Module):
         condition_size: int = 0,
         bidirectional: bool = False,
         orders: int = 0,
+        filters: int = 0,
     ) -> None:
         super().__init__()
-        D, S = config.width, config.patch_size**2
+        D, S, side = config.width, config.patch_size**2, image_size // config.patch_size
+
+        def stack(layers: int, causal: bool = True) -> Stack | PixelCNN:
+            if filters:
+                return PixelCNN(D, filters, layers, side)
+            return Stack(D, config.heads, layers, causal=causal)
+
         self.config, (self.colours, self.channels) = config, palette.shape
-        self.image_size, self.patches = image_size, (image_size // config.patch_size) ** 2
+        self.image_size, self.patches = image_size, side**2
         self.tokenizer: Tokenizer
         self.embedding: nn.Embedding | None
         if config.likelihood == "palette":
@@ -71,18 +80,18 @@ class GCRL(nn.Module):
             self.patch = nn.Linear(S * palette.shape[1], D)
         self.start = nn.Parameter(torch.randn(D) * 0.02)
         self.position = nn.Parameter(torch.randn(self.patches + 1, D) * 0.02)
-        self.encoder = Stack(D, config.heads, config.encoder_layers, causal=not bidirectional)
+        self.encoder = stack(config.encoder_layers, causal=not bidirectional)
         self.norm = nn.LayerNorm(D)
         self.projection = _projection(config) if contrastive else None
         self.condition: nn.Linear | None = None
         self.next_position: nn.Parameter | None = None
-        self.decoder: Stack | None = None
+        self.decoder: Stack | PixelCNN | None = None
         self.decoder_norm: nn.LayerNorm | None = None
         self.head: LocalHead | None = None
         if generative:
             if condition_size:
                 self.condition = nn.Linear(condition_size, D, bias=False)  # zero parameters: nothing is added
-            self.decoder = Stack(D, config.heads, config.decoder_layers)
+            self.decoder = stack(config.decoder_layers)
             self.decoder_norm = nn.LayerNorm(D)
             self.head = self.new_head()
             if orders:

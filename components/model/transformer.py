@@ -1,5 +1,7 @@
 """A pre-norm transformer stack (the iGPT recipe, with QK-norm and zero-initialised residual branches)."""
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -11,6 +13,7 @@ class Cache:
     def __init__(self, positions: int) -> None:
         self.positions = positions
         self.layers: dict[int, tuple[Tensor, int]] = {}  # (2, B, heads, positions, D/heads), and how many are seen
+        self.inputs: Tensor | None = None  # (B, seen, D), of a stack that keeps nothing else
 
     def add(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values (B, heads, seen + T, D/heads), of T more positions than before."""
@@ -21,6 +24,11 @@ class Cache:
         kept[0, :, :, seen:now], kept[1, :, :, seen:now] = k, v
         self.layers[layer] = (kept, now)
         return kept[0, :, :, :now], kept[1, :, :, :now]
+
+    def extend(self, x: Tensor) -> Tensor:
+        """All inputs of a stack (B, seen + T, D), of T more positions than before."""
+        self.inputs = x if self.inputs is None else torch.cat([self.inputs, x], 1)
+        return self.inputs
 
 
 class Attention(nn.Module):
@@ -100,3 +108,9 @@ class Stack(nn.Module):
         for layer, block in enumerate(self.blocks):
             x = block(x, cache, layer)
         return x
+
+    def after_each_block(self, x: Tensor) -> Iterator[Tensor]:
+        """The sequence (B, T, D) after each block."""
+        for block in self.blocks:
+            x = block(x)
+            yield x

@@ -1,20 +1,23 @@
-"""The autoregressive likelihood of iGPT (Chen et al. 2020, equation 2): one causal pass over the patches."""
+"""The autoregressive likelihood of iGPT (Chen et al. 2020, equation 2): one causal pass over the patches.
+
+Whether the model is a transformer or PixelCNN++'s convolutions makes no difference here.
+"""
 
 import torch
 from torch import Tensor
 
 from components.model.gcrl import GCRL
-from components.objectives.config_generative import AutoregressiveConfig
+from components.objectives.config_generative import RasterSettings
 from components.objectives.term import GenerativeTerm, Loss, TrainingSet
 
 
-class Autoregressive(GenerativeTerm[AutoregressiveConfig]):
+class Autoregressive(GenerativeTerm[RasterSettings]):
     """Mean negative log-likelihood in nats a token, of all patches or of a random share of them.
 
     The pass that gives the likelihood gives the features, too.
     """
 
-    def __init__(self, config: AutoregressiveConfig, model: GCRL, data: TrainingSet) -> None:
+    def __init__(self, config: RasterSettings, model: GCRL, data: TrainingSet) -> None:
         super().__init__(config, model, data)
         self.patches = model.patches
 

@@ -19,14 +19,13 @@ class GenerativeSettings:
 
 
 @dataclass(frozen=True)
-class AutoregressiveConfig(GenerativeSettings):
-    """The exact likelihood in raster order, at the decoder's exit."""
+class RasterSettings(GenerativeSettings):
+    """An exact likelihood in raster order, at the decoder's exit."""
 
     exact = True
     bidirectional = False
     orders: ClassVar[int] = 0  # the raster's alone
 
-    name: Literal["autoregressive"] = "autoregressive"
     tell_decoder: bool = True  # give the decoder (never the encoder) the view's augmentation parameters
     scored_views: Literal[1, 2] = 2
     scored_share: float = 1.0  # a training step scores this share of each view's patches, drawn at random: unbiased
@@ -38,6 +37,30 @@ class AutoregressiveConfig(GenerativeSettings):
     def scored(self, patches: int) -> int:
         """How many of a view's patches a step scores: the nearest number to the share, at least one."""
         return max(1, round(self.scored_share * patches))
+
+
+@dataclass(frozen=True)
+class AutoregressiveConfig(RasterSettings):
+    """The likelihood of a transformer."""
+
+    name: Literal["autoregressive"] = "autoregressive"
+
+
+@dataclass(frozen=True)
+class PixelCNNConfig(RasterSettings):
+    """The same, of PixelCNN++'s convolutions in the place of the transformer's blocks, one for one."""
+
+    name: Literal["pixelcnn"] = "pixelcnn"
+    filters: int | None = None  # of each stream; null: half of model.width, which costs about what its blocks cost
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.filters is not None:
+            positive(self, "filters")
+
+    def filters_beside(self, width: int) -> int:
+        """The filters of a model of this width."""
+        return self.filters or (width + 1) // 2
 
 
 @dataclass(frozen=True)
@@ -154,10 +177,11 @@ class BiGANConfig(GenerativeSettings):
             raise ValueError("penalty must not be negative")
 
 
-ExactConfig = AutoregressiveConfig | PermutedConfig  # those of which `exact` is true
+ExactConfig = AutoregressiveConfig | PixelCNNConfig | PermutedConfig  # those of which `exact` is true
 # the first is what a section without a name means
 GenerativeConfig = (
     AutoregressiveConfig
+    | PixelCNNConfig
     | PermutedConfig
     | MaskedConfig
     | ReplacedConfig

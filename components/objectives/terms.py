@@ -53,6 +53,7 @@ CONTRASTIVE: dict[str, Callable[..., ContrastiveTerm]] = {
 }
 GENERATIVE: dict[str, Callable[..., GenerativeTerm]] = {
     "autoregressive": Autoregressive,
+    "pixelcnn": Autoregressive,
     "permuted": Permuted,
     "masked": Masked,
     "replaced": Replaced,

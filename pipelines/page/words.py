@@ -47,6 +47,7 @@ DETECTORS = {
 }
 GENERATIVE = {  # terms of the objective
     "autoregressive": "predicting images piece by piece",
+    "pixelcnn": "predicting images piece by piece, by convolutions",
     "permuted": "predicting images piece by piece, in any order",
     "masked": "filling in hidden parts of images",
     "replaced": "finding the parts of images that a small model has replaced",

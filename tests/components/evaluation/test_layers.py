@@ -11,7 +11,7 @@ from components.evaluation.features import evenly_spread
 from components.evaluation.layers import embed_layers, layer_features
 from components.model.encode import encode_images
 from components.model.tokens import to_unit
-from components.objectives.config_generative import PermutedConfig
+from components.objectives.config_generative import PermutedConfig, PixelCNNConfig
 
 CPU = torch.device("cpu")
 LABELS = {"train": [0, 1, 0, 0, 1, 1, 0, 2, 1, 0, 1], "val": [1, 0, 0, 1, 2], "test": [0, 1, 2], "ood-far": [-1] * 4}
@@ -33,8 +33,13 @@ def prepared(tmp_path):
 
 @pytest.mark.parametrize(
     "settings",
-    [{"likelihood": "palette"}, {"likelihood": "logistic_mixture"}, {"generative": PermutedConfig()}],
-    ids=["palette", "logistic mixture", "any order"],
+    [
+        {"likelihood": "palette"},
+        {"likelihood": "logistic_mixture"},
+        {"generative": PermutedConfig()},
+        {"generative": PixelCNNConfig()},
+    ],
+    ids=["palette", "logistic mixture", "any order", "convolutions"],
 )
 def test_after_the_last_block_they_are_what_the_model_makes_of_an_image(make_model, prepared, settings):
     model = make_model(patch_size=2, image_size=4, colours=5, **settings)

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from components.objectives.config_generative import PermutedConfig
+from components.objectives.config_generative import PermutedConfig, PixelCNNConfig
 
 CLASSES = 3
 SIZE = 4
@@ -57,8 +57,12 @@ def make_shipped(make_model) -> Callable[..., Exported]:
         {"patch_size": 2, "channels": 3, "likelihood": "categorical"},
         {"patch_size": 2, "colours": 5, "w_gen": 0},
         {"patch_size": 2, "colours": 5, "generative": PermutedConfig(orders=3)},
+        {"patch_size": 1, "channels": 3, "likelihood": "logistic_mixture", "generative": PixelCNNConfig()},
     ],
-    ids=["hybrid on grey patches", "hybrid on RGB pixels", "logistic mixture", "categorical", "contrastive", "orders"],
+    ids=[
+        *["hybrid on grey patches", "hybrid on RGB pixels", "logistic mixture", "categorical", "contrastive", "orders"],
+        "convolutions",
+    ],
 )
 def exported(request, make_shipped, tmp_path_factory) -> Exported:
     """An exported model, once for all tests: exporting takes seconds."""

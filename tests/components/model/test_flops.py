@@ -7,7 +7,7 @@ from components.model.build import Architecture, build
 from components.model.config import ModelConfig
 from components.model.flops import flops_per_view
 from components.objectives.config import VariantConfig
-from components.objectives.config_generative import AutoregressiveConfig
+from components.objectives.config_generative import AutoregressiveConfig, PixelCNNConfig
 
 
 @pytest.mark.parametrize("likelihood", ["palette", "logistic_mixture", "categorical"])
@@ -16,10 +16,23 @@ from components.objectives.config_generative import AutoregressiveConfig
 @pytest.mark.parametrize(("w_gen", "w_con"), [(1, 1), (1, 0), (0, 1)])
 @pytest.mark.parametrize("scored", [None, 3])
 def test_the_formula_equals_what_is_counted(likelihood, channels, told, w_gen, w_con, scored, make_palette):
-    config = ModelConfig(2, width=16, heads=2, encoder_layers=3, decoder_layers=1, local_width=5, likelihood=likelihood)
-    palette = make_palette(7, channels)
     variant = VariantConfig(w_gen, w_con, generative=AutoregressiveConfig(tell_decoder=told))
-    architecture = Architecture.of(config, variant, 6, palette)
+    assert_formula_equals_count(variant, likelihood, scored, make_palette(7, channels))
+
+
+@pytest.mark.parametrize("likelihood", ["palette", "logistic_mixture"])
+@pytest.mark.parametrize("w_con", [1, 0])
+@pytest.mark.parametrize("filters", [None, 5])
+def test_that_of_convolutions_too(likelihood, w_con, filters, make_palette):
+    variant = VariantConfig(1, w_con, generative=PixelCNNConfig(filters=filters))
+    assert_formula_equals_count(variant, likelihood, None, make_palette(7, 3))
+
+
+def assert_formula_equals_count(
+    variant: VariantConfig, likelihood: str, scored: int | None, palette: np.ndarray
+) -> None:
+    config = ModelConfig(2, width=16, heads=2, encoder_layers=3, decoder_layers=1, local_width=5, likelihood=likelihood)
+    architecture, channels = Architecture.of(config, variant, 6, palette), palette.shape[1]
     model, n = build(architecture, palette, 0), 4
     tokens = model.tokenizer(torch.zeros(n, channels, 6, 6))
     condition = torch.zeros(n, model.condition.in_features) if model.condition else None

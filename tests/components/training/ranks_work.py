@@ -38,6 +38,7 @@ from components.objectives.config_generative import (
     BiGANConfig,
     MaskedConfig,
     PermutedConfig,
+    PixelCNNConfig,
     ReplacedConfig,
     VAEConfig,
     VQVAEConfig,
@@ -77,6 +78,8 @@ TERMS = {
     "amdim": VariantConfig(0, 1.3, contrastive=DIMConfig(blocks=(1, 2))),
     "cmc": VariantConfig(0.7, 1.3, contrastive=CMCConfig(temperature=0.3), generative=ONE_SCORED),
     "relative_position": VariantConfig(0, 1.3, contrastive=RelativePositionConfig()),
+    # few filters: of many, moved at random, five steps make of rounding what they like
+    "pixelcnn": VariantConfig(0.7, 1.3, generative=PixelCNNConfig(filters=4)),
     "permuted": VariantConfig(0.7, 1.3, generative=PermutedConfig()),
     "masked": VariantConfig(0.7, 1.3, generative=MaskedConfig()),
     "replaced": VariantConfig(0.1, 1.3, generative=ReplacedConfig()),

@@ -21,7 +21,13 @@ from components.model.gcrl import GCRL
 from components.model.tokens import to_unit
 from components.objectives.config import VariantConfig
 from components.objectives.config_contrastive import ContrastiveConfig, MoCoConfig, NTXentConfig
-from components.objectives.config_generative import AutoregressiveConfig, GenerativeConfig, MaskedConfig, ReplacedConfig
+from components.objectives.config_generative import (
+    AutoregressiveConfig,
+    GenerativeConfig,
+    MaskedConfig,
+    PixelCNNConfig,
+    ReplacedConfig,
+)
 from components.training.average import update_average
 from components.training.checkpoint import History
 from components.training.config import TrainingConfig
@@ -127,12 +133,14 @@ def assert_equal_weights(one: GCRL, other: GCRL) -> None:
         (HYBRID, {"ema_decay": 0.9, "keep": "best_knn"}),
         (VariantConfig(1, 1, generative=AutoregressiveConfig(scored_share=0.3)), {}),
         (VariantConfig(1, 0), {}),
+        (VariantConfig(1, 1, generative=PixelCNNConfig()), {}),
         (VariantConfig(0, 1), {}),
         *((VariantConfig(0, 1, contrastive=small(config)), {"micro_batch": 8}) for config in TERMS),
         *((VariantConfig(1, 0, generative=config()), {"micro_batch": 8}) for config in OWNING),
     ],
     ids=[
-        *["muon", "muon in bfloat16", "adamw", "micro-batches", "average", "some patches", "generative", "contrastive"],
+        *["muon", "muon in bfloat16", "adamw", "micro-batches", "average", "some patches", "generative"],
+        *["convolutions", "contrastive"],
         *(config.name for config in (*TERMS, *OWNING)),
     ],
 )

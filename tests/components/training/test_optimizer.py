@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch.optim import AdamW, Muon
 
+from components.objectives.config_generative import PixelCNNConfig
 from components.training.config import TrainingConfig
 from components.training.optimizer import build_optimizers, effective_learning_rate, schedule, set_learning_rate
 
@@ -38,6 +39,14 @@ def test_muon_has_the_matrices_inside_the_blocks_and_no_others(model):
     matrices = ("attention.query_key_value.weight", "attention.out.weight", "mlp.0.weight", "mlp.2.weight")
     expected = {f"{part}.blocks.{i}.{m}" for part in ("encoder", "decoder") for i in (0, 1) for m in matrices}
     assert names_of(model, muon.param_groups[0]) == expected
+
+
+def test_muon_has_the_kernels_of_convolutions_as_matrices(make_model):
+    model = make_model(patch_size=2, image_size=4, generative=PixelCNNConfig())
+    streams = {"vertical": ("first", "second"), "horizontal": ("first", "beside", "second")}
+    kernels = [f"{stream}.{kernel}.weight" for stream, found in streams.items() for kernel in found]
+    expected = {f"{part}.blocks.{i}.{k}" for part in ("encoder", "decoder") for i in (0, 1) for k in kernels}
+    assert names_of(model, build_optimizers(model, config())[1].param_groups[0]) == expected
 
 
 @pytest.mark.parametrize("optimizer", ["muon", "adamw"])
