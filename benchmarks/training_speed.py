@@ -8,7 +8,7 @@ heads       the likelihoods of a patch, all patches scored or a quarter of them
 compile     (--compile) torch.compile against eager, hybrid; on a CPU it needs a C++ compiler and a minute
 
 A step is the whole of it: reading the batch, two views an image, forward and backward pass, optimizer. The operations
-are those of `components.model.flops`, matrix products alone. They are compared with a large matrix product in the same
+are counted in a real pass (`components.training.summary`). They are compared with a large matrix product in the same
 precision that takes its turn like every contender, or with the data sheet's number (--peak); on a GPU that share is
 known as MFU. Ratios compare step times with the first row's. The JSON holds every round too: seconds a step,
 and for the matrix product 10¹² operations a second. Pixel tokens take some 3 GB of memory at the default batch.
