@@ -104,8 +104,10 @@ def test_a_killed_training_goes_on_where_it_was(finished, changed, killed):
 
 def test_a_second_repro_is_told_who_is_at_work(finished, changed):
     with training(changed) as process:
+        stage = stage_process(process)
+        stage.suspend()  # it must not end before the second has met it
         second = changed.dvc("repro", code=None)
-        assert process.poll() is None, "the first ended too early to be in the way"
+        stage.resume()
         assert process.wait(timeout=60) == 0
     assert second.returncode != 0
     assert "is busy, it is being blocked by" in second.stderr
