@@ -9,13 +9,19 @@ from components.distillation.objective import Probe
 from components.distillation.summary import describe
 from components.evaluation.figures_training import training_curves
 from components.evaluation.probes import LinearProbe
-from components.model.build import build, save_weights
-from components.training.loop import PretrainData
-from components.training.optimizer import effective_learning_rate
+from components.model.build import build
 from pipelines.config import Params
 from pipelines.paths import PREPARED, SCRATCH, stage_folder
 from pipelines.stages.tracked import log_data, tracked
-from pipelines.stages.training import CURVES, TRAINING_CODE, Progress, numbers, read_curves, resume_key, write_curves
+from pipelines.stages.training import (
+    CURVES,
+    TRAINING_CODE,
+    announced,
+    read_curves,
+    resume_key,
+    training_data,
+    write_trained,
+)
 from pipelines.stages.weights import architecture_of, load_model
 
 
@@ -36,11 +42,7 @@ def run(params: Params, name: str) -> None:
         weights = stage_folder("pretrain", student.teacher) / "model.safetensors"
         place = stage_folder("probe", student.teacher) / "probe.npz"
         probe = LinearProbe.load(place)
-        data = PretrainData(
-            prepared.images(prepared.pretrain_split),
-            bank=(prepared.images("train"), prepared.labels("train")),
-            val=(prepared.images("val"), prepared.labels("val")),
-        )
+        data = training_data(prepared)
         sections = [params.model_of(name), training, params.augmentation, student]
         code = (*TRAINING_CODE, "components/distillation")
         read = weights.read_bytes() + (place.read_bytes() if student.kd else b"")
@@ -49,13 +51,7 @@ def run(params: Params, name: str) -> None:
         log_data(stage, prepared, {prepared.pretrain_split: "distillation", "val": "validation"})
         stage.journal.tags({"teacher": student.teacher})
         facts = describe(model, teacher, architecture, student, training, len(data.images))
-        stage.journal.params(facts)
-        print("  ".join(f"{fact} {value}" for fact, value in facts.items()), flush=True)
-        progress = Progress(training)
-
-        def on_metrics(step: int, metrics: dict[str, float]) -> None:
-            stage.journal.metrics(metrics, step=step)
-            progress(step, metrics)
+        on_metrics = announced(stage, facts, training)
 
         with stage.watched(), stage.folder(draw) as out:
             trained = distill(
@@ -71,17 +67,8 @@ def run(params: Params, name: str) -> None:
                 key,
                 on_metrics,
             )
-            save_weights(out.path / "model.safetensors", model, architecture)
-            write_curves(out.path / CURVES, trained.history)
-            out.metrics = numbers(trained)
-            out.constants = {
-                **facts,
-                "seed": params.seed,
-                "teacher": student.teacher,
-                "kept_step": trained.step,
-                "effective_learning_rate": effective_learning_rate(training),
-                "data_fingerprint": prepared.fingerprint(prepared.pretrain_split),
-            }
+            constants = {**facts, "seed": params.seed, "teacher": student.teacher}
+            write_trained(out, model, architecture, trained, training, prepared, constants)
         shutil.rmtree(scratch)
 
 

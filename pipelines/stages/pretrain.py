@@ -8,18 +8,25 @@ import numpy as np
 
 from components.data.prepared import Prepared
 from components.evaluation.figures_training import image_rows, training_curves
-from components.model.build import Architecture, build, save_weights
+from components.model.build import Architecture, build
 from components.objectives.saved_term import save_term
 from components.objectives.term import TrainingSet
 from components.objectives.terms import build_objective
 from components.training.draw import completions, samples
-from components.training.loop import PretrainData, pretrain
-from components.training.optimizer import effective_learning_rate
+from components.training.loop import pretrain
 from components.training.summary import describe
 from pipelines.config import Params
 from pipelines.paths import PREPARED, SCRATCH
 from pipelines.stages.tracked import log_data, tracked
-from pipelines.stages.training import CURVES, TRAINING_CODE, Progress, numbers, read_curves, resume_key, write_curves
+from pipelines.stages.training import (
+    CURVES,
+    TRAINING_CODE,
+    announced,
+    read_curves,
+    resume_key,
+    training_data,
+    write_trained,
+)
 
 
 def run(params: Params, variant_name: str) -> None:
@@ -35,12 +42,7 @@ def run(params: Params, variant_name: str) -> None:
         prepared = Prepared.open(PREPARED)
         architecture = Architecture.of(params.model, variant, prepared.image_size, prepared.palette)
         model = build(architecture, prepared.palette, params.seed)
-        data = PretrainData(
-            prepared.images(prepared.pretrain_split),
-            bank=(prepared.images("train"), prepared.labels("train")),
-            val=(prepared.images("val"), prepared.labels("val")),
-            labels=prepared.labels(prepared.pretrain_split),
-        )
+        data = training_data(prepared)
         key = _resume_key(params, variant_name, prepared)
         scratch = SCRATCH / f"pretrain-{variant_name}-{key}"
         log_data(stage, prepared, {prepared.pretrain_split: "pretraining", "val": "validation"})
@@ -48,13 +50,7 @@ def run(params: Params, variant_name: str) -> None:
         objective = build_objective(variant, model, TrainingSet(data.images, data.labels), params.seed)
         facts = describe(model, objective, architecture, params.training)
         del objective
-        stage.journal.params(facts)
-        print("  ".join(f"{name} {value}" for name, value in facts.items()), flush=True)
-        progress = Progress(params.training)
-
-        def on_metrics(step: int, metrics: dict[str, float]) -> None:
-            stage.journal.metrics(metrics, step=step)
-            progress(step, metrics)
+        on_metrics = announced(stage, facts, params.training)
 
         with stage.watched(), stage.folder(draw) as out:
             trained = pretrain(
@@ -68,22 +64,14 @@ def run(params: Params, variant_name: str) -> None:
                 key,
                 on_metrics,
             )
-            save_weights(out.path / "model.safetensors", model, architecture)
+            constants = {**facts, "seed": params.seed}
+            write_trained(out, model, architecture, trained, params.training, prepared, constants)
             term = trained.objective.generative
             if term is not None and not variant.generative.exact:
                 save_term(out.path / "term.safetensors", term)
-            write_curves(out.path / CURVES, trained.history)
             if architecture.generative:
                 _write_images(out.path / "samples.npz", samples(model, params.seed))
                 _write_images(out.path / "completions.npz", completions(model, data.val[0], params.seed))
-            out.metrics = numbers(trained)
-            out.constants = {
-                **facts,
-                "seed": params.seed,
-                "kept_step": trained.step,
-                "effective_learning_rate": effective_learning_rate(params.training),
-                "data_fingerprint": prepared.fingerprint(prepared.pretrain_split),
-            }
         shutil.rmtree(scratch)
 
 

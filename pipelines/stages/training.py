@@ -1,19 +1,24 @@
-"""What the stages that train have in common: a line of progress, curves, and the key of a resume file."""
+"""What the stages that train have in common: their images, a line of progress, results, the key of a resume file."""
 
 import csv
 import hashlib
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from components.data.prepared import Prepared
+from components.model.build import Architecture, save_weights
+from components.model.gcrl import GCRL
 from components.training.checkpoint import History
 from components.training.config import EXECUTION, TrainingConfig
-from components.training.loop import Trained
+from components.training.launch import OnMetrics
+from components.training.loop import PretrainData, Trained
+from components.training.optimizer import effective_learning_rate
+from pipelines.stages.tracked import Outputs, Run
 
 ROOT = Path(__file__).parents[2]
 # Code that decides how training goes: a resume file is good only for the code that wrote it.
@@ -64,6 +69,50 @@ def resume_key(seed: int, sections: Sequence[Any], prepared: Prepared, code: Seq
         for file in sorted(place.rglob("*.py")) if place.is_dir() else [place]:
             digest.update(file.read_bytes())
     return digest.hexdigest()[:16]
+
+
+def training_data(prepared: Prepared) -> PretrainData:
+    """The images to learn from, and those that a look at validation needs."""
+    return PretrainData(
+        prepared.images(prepared.pretrain_split),
+        bank=(prepared.images("train"), prepared.labels("train")),
+        val=(prepared.images("val"), prepared.labels("val")),
+        labels=prepared.labels(prepared.pretrain_split),
+    )
+
+
+def announced(stage: Run, facts: Mapping[str, Any], config: TrainingConfig) -> OnMetrics:
+    """Tell the facts of a run; what is called for each step that it logs."""
+    stage.journal.params(facts)
+    print("  ".join(f"{name} {value}" for name, value in facts.items()), flush=True)
+    progress = Progress(config)
+
+    def on_metrics(step: int, metrics: dict[str, float]) -> None:
+        stage.journal.metrics(metrics, step=step)
+        progress(step, metrics)
+
+    return on_metrics
+
+
+def write_trained(
+    out: Outputs,
+    model: GCRL,
+    architecture: Architecture,
+    trained: Trained,
+    config: TrainingConfig,
+    prepared: Prepared,
+    constants: Mapping[str, Any],
+) -> None:
+    """Weights, curves and numbers of a model as a run left it; `constants` are what the stage knows besides."""
+    save_weights(out.path / "model.safetensors", model, architecture)
+    write_curves(out.path / CURVES, trained.history)
+    out.metrics = numbers(trained)
+    out.constants = {
+        **constants,
+        "kept_step": trained.step,
+        "effective_learning_rate": effective_learning_rate(config),
+        "data_fingerprint": prepared.fingerprint(prepared.pretrain_split),
+    }
 
 
 def numbers(trained: Trained) -> dict[str, float]:
