@@ -3,6 +3,7 @@
 import csv
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,54 @@ from pipelines.paths import PREPARED, stage_folder
 from pipelines.stages.rematch import rematch
 from pipelines.stages.results import constants_of, metrics_of, record_of
 from pipelines.stages.tracked import log_data, tracked
-from pipelines.tracking import deliver, promotion_result
+from pipelines.tracking import Journal, deliver, promotion_result
+
+
+@dataclass(frozen=True)
+class Compared:
+    """The numbers of all variants and students, and what the gate says of them."""
+
+    rows: dict[str, Row]
+    scores: dict[str, float]
+    gates: dict[str, list[str]]  # the conditions that are not met
+
+    @classmethod
+    def read(cls, params: Params) -> "Compared":
+        found = {name: metrics_of("report", name) for name in params.encoders}
+        rows: dict[str, Row] = {name: {c.name: m.get(c.name) for c in COLUMNS} for name, m in found.items()}
+        scores = {name: score(row, params.gate.score) for name, row in rows.items()}
+        return cls(rows, scores, {name: unmet(row, params.gate.minimum) for name, row in rows.items()})
+
+    @property
+    def best(self) -> str:
+        """Whose score is highest."""
+        return max(self.scores, key=lambda name: self.scores[name])
+
+    @property
+    def gate(self) -> str:
+        """What the gate says of the best."""
+        return _told(self.gates[self.best])
+
+    @property
+    def numbers(self) -> dict[str, dict[str, float]]:
+        """What was measured of each."""
+        return {name: {k: v for k, v in row.items() if v is not None} for name, row in self.rows.items()}
+
+    def reports(self, params: Params) -> list[Report]:
+        """What the page shows of each."""
+        colours = variant_colours(params.encoders)
+        return [
+            Report.read(
+                name,
+                settings=params.encoder(name),
+                folder=stage_folder("report", name) / "page",
+                row=self.rows[name],
+                score=self.scores[name],
+                unmet=self.gates[name],
+                colour=colours[name],
+            )
+            for name in params.encoders
+        ]
 
 
 def run(params: Params) -> None:
@@ -26,73 +74,65 @@ def run(params: Params) -> None:
     with tracked(params, "compare", settings={"gate": params.gate, "variants": list(params.encoders)}) as stage:
         prepared = Prepared.open(PREPARED)
         log_data(stage, prepared, {"test": "comparison"})
-        found = {name: metrics_of("report", name) for name in params.encoders}
-        rows: dict[str, Row] = {name: {c.name: m.get(c.name) for c in COLUMNS} for name, m in found.items()}
-        scores = {name: score(row, params.gate.score) for name, row in rows.items()}
-        best = max(scores, key=lambda name: scores[name])
-        gates = {name: unmet(row, params.gate.minimum) for name, row in rows.items()}
-        failed, gate = gates[best], _told(gates[best])
+        compared = Compared.read(params)
+        reports = compared.reports(params)
         with stage.folder() as out:
-            sizes = {name: _size(name) for name in rows}
-            notes = {
-                name: f"{student.teacher}'s student, {sizes[name].parameters:,} parameters"
-                for name, student in params.students.items()
-            }
-            page = _page(params, markdown(rows, scores, notes), best, failed)
-            if params.students:
-                taught = {name: (student.teacher, student.objective) for name, student in params.students.items()}
-                page += f"\n## Students beside their teachers\n\n{beside_teachers(taught, rows, sizes)}"
-            (out.path / "comparison.md").write_text(page)
-            numbers = {name: {k: v for k, v in row.items() if v is not None} for name, row in rows.items()}
-            write_json(out.path / "metrics.json", numbers)
-            _gather("curves.csv", ("step", "nll_nats_per_token", "contrastive_loss"), params, out.path)
-            _gather("roc.csv", ("false_positive_rate", "mean"), params, out.path)
-            shutil.copyfile(stage_folder("report", best) / "confusion.csv", out.path / "confusion.csv")
-            comparison_figure(
-                {c.title: {name: row[c.name] for name, row in rows.items()} for c in measured(rows.values())},
-                {c.title for c in COLUMNS if c.higher_is_better},
-                out.path / "comparison.png",
-            )
-            colours = variant_colours(params.encoders)
-            reports = [
-                Report.read(
-                    name,
-                    settings=params.encoder(name),
-                    folder=stage_folder("report", name) / "page",
-                    row=rows[name],
-                    score=scores[name],
-                    unmet=gates[name],
-                    colour=colours[name],
-                )
-                for name in params.encoders
-            ]
+            _write_comparison(out.path, params, compared)
             draw_figures(reports, out.path)
             write_page(out.path, reports, prepared, params.gate)
-            out.metrics = {f"{name}/{key}": value for name, row in numbers.items() for key, value in row.items()}
-            out.constants = {"score": list(params.gate.score), "best": best, "gate": gate}
+            out.metrics = {f"{name}/{key}": x for name, row in compared.numbers.items() for key, x in row.items()}
+            out.constants = {"score": list(params.gate.score), "best": compared.best, "gate": compared.gate}
         for name in ("comparison.md", PAGE):
             stage.journal.artifact(stage_folder("compare") / name)
-        stage.journal.tags({"best": best, "gate": gate})
-        registered, score_name = params.tracking.registered_model, " + ".join(params.gate.score)
-        keys = {name: record_of("report", name)["run_key"] for name in rows}
-        for name, unmet_conditions in gates.items():  # what a promotion by hand asks for
-            verdict = {"gate_passed": not unmet_conditions, "gate": _told(unmet_conditions), "score_name": score_name}
-            stage.journal.version_tags(registered, keys[name], verdict)
-        stage.journal.promote(
-            registered,
-            model_run_key=keys[best],
-            score=scores[best],
-            score_name=score_name,
-            gate_passed=not failed,
-            gate=gate,
-            data_fingerprint=prepared.fingerprint(),
-            rematch=rematch(params, prepared, best, score_name),
-        )
-        key = stage.journal.key
+        stage.journal.tags({"best": compared.best, "gate": compared.gate})
+        _ask_for_promotion(stage.journal, params, compared, prepared)
     deliver()
-    outcome = _outcome(promotion_result(key), registered, gate)
+    outcome = _outcome(promotion_result(stage.journal.key), params.tracking.registered_model, compared.gate)
     print(outcome)
     write_page(stage_folder("compare"), reports, prepared, params.gate, outcome)
+
+
+def _write_comparison(folder: Path, params: Params, compared: Compared) -> None:
+    """The comparison as a page of text, as numbers, as a figure, and what `dvc plots` draws."""
+    rows, sizes = compared.rows, {name: _size(name) for name in compared.rows}
+    notes = {
+        name: f"{student.teacher}'s student, {sizes[name].parameters:,} parameters"
+        for name, student in params.students.items()
+    }
+    page = _page(params, markdown(rows, compared.scores, notes), compared)
+    if params.students:
+        taught = {name: (student.teacher, student.objective) for name, student in params.students.items()}
+        page += f"\n## Students beside their teachers\n\n{beside_teachers(taught, rows, sizes)}"
+    (folder / "comparison.md").write_text(page)
+    write_json(folder / "metrics.json", compared.numbers)
+    _gather("curves.csv", ("step", "nll_nats_per_token", "contrastive_loss"), params, folder)
+    _gather("roc.csv", ("false_positive_rate", "mean"), params, folder)
+    shutil.copyfile(stage_folder("report", compared.best) / "confusion.csv", folder / "confusion.csv")
+    comparison_figure(
+        {c.title: {name: row[c.name] for name, row in rows.items()} for c in measured(rows.values())},
+        {c.title for c in COLUMNS if c.higher_is_better},
+        folder / "comparison.png",
+    )
+
+
+def _ask_for_promotion(journal: Journal, params: Params, compared: Compared, prepared: Prepared) -> None:
+    """Tell the registry what the gate says of every version, and that the best may become champion."""
+    registered, score_name = params.tracking.registered_model, " + ".join(params.gate.score)
+    keys = {name: record_of("report", name)["run_key"] for name in compared.rows}
+    for name, conditions in compared.gates.items():  # what a promotion by hand asks for
+        verdict = {"gate_passed": not conditions, "gate": _told(conditions), "score_name": score_name}
+        journal.version_tags(registered, keys[name], verdict)
+    best = compared.best
+    journal.promote(
+        registered,
+        model_run_key=keys[best],
+        score=compared.scores[best],
+        score_name=score_name,
+        gate_passed=not compared.gates[best],
+        gate=compared.gate,
+        data_fingerprint=prepared.fingerprint(),
+        rematch=rematch(params, prepared, best, score_name),
+    )
 
 
 def _outcome(promotion: Mapping[str, Any] | None, registered: str, gate: str) -> str:
@@ -114,14 +154,15 @@ def _told(unmet_conditions: list[str]) -> str:
     return "; ".join(unmet_conditions) or "every condition is met"
 
 
-def _page(params: Params, table: str, best: str, failed: list[str]) -> str:
+def _page(params: Params, table: str, compared: Compared) -> str:
     floor = metrics_of("floor")
     pixels, untrained = (
         f"{floor[f'{name}/linear_accuracy']:.1%}, {floor[f'{name}/knn_accuracy']:.1%}"
         for name in ("raw_pixels", "random_encoder")
     )
+    best = compared.best
     folder = stage_folder("export", best)
-    gate = "passed" if not failed else "failed: " + "; ".join(failed)
+    gate = f"failed: {compared.gate}" if compared.gates[best] else "passed"
     return f"""# Comparison
 
 {table}

@@ -2,6 +2,7 @@
 
 import csv
 import shutil
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from components.data.prepared import Prepared
@@ -69,25 +70,33 @@ def run(params: Params, variant: str, run_name: str | None = None, register: boo
         journal.nest([record["run_key"] for record in records.values()])
         teacher = {"teacher": params.student(variant).teacher} if variant in params.students else {}
         journal.tags(teacher)
-        export = stage_folder("export", variant)
         if "export" in stages:
-            journal.model(
-                export / "model.onnx",
-                name=variant,
-                registered_name=params.tracking.registered_model if register else None,
-                tags={
-                    "variant": variant,
-                    **teacher,
-                    "data_fingerprint": prepared.fingerprint(),
-                    **{name.removeprefix("mlflow.source."): value for name, value in _commit().items()},
-                    "score": f"{total:.6f}",
-                    **{name: f"{value:.6g}" for name, value in values.items() if value is not None},
-                },
-                description=(export / "card.md").read_text(),
-                input_example=export / "example.npy",
-                extra_files=[export / "reference.npz", export / "known_images.npy"],
+            registered = params.tracking.registered_model if register else None
+            _log_model(
+                journal, variant, registered, {**teacher, "data_fingerprint": prepared.fingerprint()}, out.metrics
             )
     deliver()
+
+
+def _log_model(
+    journal: Journal,
+    variant: str,
+    registered_name: str | None,
+    tags: Mapping[str, str],
+    numbers: Mapping[str, float],
+) -> None:
+    """The exported model with all that its version tells: whose it is, its card, what the gate asks for."""
+    export = stage_folder("export", variant)
+    commit = {name.removeprefix("mlflow.source."): value for name, value in _commit().items()}
+    journal.model(
+        export / "model.onnx",
+        name=variant,
+        registered_name=registered_name,
+        tags={"variant": variant, **tags, **commit, **{name: f"{value:.6g}" for name, value in numbers.items()}},
+        description=(export / "card.md").read_text(),
+        input_example=export / "example.npy",
+        extra_files=[export / "reference.npz", export / "known_images.npy"],
+    )
 
 
 def _commit() -> dict[str, str]:
