@@ -32,8 +32,8 @@ SHAPE = {
     "mixtures": 5,
 }
 VARIANTS = {
-    "hybrid": VariantConfig(0.33, 1.0, generative=AutoregressiveConfig(scored_views=1, scored_share=0.25)),
-    "generative": VariantConfig(1.0, 0.0, generative=AutoregressiveConfig(scored_views=1, scored_share=0.25)),
+    "hybrid": VariantConfig(0.33, 1.0, generative=AutoregressiveConfig(scored_views=1, scored_ratio=0.25)),
+    "generative": VariantConfig(1.0, 0.0, generative=AutoregressiveConfig(scored_views=1, scored_ratio=0.25)),
     "contrastive": VariantConfig(0.0, 1.0),
 }
 LIKELIHOOD = "logistic_mixture"

@@ -52,7 +52,7 @@ class DeepCluster(ContrastiveTerm[DeepClusterConfig]):
         if self.begun and self.seen < self.config.epochs * len(self.images):
             return
         seed = int(self.seed)
-        found = cluster(self.images, encoder_of(model), self.config.clusters, seed, self.config.components)
+        found = cluster(self.images, encoder_of(model), self.config.clusters, seed, self.config.pca_components)
         self.clusters.copy_(torch.from_numpy(found))
         first = torch.randn(self.classifier.weight.shape, generator=torch.Generator().manual_seed(seed))
         with torch.no_grad():

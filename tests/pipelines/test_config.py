@@ -79,8 +79,8 @@ def test_what_is_not_given_has_its_default(load):
 
 
 def test_a_term_has_the_keys_of_its_name(load):
-    term = load({"variants.hybrid.contrastive": {"name": "moco", "queue": 64}}).variant("hybrid").contrastive
-    assert term == MoCoConfig(queue=64)
+    term = load({"variants.hybrid.contrastive": {"name": "moco", "queue_size": 64}}).variant("hybrid").contrastive
+    assert term == MoCoConfig(queue_size=64)
     assert load({"variants.hybrid.contrastive": {"temperature": 0.3}}).variants == {
         "hybrid": VariantConfig(1, 1, contrastive=NTXentConfig(temperature=0.3))
     }
@@ -108,9 +108,10 @@ def test_lists_become_tuples(load):
         ({"students.s": {"teacher": "hybrid", "kd": {}, "model": {"depth": 2}}}, "students.s.model.depth: unknown key"),
         ({"certificate": {"hybrid": {"detla": 0.1}}}, "certificate.hybrid.detla: unknown key, did you mean 'delta'"),
         ({"variants.hybrid.contrastive": {"name": "moco", "momntum": 1}},
-         "contrastive.momntum: unknown key, did you mean 'momentum'. Known keys: name, queue, momentum, temperature."),
-        ({"variants.hybrid.contrastive": {"queue": 8}}, "contrastive.queue: unknown key. Known keys: name, temp"),
-        ({"variants.hybrid.generative": {"scored_shre": 1}}, "scored_shre: unknown key, did you mean 'scored_share'"),
+         "contrastive.momntum: unknown key, did you mean 'momentum'. Known keys: name, queue_size, momentum, temp"),
+        ({"variants.hybrid.contrastive": {"queue_size": 8}},
+         "contrastive.queue_size: unknown key. Known keys: name, temperature."),
+        ({"variants.hybrid.generative": {"scored_rato": 1}}, "scored_rato: unknown key, did you mean 'scored_ratio'"),
         ({"gate.xyzzy": 1}, "gate.xyzzy: unknown key. Known keys: score, minimum."),
     ],
 )  # fmt: skip
@@ -166,7 +167,8 @@ def test_an_unknown_name_is_told_with_the_known_ones(load, changes, told):
         ({"probe.l2": [0.1, float("nan")]}, "probe.l2.1: input should be a finite number"),
         ({"gate.minimum": {"knn_accuracy": float("nan")}}, "gate.minimum.knn_accuracy: input should be a finite"),
         ({"variants.hybrid.contrastive": 3}, "variants.hybrid.contrastive: input should be an object, found 3"),
-        ({"variants.hybrid.contrastive": {"name": "moco", "queue": 1.5}}, "contrastive.queue: input should be a valid"),
+        ({"variants.hybrid.contrastive": {"name": "moco", "queue_size": 1.5}},
+         "contrastive.queue_size: input should be a valid"),
         ({"probe.k": 5}, "probe.k: input should be a valid array, found 5"),
         ({"model": 3}, "model: input should be an object, found 3"),
         ({"model": None}, "model: input should be an object, found None"),

@@ -20,7 +20,7 @@ CONFIG = TrainingConfig(
     steps=12, batch_size=16, learning_rate=0.1, warmup_steps=2, device="cpu", precision="float32", log_every=2,
     evaluate_every=3, diagnose_every=4, checkpoint_seconds=0,
 )  # fmt: skip
-CRD, KD, REGRESSION = CrdConfig(negatives=20, size=8), KdConfig(), RegressionConfig()
+CRD, KD, REGRESSION = CrdConfig(negatives=20, embedding_size=8), KdConfig(), RegressionConfig()
 CLUSTERFIT = ClusterFitConfig(clusters=6)
 EVERYTHING = StudentConfig("hybrid", crd=CRD, kd=KD, regression=REGRESSION, clusterfit=CLUSTERFIT)
 TIMING = {"seconds", "images_per_second"}

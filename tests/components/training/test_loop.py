@@ -111,7 +111,7 @@ def fresh(make_model) -> Callable[..., GCRL]:
 
 def small(config: type) -> Any:
     """A term's default settings, or others that so few images allow."""
-    return MoCoConfig(queue=64) if config is MoCoConfig else config()
+    return MoCoConfig(queue_size=64) if config is MoCoConfig else config()
 
 
 def without_timing(history: History) -> History:
@@ -131,7 +131,7 @@ def assert_equal_weights(one: GCRL, other: GCRL) -> None:
         (HYBRID, {"optimizer": "adamw"}),
         (HYBRID, {"micro_batch": 4, "views": 3}),
         (HYBRID, {"ema_decay": 0.9, "keep": "best_knn"}),
-        (VariantConfig(1, 1, generative=AutoregressiveConfig(scored_share=0.3)), {}),
+        (VariantConfig(1, 1, generative=AutoregressiveConfig(scored_ratio=0.3)), {}),
         (VariantConfig(1, 0), {}),
         (VariantConfig(1, 1, generative=PixelCNNConfig()), {}),
         (VariantConfig(0, 1), {}),
@@ -329,7 +329,7 @@ def test_the_average_is_what_is_evaluated_and_ends_the_run(fresh, data, tmp_path
     ("variant", "changes"),
     [
         (HYBRID, {"micro_batch": 4}),
-        (VariantConfig(1, 1, contrastive=MoCoConfig(queue=64)), {"compile": True}),
+        (VariantConfig(1, 1, contrastive=MoCoConfig(queue_size=64)), {"compile": True}),
         (VariantConfig(0.02, 1, generative=ReplacedConfig()), {"compile": True}),
         (VariantConfig(0, 1), {"compile": True}),
     ],

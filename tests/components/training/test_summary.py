@@ -20,9 +20,11 @@ TRAINING = TrainingConfig(10, 4, 0.1, warmup_steps=0, device="cpu", precision="f
 
 @pytest.fixture
 def facts(make_palette):
-    def of(training: TrainingConfig = TRAINING, share: float = 1.0, scored_views: int = 2, **shape) -> dict:
+    def of(training: TrainingConfig = TRAINING, scored_ratio: float = 1.0, scored_views: int = 2, **shape) -> dict:
         palette = make_palette(7, 1)
-        variant = VariantConfig(1, 1, generative=AutoregressiveConfig(scored_share=share, scored_views=scored_views))
+        variant = VariantConfig(
+            1, 1, generative=AutoregressiveConfig(scored_ratio=scored_ratio, scored_views=scored_views)
+        )
         architecture = Architecture.of(ModelConfig(2, **(shape or {"width": 64})), variant, 16, palette)
         model = build(architecture, palette, 0)
         objective = build_objective(variant, model, TrainingSet(np.zeros((4, 16, 16, 1), np.uint8)), 0)
@@ -50,8 +52,8 @@ def test_more_views_cost_the_encoder_alone_and_fewer_scored_patches_less(facts, 
     one = facts()["gflop_per_image"] - facts(scored_views=1)["gflop_per_image"]
     assert one == pytest.approx(decoder / 1e9, abs=0.002)
     assert facts(scored_views=1)["estimated_memory_gb"] < facts()["estimated_memory_gb"]
-    assert facts(share=0.25)["gflop_per_image"] < facts()["gflop_per_image"]
-    assert facts(share=0.25)["estimated_memory_gb"] < facts()["estimated_memory_gb"]
+    assert facts(scored_ratio=0.25)["gflop_per_image"] < facts()["gflop_per_image"]
+    assert facts(scored_ratio=0.25)["estimated_memory_gb"] < facts()["estimated_memory_gb"]
 
 
 def test_all_that_a_step_computes_is_counted(make_palette):
@@ -73,7 +75,7 @@ def test_all_that_a_step_computes_is_counted(make_palette):
     masked, hidden = VariantConfig(1, 1, generative=MaskedConfig()), VariantConfig(1, 0, generative=MaskedConfig())
     assert found(masked) == found(hidden) + 2 * sum(flops_per_view(one).training)  # another pass for the features
     head = 2 * 256 * (16 + 64)  # MoCo's other encoder projects a whole batch at once: not here
-    assert found(VariantConfig(1, 1, contrastive=MoCoConfig(queue=4))) == 2 * (
+    assert found(VariantConfig(1, 1, contrastive=MoCoConfig(queue_size=4))) == 2 * (
         sum(flops.training) + flops.encoder - head
     )
     rotation = VariantConfig(0, 1, contrastive=RotationConfig())  # four views, and no projection head
