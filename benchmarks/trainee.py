@@ -29,7 +29,7 @@ SHAPE = {
     "decoder_layers": 2,
     "projection_width": 512,
     "projection_size": 128,
-    "mixtures": 5,
+    "mixture_components": 5,
 }
 VARIANTS = {
     "hybrid": VariantConfig(0.33, 1.0, generative=AutoregressiveConfig(scored_views=1, scored_ratio=0.25)),

@@ -130,11 +130,11 @@ class DeepClusterConfig(ContrastiveSettings):
 
     name: Literal["deepcluster"] = "deepcluster"
     clusters: int = 50  # several times as many as there are classes
-    epochs: int = 1  # between two clusterings
+    recluster_epochs: int = 1  # between two clusterings
     pca_components: int = 64  # that are clustered, at most
 
     def __post_init__(self) -> None:
-        positive(self, "clusters", "epochs", "pca_components")
+        positive(self, "clusters", "recluster_epochs", "pca_components")
 
 
 @dataclass(frozen=True)
@@ -147,13 +147,13 @@ class LocalAggregationConfig(ContrastiveSettings):
     clusters: int = 50  # of each clustering
     clusterings: int = 3  # close is what shares a cluster in one of them
     background_neighbours: int = 512  # images that count as near
-    epochs: int = 1  # between two clusterings
+    recluster_epochs: int = 1  # between two clusterings
     instance_epochs: int = 10  # at first, with every image its own only close neighbour
     momentum: float = 0.5  # of an image's vector in the bank
     temperature: float = 0.07
 
     def __post_init__(self) -> None:
-        positive(self, "clusters", "clusterings", "background_neighbours", "epochs", "temperature")
+        positive(self, "clusters", "clusterings", "background_neighbours", "recluster_epochs", "temperature")
         if self.instance_epochs < 0:
             raise ValueError("instance_epochs must not be negative")
         share(self, "momentum")
@@ -204,11 +204,11 @@ class CPCConfig(ContrastiveSettings):
     alone = MORE_THAN_FEATURES
 
     name: Literal["cpc"] = "cpc"
-    steps: int = 4  # patches ahead, in raster order
+    prediction_steps: int = 4  # patches ahead, in raster order
     negatives: int = 512  # patches of the batch a step
 
     def __post_init__(self) -> None:
-        positive(self, "steps", "negatives")
+        positive(self, "prediction_steps", "negatives")
 
 
 @dataclass(frozen=True)

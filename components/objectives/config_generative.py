@@ -26,7 +26,7 @@ class RasterSettings(GenerativeSettings):
     bidirectional = False
     orders: ClassVar[int] = 0  # the raster's alone
 
-    tell_decoder: bool = True  # give the decoder (never the encoder) the view's augmentation parameters
+    condition_on_augmentation: bool = True  # the decoder, never the encoder, is told a view's parameters
     scored_views: Literal[1, 2] = 2
     scored_ratio: float = 1.0  # a training step scores this share of each view's patches, drawn at random: unbiased
 
@@ -71,7 +71,7 @@ class PermutedConfig(GenerativeSettings):
     bidirectional = False
 
     name: Literal["permuted"] = "permuted"
-    tell_decoder: bool = True  # as above
+    condition_on_augmentation: bool = True  # as above
     scored_views: Literal[1, 2] = 2
     orders: int = 1  # the likelihood of the trained model is the mean over so many, the raster order first
 
@@ -116,12 +116,12 @@ class VAEConfig(GenerativeSettings):
     name: Literal["vae"] = "vae"
     latent_size: int = 32  # dimensions of the code
     beta: float = 1.0  # weight of the KL; 1: the bound on the likelihood itself
-    samples: int = 8  # codes that the bound of a validation image is computed from
+    importance_samples: int = 8  # codes that the tighter bound of a validation image is computed from
     decoder_layers: int = 2
     scored_views: Literal[1, 2] = 2
 
     def __post_init__(self) -> None:
-        positive(self, "latent_size", "beta", "samples", "decoder_layers")
+        positive(self, "latent_size", "beta", "importance_samples", "decoder_layers")
 
 
 @dataclass(frozen=True)

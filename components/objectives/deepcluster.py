@@ -49,7 +49,7 @@ class DeepCluster(ContrastiveTerm[DeepClusterConfig]):
         }
 
     def after_step(self, model: GCRL, progress: float) -> None:
-        if self.begun and self.seen < self.config.epochs * len(self.images):
+        if self.begun and self.seen < self.config.recluster_epochs * len(self.images):
             return
         seed = int(self.seed)
         found = cluster(self.images, encoder_of(model), self.config.clusters, seed, self.config.pca_components)

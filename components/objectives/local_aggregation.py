@@ -53,7 +53,7 @@ class LocalAggregation(ContrastiveTerm[LocalAggregationConfig]):
             found = cluster(bank, lambda rows: rows, self.config.clusters, int(self.seed), None)
             clusters.copy_(torch.from_numpy(found))
             self.seed += 1
-        self.due += self.config.epochs * len(bank)
+        self.due += self.config.recluster_epochs * len(bank)
 
 
 def local_aggregation(

@@ -31,8 +31,8 @@ class VAE(GenerativeTerm[VAEConfig]):
         self.decoder = CodeDecoder(model, config.latent_size, config.decoder_layers)
 
     def draw(self, views: int, images: int, generator: torch.Generator) -> Tensor:
-        """Standard normal noise (views, images, k, Z) for one code, or in evaluation mode for `samples`."""
-        codes = 1 if self.training else self.config.samples
+        """Standard normal noise (views, images, k, Z) for one code, or in evaluation mode for `importance_samples`."""
+        codes = 1 if self.training else self.config.importance_samples
         return torch.randn(views, images, codes, self.config.latent_size, generator=generator, device=generator.device)
 
     def represent(

@@ -17,7 +17,13 @@ from components.objectives.term import Batch, TrainingSet
 
 DATA = TrainingSet(np.zeros((20, 2, 2, 1), np.uint8))
 CONFIG = LocalAggregationConfig(
-    clusters=3, clusterings=2, background_neighbours=8, epochs=2, instance_epochs=1, momentum=0.8, temperature=0.5
+    clusters=3,
+    clusterings=2,
+    background_neighbours=8,
+    recluster_epochs=2,
+    instance_epochs=1,
+    momentum=0.8,
+    temperature=0.5,
 )
 
 
