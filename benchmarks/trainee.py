@@ -39,7 +39,14 @@ VARIANTS = {
 LIKELIHOOD = "logistic_mixture"
 LEARNING_RATE = 0.004
 SIMCLR = AugmentationConfig(
-    crop_scale=0.45, flip=True, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, greyscale=0.2, identity=0.2
+    crop_min_side=0.45,
+    flip=True,
+    brightness=0.4,
+    contrast=0.4,
+    saturation=0.4,
+    hue=0.1,
+    greyscale_probability=0.2,
+    unaltered_probability=0.2,
 )
 ENDLESS = 1_000_000  # steps of a training whose speed alone is of interest
 

@@ -34,7 +34,7 @@ from components.training.config import TrainingConfig
 from components.training.loop import pretrain
 from components.training.quick_look import PretrainData, evaluate
 
-AUGMENTATION = AugmentationConfig(crop_scale=0.8, translate=0.1, brightness=0.2, contrast=0.2)
+AUGMENTATION = AugmentationConfig(crop_min_side=0.8, translate=0.1, brightness=0.2, contrast=0.2)
 CONFIG = TrainingConfig(
     steps=12, batch_size=16, learning_rate=0.1, warmup_steps=2, device="cpu", precision="float32", log_every=2,
     evaluate_every=3, diagnose_every=4, checkpoint_seconds=0,
