@@ -129,14 +129,14 @@ def assert_equal_weights(one: GCRL, other: GCRL) -> None:
         (HYBRID, {}),
         (HYBRID, {"precision": "bfloat16"}),
         (HYBRID, {"optimizer": "adamw"}),
-        (HYBRID, {"micro_batch": 4, "views": 3}),
+        (HYBRID, {"micro_batch_size": 4, "views": 3}),
         (HYBRID, {"ema_decay": 0.9, "keep": "best_knn"}),
         (VariantConfig(1, 1, generative=AutoregressiveConfig(scored_ratio=0.3)), {}),
         (VariantConfig(1, 0), {}),
         (VariantConfig(1, 1, generative=PixelCNNConfig()), {}),
         (VariantConfig(0, 1), {}),
-        *((VariantConfig(0, 1, contrastive=small(config)), {"micro_batch": 8}) for config in TERMS),
-        *((VariantConfig(1, 0, generative=config()), {"micro_batch": 8}) for config in OWNING),
+        *((VariantConfig(0, 1, contrastive=small(config)), {"micro_batch_size": 8}) for config in TERMS),
+        *((VariantConfig(1, 0, generative=config()), {"micro_batch_size": 8}) for config in OWNING),
     ],
     ids=[
         *["muon", "muon in bfloat16", "adamw", "micro-batches", "average", "some patches", "generative"],
@@ -328,7 +328,7 @@ def test_the_average_is_what_is_evaluated_and_ends_the_run(fresh, data, tmp_path
 @pytest.mark.parametrize(
     ("variant", "changes"),
     [
-        (HYBRID, {"micro_batch": 4}),
+        (HYBRID, {"micro_batch_size": 4}),
         (VariantConfig(1, 1, contrastive=MoCoConfig(queue_size=64)), {"compile": True}),
         (VariantConfig(0.02, 1, generative=ReplacedConfig()), {"compile": True}),
         (VariantConfig(0, 1), {"compile": True}),

@@ -108,5 +108,5 @@ def test_memory_holds_what_an_optimizer_keeps_of_each_weight_and_what_a_pass_kee
     assert more - few == pytest.approx(many - more, abs=0.002)  # linear in the batch
     assert more - few > 0.1
     assert few > 4 * weights  # weight, gradient and AdamW's two moments
-    assert gigabytes(66, micro_batch=2) == few
+    assert gigabytes(66, micro_batch_size=2) == few
     assert gigabytes(2, ema_decay=0.9) == pytest.approx(few + weights, abs=0.002)
