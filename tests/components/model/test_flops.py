@@ -5,9 +5,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from components.model.build import Architecture, build
 from components.model.config import ModelConfig
-from components.model.flops import flops_per_view
 from components.objectives.config import VariantConfig
 from components.objectives.config_generative import AutoregressiveConfig, PixelCNNConfig
+from tests.components.flops import flops_per_view
 
 
 @pytest.mark.parametrize("likelihood", ["palette", "logistic_mixture", "categorical"])

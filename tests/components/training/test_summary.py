@@ -4,7 +4,6 @@ import torch
 
 from components.model.build import Architecture, build
 from components.model.config import ModelConfig
-from components.model.flops import flops_per_view
 from components.model.gcrl import GCRL
 from components.model.transformer import Attention
 from components.objectives.config import VariantConfig
@@ -14,6 +13,7 @@ from components.objectives.term import TrainingSet
 from components.objectives.terms import build_objective
 from components.training.config import TrainingConfig
 from components.training.summary import describe, flops_per_image
+from tests.components.flops import flops_per_view
 
 TRAINING = TrainingConfig(10, 4, 0.1, warmup_steps=0, device="cpu", precision="float32")
 
