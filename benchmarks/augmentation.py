@@ -38,16 +38,16 @@ JITTER = (0.4, 0.4, 0.4, 0.1)  # brightness, contrast, saturation, hue
 def ours(blur: bool) -> AugmentationConfig:
     brightness, contrast, saturation, hue = JITTER
     return AugmentationConfig(
-        crop_scale=0.2**0.5,
+        crop_min_side=0.2**0.5,
         crop_aspect=4 / 3,
         flip=True,
         brightness=brightness,
         contrast=contrast,
         saturation=saturation,
         hue=hue,
-        greyscale=0.2,
-        blur=0.5 if blur else 0.0,
-        identity=0.0,
+        greyscale_probability=0.2,
+        blur_probability=0.5 if blur else 0.0,
+        unaltered_probability=0.0,
     )
 
 

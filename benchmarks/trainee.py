@@ -29,17 +29,24 @@ SHAPE = {
     "decoder_layers": 2,
     "projection_width": 512,
     "projection_size": 128,
-    "mixtures": 5,
+    "mixture_components": 5,
 }
 VARIANTS = {
-    "hybrid": VariantConfig(0.33, 1.0, generative=AutoregressiveConfig(scored_views=1, scored_share=0.25)),
-    "generative": VariantConfig(1.0, 0.0, generative=AutoregressiveConfig(scored_views=1, scored_share=0.25)),
+    "hybrid": VariantConfig(0.33, 1.0, generative=AutoregressiveConfig(scored_views=1, scored_ratio=0.25)),
+    "generative": VariantConfig(1.0, 0.0, generative=AutoregressiveConfig(scored_views=1, scored_ratio=0.25)),
     "contrastive": VariantConfig(0.0, 1.0),
 }
 LIKELIHOOD = "logistic_mixture"
 LEARNING_RATE = 0.004
 SIMCLR = AugmentationConfig(
-    crop_scale=0.45, flip=True, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, greyscale=0.2, identity=0.2
+    crop_min_side=0.45,
+    flip=True,
+    brightness=0.4,
+    contrast=0.4,
+    saturation=0.4,
+    hue=0.1,
+    greyscale_probability=0.2,
+    unaltered_probability=0.2,
 )
 ENDLESS = 1_000_000  # steps of a training whose speed alone is of interest
 

@@ -47,13 +47,13 @@ def setups(part: str, options: argparse.Namespace) -> dict[str, Setup]:
         return {patch: (model("palette"), whole, None), "pixels": (model("palette", 1), whole, None)}
     if part == "heads":
         return {
-            f"{likelihood}, {share:.0%} scored": (
+            f"{likelihood}, {ratio:.0%} scored": (
                 model(likelihood),
-                replace(hybrid, generative=AutoregressiveConfig(scored_share=share)),
+                replace(hybrid, generative=AutoregressiveConfig(scored_ratio=ratio)),
                 None,
             )
             for likelihood in ("palette", "logistic_mixture", "categorical")
-            for share in (1.0, 0.25)
+            for ratio in (1.0, 0.25)
         }
     return {"eager": (model(), hybrid, False), "compiled": (model(), hybrid, True)}
 

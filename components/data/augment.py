@@ -62,7 +62,7 @@ def draw(config: AugmentationConfig, n: int, channels: int, generator: torch.Gen
     angle = uniform(-1, 1) * math.radians(config.rotate_degrees)
     shear = torch.tan(uniform(-1, 1) * math.radians(config.shear_degrees))
     mirror = 1.0 - 2.0 * (share(0.5) & config.flip).float()
-    scale = uniform(config.crop_scale, 1.0)[:, None].expand(n, 2)  # of width and height
+    scale = uniform(config.crop_min_side, 1.0)[:, None].expand(n, 2)  # of width and height
     if config.crop_aspect > 1:
         stretch = torch.exp(uniform(-0.5, 0.5) * math.log(config.crop_aspect))
         scale = (scale * torch.stack([stretch, 1 / stretch], 1)).clamp(max=1)
@@ -81,15 +81,15 @@ def draw(config: AugmentationConfig, n: int, channels: int, generator: torch.Gen
     identity = torch.eye(channels, device=device).expand(n, channels, channels)
     colour = identity
     if channels == 3:
-        grey = share(config.greyscale).float()
+        grey = share(config.greyscale_probability).float()
         saturation = (1 + jitter * uniform(-1, 1) * config.saturation) * (1 - grey)
         to_luma = _yiq(device)[0][0].expand(3, 3)  # every row gives the luma
         hue = _hue_rotation(jitter * uniform(-1, 1) * config.hue * 2 * math.pi)
         colour = (to_luma + saturation[:, None, None] * (identity - to_luma)) @ hue
     colour = colour * brightness[:, None, None]
 
-    kept = (~share(config.identity)).float()
-    blur = share(config.blur).float() * uniform(*BLUR_SIGMA) * kept if config.blur else None
+    kept = (~share(config.unaltered_probability)).float()
+    blur = share(config.blur_probability).float() * uniform(*BLUR_SIGMA) * kept if config.blur_probability else None
     colour = (colour - identity) * kept[:, None, None]
     return Augmentation(geometry * kept[:, None, None], colour, contrast * kept, blur)
 

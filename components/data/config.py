@@ -86,7 +86,7 @@ class DataConfig:
 class AugmentationConfig:
     """Ranges of the random transforms of a view. Zero switches a transform off."""
 
-    crop_scale: float = 1.0  # smallest share of the image's side that a crop keeps
+    crop_min_side: float = 1.0  # smallest share of the image's side, not of its area, that a crop keeps
     crop_aspect: float = 1.0  # largest ratio of a crop's sides; SimCLR's is 4/3
     flip: bool = False
     rotate_degrees: float = 0.0
@@ -96,18 +96,18 @@ class AugmentationConfig:
     contrast: float = 0.0
     saturation: float = 0.0
     hue: float = 0.0  # share of a full turn
-    greyscale: float = 0.0  # probability
-    blur: float = 0.0  # probability; SimCLR's is 0.5, none on 32×32 images
-    jitter_probability: float = 0.8
-    identity: float = 0.2  # share of views left as they are
+    greyscale_probability: float = 0.0
+    blur_probability: float = 0.0  # SimCLR's is 0.5, none on 32×32 images
+    jitter_probability: float = 0.8  # of a change of brightness, contrast, saturation and hue
+    unaltered_probability: float = 0.2  # of none of these transforms
     padding: Literal["zeros", "border", "reflection"] = "reflection"  # what a view shows beyond the image's edge
 
     def __post_init__(self) -> None:
-        if not 0 < self.crop_scale <= 1:
-            raise ValueError("crop_scale must lie in (0, 1]")
+        if not 0 < self.crop_min_side <= 1:
+            raise ValueError("crop_min_side must lie in (0, 1]")
         if self.crop_aspect < 1:
             raise ValueError("crop_aspect must be at least 1: it is the longer side over the shorter")
-        for name in ("greyscale", "blur", "jitter_probability", "identity"):
+        for name in ("greyscale_probability", "blur_probability", "jitter_probability", "unaltered_probability"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is a probability between 0 and 1")
         for name in ("rotate_degrees", "shear_degrees", "translate", "brightness", "contrast", "saturation", "hue"):

@@ -44,7 +44,7 @@ class ClusterFit(nn.Module):
     def forward(self, student: Tensor, images: Tensor) -> Tensor:
         """Mean cross-entropy between the classifier on features (B, D_s) and the clusters of these images (B,)."""
         if not self.begun:
-            found = cluster(self.images, self.encode, self.classifier.out_features, int(self.seed), components=None)
+            found = cluster(self.images, self.encode, self.classifier.out_features, int(self.seed), pca_components=None)
             self.clusters.copy_(torch.from_numpy(found))
             self.begun.fill_(True)
         return F.cross_entropy(self.classifier(student), self.clusters[images])

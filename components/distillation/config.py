@@ -14,15 +14,15 @@ class CrdConfig:
     weight: float = 0.8
     negatives: int = 16384  # N of each anchor; where the set is smaller, as many as it has other images
     temperature: float = 0.07
-    size: int = 128  # of the embeddings that are compared
+    embedding_size: int = 128  # of the embeddings that are compared
     momentum: float = 0.5  # of the memory buffers
 
     def __post_init__(self) -> None:
         _check_weight(self.weight)
         if self.temperature <= 0:
             raise ValueError("temperature must be positive")
-        if self.negatives < 1 or self.size < 1:
-            raise ValueError("negatives and size must be at least 1")
+        if self.negatives < 1 or self.embedding_size < 1:
+            raise ValueError("negatives and embedding_size must be at least 1")
         if not 0 <= self.momentum < 1:
             raise ValueError("momentum must lie in [0, 1)")
 

@@ -34,11 +34,12 @@ class Crd(nn.Module):
         super().__init__()
         self.config = config
         self.negatives = usable_negatives(config, images)
-        self.student = nn.Linear(student, config.size)
-        self.teacher = nn.Linear(teacher, config.size)
-        bound = math.sqrt(3 / config.size)  # of unit length, about
+        self.student = nn.Linear(student, config.embedding_size)
+        self.teacher = nn.Linear(teacher, config.embedding_size)
+        bound = math.sqrt(3 / config.embedding_size)  # of unit length, about
         self.student_buffer, self.teacher_buffer = (
-            MemoryBank(torch.empty(images, config.size).uniform_(-bound, bound), config.momentum) for _ in range(2)
+            MemoryBank(torch.empty(images, config.embedding_size).uniform_(-bound, bound), config.momentum)
+            for _ in range(2)
         )
         self.register_buffer("log_z", torch.full((2,), math.nan))
 

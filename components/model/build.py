@@ -30,7 +30,7 @@ class Architecture:
     colours: int
     generative: bool
     contrastive: bool
-    tell_decoder: bool
+    condition_on_augmentation: bool
     bidirectional: bool
     orders: int
     filters: int = 0  # of PixelCNN++'s convolutions; 0: a transformer
@@ -46,14 +46,14 @@ class Architecture:
         colours, channels = palette.shape
         if model.likelihood != "palette":
             colours = LEVELS  # of a sub-pixel
-        told, orders, filters = False, 0, 0
+        conditioned, orders, filters = False, 0, 0
         if variant.likelihood:
             assert isinstance(variant.generative, ExactConfig)
-            told, orders = variant.generative.tell_decoder, variant.generative.orders
+            conditioned, orders = variant.generative.condition_on_augmentation, variant.generative.orders
             if isinstance(variant.generative, PixelCNNConfig):
                 filters = variant.generative.filters_beside(model.width)
         bidirectional = variant.w_gen > 0 and variant.generative.bidirectional
-        parts = variant.likelihood, variant.projects, told, bidirectional, orders, filters
+        parts = variant.likelihood, variant.projects, conditioned, bidirectional, orders, filters
         return cls(model, image_size, channels, colours, *parts)
 
     @classmethod
@@ -72,7 +72,7 @@ def build(architecture: Architecture, palette: np.ndarray, seed: int) -> GCRL:
             torch.from_numpy(np.ascontiguousarray(palette)),
             generative=architecture.generative,
             contrastive=architecture.contrastive,
-            condition_size=condition_size(architecture.channels) if architecture.tell_decoder else 0,
+            condition_size=condition_size(architecture.channels) if architecture.condition_on_augmentation else 0,
             bidirectional=architecture.bidirectional,
             orders=architecture.orders,
             filters=architecture.filters,

@@ -64,7 +64,7 @@ class ModelConfig:
     size: Literal["tiny", "small", "base"] | None = None  # what the keys above are where they are not given
     # what a token is: an index into the palette, or an 8-bit sub-pixel, whose likelihood is a mixture or a softmax
     likelihood: Literal["palette", "logistic_mixture", "categorical"] = "palette"
-    mixtures: int = 10  # logistic_mixture: components a pixel
+    mixture_components: int = 10  # logistic_mixture: of a pixel's mixture
 
     def __post_init__(self) -> None:
         for name, value in SIZES[self.size].items():

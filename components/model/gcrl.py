@@ -107,7 +107,7 @@ class GCRL(nn.Module):
             return CategoricalHead(D, (S,), self.colours, width)
         if config.likelihood == "categorical":
             return CategoricalHead(D, (S, C), LEVELS, width)
-        return LogisticMixtureHead(D, (S, C), width, config.mixtures)
+        return LogisticMixtureHead(D, (S, C), width, config.mixture_components)
 
     def embed_patches(self, tokens: Tensor) -> Tensor:
         """What patches (B, t, S, ...) are embedded as (B, t, D), wherever in the image they lie."""

@@ -21,14 +21,14 @@ class LogisticMixtureHead(LocalHead):
 
     below: Tensor
 
-    def __init__(self, context_width: int, shape: tuple[int, int], width: int, mixtures: int) -> None:
+    def __init__(self, context_width: int, shape: tuple[int, int], width: int, mixture_components: int) -> None:
         super().__init__()
         self.shape = shape
         pixels, channels = shape
-        self.mixtures = mixtures
+        self.mixture_components = mixture_components
         self.sizes = [1, channels, channels, channels * (channels - 1) // 2]  # a component's numbers
         self.network = MaskedNetwork(context_width, pixels, channels, width)
-        self.mixture = nn.Linear(width, mixtures * sum(self.sizes))
+        self.mixture = nn.Linear(width, mixture_components * sum(self.sizes))
         self.linear = nn.Linear(pixels * channels, pixels * channels, bias=False)
         self.register_buffer("below", below(pixels, channels, channels), persistent=False)
         self._spread()
@@ -39,9 +39,9 @@ class LogisticMixtureHead(LocalHead):
         nn.init.zeros_(self.mixture.weight)
         nn.init.zeros_(self.linear.weight)
         nn.init.zeros_(self.mixture.bias)
-        _, means, log_scales, _ = self.mixture.bias.view(self.mixtures, -1).split(self.sizes, -1)
-        distance = 2 / self.mixtures
-        means += torch.linspace(distance / 2 - 1, 1 - distance / 2, self.mixtures)[:, None]
+        _, means, log_scales, _ = self.mixture.bias.view(self.mixture_components, -1).split(self.sizes, -1)
+        distance = 2 / self.mixture_components
+        means += torch.linspace(distance / 2 - 1, 1 - distance / 2, self.mixture_components)[:, None]
         log_scales += torch.tensor(distance / 2).log()
 
     def components(self, context: Tensor, tokens: Tensor, pixel: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
@@ -51,7 +51,7 @@ class LogisticMixtureHead(LocalHead):
         hidden = self.network(context, values, pixel)
         rows = slice(None) if pixel is None else slice(pixel * channels, (pixel + 1) * channels)
         with torch.autocast(hidden.device.type, enabled=False):  # a mean in bfloat16 would be two levels wide
-            numbers = self.mixture(hidden.float()).unflatten(-1, (self.mixtures, -1))  # (..., S, M, ·)
+            numbers = self.mixture(hidden.float()).unflatten(-1, (self.mixture_components, -1))  # (..., S, M, ·)
             shift = F.linear(values.flatten(-2), self.linear.weight[rows] * self.below[rows])
         logits, means, log_scales, coefficients = numbers.split(self.sizes, -1)
         means = means + shift.unflatten(-1, (-1, channels))[..., None, :]

@@ -24,10 +24,10 @@ class AAE(GenerativeTerm[AAEConfig]):
     def __init__(self, config: AAEConfig, model: GCRL, data: TrainingSet) -> None:
         super().__init__(config, model, data)
         width = model.config.width
-        self.code = nn.Linear(width, config.code)
-        self.decoder = CodeDecoder(model, config.code, config.decoder_layers)
+        self.code = nn.Linear(width, config.latent_size)
+        self.decoder = CodeDecoder(model, config.latent_size, config.decoder_layers)
         self.discriminator = nn.Sequential(
-            nn.Linear(config.code, 2 * width),
+            nn.Linear(config.latent_size, 2 * width),
             nn.LeakyReLU(0.2),
             nn.Linear(2 * width, 2 * width),
             nn.LeakyReLU(0.2),
@@ -36,7 +36,7 @@ class AAE(GenerativeTerm[AAEConfig]):
 
     def draw(self, views: int, images: int, generator: torch.Generator) -> Tensor:
         """Standard normal noise (views, images, 1 + 2 · Z): draws of the prior, and what the penalty needs."""
-        return torch.randn(views, images, 1 + 2 * self.config.code, generator=generator, device=generator.device)
+        return torch.randn(views, images, 1 + 2 * self.config.latent_size, generator=generator, device=generator.device)
 
     def represent(
         self, model: GCRL, tokens: Tensor, condition: Tensor, drawn: Tensor | None, scored: int
@@ -44,7 +44,7 @@ class AAE(GenerativeTerm[AAEConfig]):
         """Features (n, D); reconstruction, both players' losses, and the discriminator's squared slope (scored, 4)."""
         assert drawn is not None
         found, tokens = features(model, tokens), tokens[:scored]
-        place, prior, step = drawn.split([1, self.config.code, self.config.code], 1)
+        place, prior, step = drawn.split([1, self.config.latent_size, self.config.latent_size], 1)
         with torch.autocast(tokens.device.type, enabled=False):  # a slope is a difference of near numbers
             code = self.code(found[:scored].float())
             game = [
@@ -57,8 +57,8 @@ class AAE(GenerativeTerm[AAEConfig]):
 
     def forward(self, values: Tensor) -> Loss:
         reconstruction, discriminator, fooling, slope = values.mean(0)
-        game = discriminator + self.config.penalty * slope + fooling
-        return reconstruction + self.config.adversary * game, {
+        game = discriminator + self.config.gradient_penalty * slope + fooling
+        return reconstruction + self.config.adversarial_weight * game, {
             "reconstruction_nats_per_token": reconstruction.detach(),
             "discriminator_loss": discriminator.detach(),
             "fooling_loss": fooling.detach(),

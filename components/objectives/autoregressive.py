@@ -23,7 +23,7 @@ class Autoregressive(GenerativeTerm[RasterSettings]):
 
     def draw(self, views: int, images: int, generator: torch.Generator) -> Tensor | None:
         """The patches (views, images, m) that are scored, other ones for each view; None: all."""
-        if self.config.scored_share == 1:
+        if self.config.scored_ratio == 1:
             return None
         order = torch.rand(views, images, self.patches, generator=generator, device=generator.device).argsort(-1)
         return order[:, :, : self.config.scored(self.patches)]

@@ -25,13 +25,13 @@ class BiGAN(GenerativeTerm[BiGANConfig]):
     def __init__(self, config: BiGANConfig, model: GCRL, data: TrainingSet) -> None:
         super().__init__(config, model, data)
         self.pixels = model.patches * model.config.patch_size**2 * model.channels  # numbers of a view
-        self.code = nn.Linear(model.config.width, config.code)
+        self.code = nn.Linear(model.config.width, config.latent_size)
         self.generator = Generator(model, config)
         self.discriminator = Discriminator(model, config)
 
     def draw(self, views: int, images: int, generator: torch.Generator) -> Tensor:
         """Standard normal noise (views, images, 2 · Z + 1 + T · P): codes, and what the penalty needs."""
-        length = 2 * self.config.code + 1 + self.pixels
+        length = 2 * self.config.latent_size + 1 + self.pixels
         return torch.randn(views, images, length, generator=generator, device=generator.device)
 
     def represent(
@@ -40,7 +40,7 @@ class BiGAN(GenerativeTerm[BiGANConfig]):
         """Features (n, D); both players' losses, and the discriminator's squared slope (scored, 3)."""
         assert drawn is not None
         found = features(model, tokens)
-        prior, place, *step = drawn.split([self.config.code, 1, self.pixels, self.config.code], 1)
+        prior, place, *step = drawn.split([self.config.latent_size, 1, self.pixels, self.config.latent_size], 1)
         real = scaled_pixels(model, tokens[:scored]), self.code(found[:scored]).float()
         fake = self.generator(prior).float(), prior
         discriminator = told_apart(self.discriminator, real, fake)
@@ -51,7 +51,7 @@ class BiGAN(GenerativeTerm[BiGANConfig]):
 
     def forward(self, values: Tensor) -> Loss:
         discriminator, fooling, slope = values.mean(0)
-        return discriminator + self.config.penalty * slope + fooling, {
+        return discriminator + self.config.gradient_penalty * slope + fooling, {
             "discriminator_loss": discriminator.detach(),
             "fooling_loss": fooling.detach(),
         }
@@ -68,7 +68,7 @@ class Generator(nn.Module):
     def __init__(self, model: GCRL, config: BiGANConfig) -> None:
         super().__init__()
         D = model.config.width
-        self.code = nn.Linear(config.code, model.patches * D)
+        self.code = nn.Linear(config.latent_size, model.patches * D)
         self.position = nn.Parameter(torch.randn(model.patches, D) * 0.02)
         self.stack = Stack(D, model.config.heads, config.generator_layers, causal=False)
         self.norm = nn.LayerNorm(D)
@@ -85,7 +85,7 @@ class Discriminator(nn.Module):
     def __init__(self, model: GCRL, config: BiGANConfig) -> None:
         super().__init__()
         D = model.config.width
-        self.code = nn.Linear(config.code, D)
+        self.code = nn.Linear(config.latent_size, D)
         self.patch = nn.Linear(model.config.patch_size**2 * model.channels, D)
         self.position = nn.Parameter(torch.randn(model.patches + 1, D) * 0.02)
         self.stack = Stack(D, model.config.heads, config.discriminator_layers, causal=False)

@@ -16,7 +16,7 @@ FITTED = 256  # rows a cluster that k-means is fitted to at most, as in Faiss
 
 
 def cluster(
-    rows: np.ndarray, encode: Callable[[np.ndarray], np.ndarray], clusters: int, seed: int, components: int | None
+    rows: np.ndarray, encode: Callable[[np.ndarray], np.ndarray], clusters: int, seed: int, pca_components: int | None
 ) -> np.ndarray:
     """The cluster of each row, 0 … clusters − 1, int64 (N,).
 
@@ -42,7 +42,7 @@ def cluster(
     with threadpool_limits(1), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct rows than clusters: some stay empty
         sample = np.concatenate([_finite(encode(rows[block])) for block in _blocks(chosen)])
-        reduced = PCA(min(components, *sample.shape), whiten=True) if components else "passthrough"
+        reduced = PCA(min(pca_components, *sample.shape), whiten=True) if pca_components else "passthrough"
         fitted = make_pipeline(reduced, Normalizer(), KMeans(clusters, n_init=1, random_state=seed)).fit(sample)
         if len(sample) == len(rows):
             return np.asarray(fitted.predict(sample), np.int64)

@@ -37,12 +37,12 @@ class MoCoConfig(ContrastiveSettings):
     """MoCo v2: negatives are the keys of earlier batches."""
 
     name: Literal["moco"] = "moco"
-    queue: int = 4096  # keys: a few batches' views; refused where there are fewer images
+    queue_size: int = 4096  # keys: a few batches' views; refused where there are fewer images
     momentum: float = 0.99  # of the encoder that computes the keys
     temperature: float = 0.2
 
     def __post_init__(self) -> None:
-        positive(self, "queue", "temperature")
+        positive(self, "queue_size", "temperature")
         share(self, "momentum")
 
 
@@ -130,11 +130,11 @@ class DeepClusterConfig(ContrastiveSettings):
 
     name: Literal["deepcluster"] = "deepcluster"
     clusters: int = 50  # several times as many as there are classes
-    epochs: int = 1  # between two clusterings
-    components: int = 64  # principal components that are clustered, at most
+    recluster_epochs: int = 1  # between two clusterings
+    pca_components: int = 64  # that are clustered, at most
 
     def __post_init__(self) -> None:
-        positive(self, "clusters", "epochs", "components")
+        positive(self, "clusters", "recluster_epochs", "pca_components")
 
 
 @dataclass(frozen=True)
@@ -146,14 +146,14 @@ class LocalAggregationConfig(ContrastiveSettings):
     name: Literal["local_aggregation"] = "local_aggregation"
     clusters: int = 50  # of each clustering
     clusterings: int = 3  # close is what shares a cluster in one of them
-    background: int = 512  # images that count as near
-    epochs: int = 1  # between two clusterings
+    background_neighbours: int = 512  # images that count as near
+    recluster_epochs: int = 1  # between two clusterings
     instance_epochs: int = 10  # at first, with every image its own only close neighbour
     momentum: float = 0.5  # of an image's vector in the bank
     temperature: float = 0.07
 
     def __post_init__(self) -> None:
-        positive(self, "clusters", "clusterings", "background", "epochs", "temperature")
+        positive(self, "clusters", "clusterings", "background_neighbours", "recluster_epochs", "temperature")
         if self.instance_epochs < 0:
             raise ValueError("instance_epochs must not be negative")
         share(self, "momentum")
@@ -204,11 +204,11 @@ class CPCConfig(ContrastiveSettings):
     alone = MORE_THAN_FEATURES
 
     name: Literal["cpc"] = "cpc"
-    steps: int = 4  # patches ahead, in raster order
+    prediction_steps: int = 4  # patches ahead, in raster order
     negatives: int = 512  # patches of the batch a step
 
     def __post_init__(self) -> None:
-        positive(self, "steps", "negatives")
+        positive(self, "prediction_steps", "negatives")
 
 
 @dataclass(frozen=True)
@@ -241,12 +241,12 @@ class DEMIConfig(ContrastiveSettings):
     unaltered = 2
 
     name: Literal["demi"] = "demi"
-    crop: float = 0.5  # the part's share of the view's side
+    crop_ratio: float = 0.5  # of the part's side to the view's
     temperature: float = 0.2
 
     def __post_init__(self) -> None:
         positive(self, "temperature")
-        between_0_and_1(self, "crop")
+        between_0_and_1(self, "crop_ratio")
 
 
 @dataclass(frozen=True)

@@ -26,17 +26,17 @@ class RasterSettings(GenerativeSettings):
     bidirectional = False
     orders: ClassVar[int] = 0  # the raster's alone
 
-    tell_decoder: bool = True  # give the decoder (never the encoder) the view's augmentation parameters
+    condition_on_augmentation: bool = True  # the decoder, never the encoder, is told a view's parameters
     scored_views: Literal[1, 2] = 2
-    scored_share: float = 1.0  # a training step scores this share of each view's patches, drawn at random: unbiased
+    scored_ratio: float = 1.0  # a training step scores this share of each view's patches, drawn at random: unbiased
 
     def __post_init__(self) -> None:
-        if not 0 < self.scored_share <= 1:
-            raise ValueError("scored_share must lie in (0, 1]")
+        if not 0 < self.scored_ratio <= 1:
+            raise ValueError("scored_ratio must lie in (0, 1]")
 
     def scored(self, patches: int) -> int:
-        """How many of a view's patches a step scores: the nearest number to the share, at least one."""
-        return max(1, round(self.scored_share * patches))
+        """How many of a view's patches a step scores: the nearest number to the ratio, at least one."""
+        return max(1, round(self.scored_ratio * patches))
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class PermutedConfig(GenerativeSettings):
     bidirectional = False
 
     name: Literal["permuted"] = "permuted"
-    tell_decoder: bool = True  # as above
+    condition_on_augmentation: bool = True  # as above
     scored_views: Literal[1, 2] = 2
     orders: int = 1  # the likelihood of the trained model is the mean over so many, the raster order first
 
@@ -85,14 +85,14 @@ class MaskedConfig(GenerativeSettings):
 
     name: Literal["masked"] = "masked"
     scored_views: Literal[1, 2] = 2
-    share: float = 0.5  # of a view's patches that are masked
+    mask_ratio: float = 0.5  # of a view's patches that are masked
 
     def __post_init__(self) -> None:
-        between_0_and_1(self, "share")
+        between_0_and_1(self, "mask_ratio")
 
     def masked(self, patches: int) -> int:
-        """How many of a view's patches are masked: the nearest number to the share, at least one."""
-        return max(1, round(self.share * patches))
+        """How many of a view's patches are masked: the nearest number to the ratio, at least one."""
+        return max(1, round(self.mask_ratio * patches))
 
 
 @dataclass(frozen=True)
@@ -101,12 +101,12 @@ class ReplacedConfig(GenerativeSettings):
 
     name: Literal["replaced"] = "replaced"
     scored_views: Literal[1, 2] = 2
-    share: float = 0.5  # of a view's patches that are masked, then drawn anew
-    detection: float = 50.0  # weight of telling which they are, beside the small model's own loss
+    mask_ratio: float = 0.5  # of a view's patches that are masked, then drawn anew
+    discriminator_weight: float = 50.0  # of telling which they are, beside the small model's own loss: λ
 
     def __post_init__(self) -> None:
-        between_0_and_1(self, "share")
-        positive(self, "detection")
+        between_0_and_1(self, "mask_ratio")
+        positive(self, "discriminator_weight")
 
 
 @dataclass(frozen=True)
@@ -114,14 +114,14 @@ class VAEConfig(GenerativeSettings):
     """A variational autoencoder: a Gaussian code of the features must explain the view."""
 
     name: Literal["vae"] = "vae"
-    code: int = 32  # its dimensions
+    latent_size: int = 32  # dimensions of the code
     beta: float = 1.0  # weight of the KL; 1: the bound on the likelihood itself
-    samples: int = 8  # codes that the bound of a validation image is computed from
+    importance_samples: int = 8  # codes that the tighter bound of a validation image is computed from
     decoder_layers: int = 2
     scored_views: Literal[1, 2] = 2
 
     def __post_init__(self) -> None:
-        positive(self, "code", "beta", "samples", "decoder_layers")
+        positive(self, "latent_size", "beta", "importance_samples", "decoder_layers")
 
 
 @dataclass(frozen=True)
@@ -129,14 +129,14 @@ class VQVAEConfig(GenerativeSettings):
     """A vector-quantised autoencoder: a code of a codebook for each patch must explain the view."""
 
     name: Literal["vqvae"] = "vqvae"
-    codes: int = 512  # of the codebook
-    code: int = 32  # their dimensions
-    commitment: float = 0.25  # weight of the pull on the encoder towards the codes it chose
+    codebook_size: int = 512  # codes
+    code_size: int = 32  # their dimensions
+    commitment_weight: float = 0.25  # of the pull on the encoder towards the codes it chose
     decoder_layers: int = 2
     scored_views: Literal[1, 2] = 2
 
     def __post_init__(self) -> None:
-        positive(self, "codes", "code", "commitment", "decoder_layers")
+        positive(self, "codebook_size", "code_size", "commitment_weight", "decoder_layers")
 
 
 @dataclass(frozen=True)
@@ -146,16 +146,16 @@ class AAEConfig(GenerativeSettings):
     kind = "adversarial"
 
     name: Literal["aae"] = "aae"
-    code: int = 32  # its dimensions
-    adversary: float = 0.1  # weight of the adversarial losses (nats a view) against the reconstruction (nats a token)
-    penalty: float = 10.0  # weight, among these, of the discriminator's squared slope between codes and the prior
+    latent_size: int = 32  # dimensions of the code
+    adversarial_weight: float = 0.1  # of the adversarial losses (nats a view) against the reconstruction (nats a token)
+    gradient_penalty: float = 10.0  # weight, among these, of the discriminator's squared slope between codes and prior
     decoder_layers: int = 2
     scored_views: Literal[1, 2] = 2
 
     def __post_init__(self) -> None:
-        positive(self, "code", "adversary", "decoder_layers")
-        if self.penalty < 0:
-            raise ValueError("penalty must not be negative")
+        positive(self, "latent_size", "adversarial_weight", "decoder_layers")
+        if self.gradient_penalty < 0:
+            raise ValueError("gradient_penalty must not be negative")
 
 
 @dataclass(frozen=True)
@@ -165,16 +165,16 @@ class BiGANConfig(GenerativeSettings):
     kind = "adversarial"
 
     name: Literal["bigan"] = "bigan"
-    code: int = 32  # its dimensions
+    latent_size: int = 32  # dimensions of the code
     generator_layers: int = 2
     discriminator_layers: int = 2
-    penalty: float = 10.0  # weight of the discriminator's squared slope between real and generated pairs
+    gradient_penalty: float = 10.0  # weight of the discriminator's squared slope between real and generated pairs
     scored_views: Literal[1, 2] = 2
 
     def __post_init__(self) -> None:
-        positive(self, "code", "generator_layers", "discriminator_layers")
-        if self.penalty < 0:
-            raise ValueError("penalty must not be negative")
+        positive(self, "latent_size", "generator_layers", "discriminator_layers")
+        if self.gradient_penalty < 0:
+            raise ValueError("gradient_penalty must not be negative")
 
 
 ExactConfig = AutoregressiveConfig | PixelCNNConfig | PermutedConfig  # those of which `exact` is true

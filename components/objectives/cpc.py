@@ -17,20 +17,20 @@ from components.objectives.term import Batch, ContrastiveTerm, Loss, TrainingSet
 
 
 class CPC(ContrastiveTerm[CPCConfig]):
-    """What was seen up to a patch tells the patch k further on from others of the batch, for k = 1 … `steps`.
+    """What was seen up to a patch tells the patch k further on from others of the batch, k = 1 … `prediction_steps`.
 
     Owns a linear map for each k.
     """
 
     def __init__(self, config: CPCConfig, model: GCRL, data: TrainingSet) -> None:
         super().__init__(config, model, data)
-        if config.steps >= model.patches:
+        if config.prediction_steps >= model.patches:
             raise ConfigError(
-                f"contrastive.steps: {config.steps}, but an image has {model.patches} patches: the last lies "
-                f"{model.patches - 1} ahead of the first. Lower it, or lower model.patch_size."
+                f"contrastive.prediction_steps: {config.prediction_steps}, but an image has {model.patches} patches: "
+                f"the last lies {model.patches - 1} ahead of the first. Lower it, or lower model.patch_size."
             )
         size = feature_size(model)
-        self.predictors = nn.ModuleList(nn.Linear(size, size, bias=False) for _ in range(config.steps))
+        self.predictors = nn.ModuleList(nn.Linear(size, size, bias=False) for _ in range(config.prediction_steps))
 
     def represent(self, model: GCRL, tokens: Tensor) -> Tensor:
         """The encoder's normalised output at each position and each patch's embedding (n, T + 1 + T, D)."""

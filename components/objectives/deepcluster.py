@@ -49,10 +49,10 @@ class DeepCluster(ContrastiveTerm[DeepClusterConfig]):
         }
 
     def after_step(self, model: GCRL, progress: float) -> None:
-        if self.begun and self.seen < self.config.epochs * len(self.images):
+        if self.begun and self.seen < self.config.recluster_epochs * len(self.images):
             return
         seed = int(self.seed)
-        found = cluster(self.images, encoder_of(model), self.config.clusters, seed, self.config.components)
+        found = cluster(self.images, encoder_of(model), self.config.clusters, seed, self.config.pca_components)
         self.clusters.copy_(torch.from_numpy(found))
         first = torch.randn(self.classifier.weight.shape, generator=torch.Generator().manual_seed(seed))
         with torch.no_grad():

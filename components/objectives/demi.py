@@ -33,7 +33,7 @@ class DEMI(ContrastiveTerm[DEMIConfig]):
 
     def alter(self, views: Tensor, drawn: Tensor | None) -> Tensor:
         assert drawn is not None
-        return torch.stack([views[0], views[1], crop(views[0], drawn, self.config.crop)])
+        return torch.stack([views[0], views[1], crop(views[0], drawn, self.config.crop_ratio)])
 
     def forward(self, batch: Batch) -> Loss:
         x, y, part = batch.projections.float()

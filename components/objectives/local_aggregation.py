@@ -38,7 +38,7 @@ class LocalAggregation(ContrastiveTerm[LocalAggregationConfig]):
     def forward(self, batch: Batch) -> Loss:
         z, config = batch.projections, self.config
         loss, close = local_aggregation(
-            z, self.bank.rows, batch.images, self.clusters, config.background, config.temperature
+            z, self.bank.rows, batch.images, self.clusters, config.background_neighbours, config.temperature
         )
         self.bank.remember(batch.images, z.float().mean(0))
         self.due -= len(batch.images)
@@ -53,11 +53,11 @@ class LocalAggregation(ContrastiveTerm[LocalAggregationConfig]):
             found = cluster(bank, lambda rows: rows, self.config.clusters, int(self.seed), None)
             clusters.copy_(torch.from_numpy(found))
             self.seed += 1
-        self.due += self.config.epochs * len(bank)
+        self.due += self.config.recluster_epochs * len(bank)
 
 
 def local_aggregation(
-    projections: Tensor, bank: Tensor, images: Tensor, clusters: Tensor, background: int, temperature: float
+    projections: Tensor, bank: Tensor, images: Tensor, clusters: Tensor, background_neighbours: int, temperature: float
 ) -> tuple[Tensor, Tensor]:
     """Mean over views of image i of −log Σ_C∩B exp(v_j·f/τ) / Σ_B exp(v_j·f/τ), and the mean size of C ∩ B; float32.
 
@@ -66,12 +66,12 @@ def local_aggregation(
         bank: v, what is remembered of each image of the training set (N, P).
         images: i, their indices (B,).
         clusters: of each image in each clustering (H, N); close are the images that share one with i.
-        background: how many images of the bank are neighbours, the nearest to f, image i always being one of them.
+        background_neighbours: how many images of the bank are neighbours, the nearest to f, image i always among them.
         temperature: τ > 0.
     """
     logits = projections.float() @ bank.T / temperature  # (V, B, N)
     own = images.expand(len(projections), -1)[..., None]  # (V, B, 1)
-    near = logits.detach().topk(min(background, len(bank)), dim=2).indices  # (V, B, K), nearest first
+    near = logits.detach().topk(min(background_neighbours, len(bank)), dim=2).indices  # (V, B, K), nearest first
     near[..., -1:] = torch.where((near == own).any(2, keepdim=True), near[..., -1:], own)
     close = (clusters[:, near] == clusters[:, own]).any(0)  # (V, B, K)
     scores = logits.gather(2, near)

@@ -5,7 +5,7 @@ The loss is the negative log-likelihood of the masked patches given the visible 
 likelihood of images, nor a bound on one.
 
 As in SimMIM, a learned embedding stands in the place of a masked patch at the encoder's entry, so that shapes do not
-depend on the share. As in MAE, a decoder of its own reads the encoder's normalised output, which need not be pixels.
+depend on the ratio. As in MAE, a decoder of its own reads the encoder's normalised output, which need not be pixels.
 What we changed: in place of a regression, the model's own kind of local head gives the patch a distribution, so that
 the loss is the same for palette indices and 8-bit pixels, and in nats.
 """
@@ -34,8 +34,8 @@ class Masked(GenerativeTerm[MaskedConfig]):
         self.count = config.masked(self.patches)
         if self.count >= self.patches:
             raise ConfigError(
-                f"generative.share: {config.share} of {self.patches} patches are all of them, and nothing is left to "
-                "predict them from. Lower it, or model.patch_size."
+                f"generative.mask_ratio: {config.mask_ratio} of {self.patches} patches are all of them, and nothing "
+                "is left to predict them from. Lower it, or model.patch_size."
             )
         self.embedding = nn.Parameter(torch.randn(shape.width) * 0.02)
         self.decoder = Stack(shape.width, shape.heads, shape.decoder_layers, causal=False)

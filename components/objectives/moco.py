@@ -18,7 +18,7 @@ from components.objectives.term import Batch, ContrastiveTerm, Loss, TrainingSet
 
 
 class MoCo(ContrastiveTerm[MoCoConfig]):
-    """InfoNCE between queries and a momentum encoder's keys; negatives are the last `queue` keys of earlier batches.
+    """InfoNCE between queries and a momentum encoder's keys; negatives are `queue_size` keys of earlier batches.
 
     Owns the momentum encoder and the queue, whose first keys are random directions.
     """
@@ -27,13 +27,13 @@ class MoCo(ContrastiveTerm[MoCoConfig]):
 
     def __init__(self, config: MoCoConfig, model: GCRL, data: TrainingSet) -> None:
         super().__init__(config, model, data)
-        if config.queue > len(data.images):
+        if config.queue_size > len(data.images):
             raise ConfigError(
-                f"contrastive.queue: {config.queue} keys, but there are only {len(data.images)} images to pretrain on: "
-                "an image's own older keys would be among its negatives. Lower it to a few batches' views."
+                f"contrastive.queue_size: {config.queue_size} keys, but there are only {len(data.images)} images to "
+                "pretrain on: an image's own older keys would be among its negatives. Lower it to a few batches' views."
             )
         self.encoder = MomentumEncoder(model)
-        self.register_buffer("queue", random_directions(config.queue, projection_shape(model)[1]))
+        self.register_buffer("queue", random_directions(config.queue_size, projection_shape(model)[1]))
         self.register_buffer("next", torch.zeros((), dtype=torch.long))  # where the oldest key is
         self.queue: Tensor
         self.next: Tensor

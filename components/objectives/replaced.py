@@ -2,8 +2,8 @@
 
 A small masked model, the generator, draws masked patches anew from what it makes of the visible ones. The encoder sees
 the result, and a discriminator on it tells of every patch whether it is the original; one that was drawn as it was
-counts as original. The loss is the generator's own plus `detection` times the binary cross-entropy over all patches. No
-gradient passes through the drawing: the generator is not trained to deceive.
+counts as original. The loss is the generator's own plus `discriminator_weight` (the paper's λ) times the binary
+cross-entropy over all patches. No gradient passes through the drawing: the generator is not trained to deceive.
 
 The generator is a quarter as wide as the encoder, its local head included, with as many layers: where it is too good,
 there is little to detect (section 3.2). What we changed: patches in place of tokens, half of them masked in place of
@@ -41,7 +41,7 @@ class Replaced(GenerativeTerm[ReplacedConfig]):
             contrastive=False,
             bidirectional=True,
         )
-        self.masked = Masked(MaskedConfig(share=config.share), self.generator, data)
+        self.masked = Masked(MaskedConfig(mask_ratio=config.mask_ratio), self.generator, data)
         D = model.config.width
         self.discriminator = nn.Sequential(nn.Linear(D, D), nn.GELU(), nn.Linear(D, 1))
 
@@ -71,7 +71,7 @@ class Replaced(GenerativeTerm[ReplacedConfig]):
 
     def forward(self, values: Tensor) -> Loss:
         nll, detection, right, replaced = values.mean(0)
-        return nll + self.config.detection * detection, {
+        return nll + self.config.discriminator_weight * detection, {
             "generator_nll_nats_per_token": nll.detach(),
             "detection_loss": detection.detach(),
             "detection_accuracy": right.detach(),

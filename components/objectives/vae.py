@@ -27,13 +27,13 @@ class VAE(GenerativeTerm[VAEConfig]):
     def __init__(self, config: VAEConfig, model: GCRL, data: TrainingSet) -> None:
         super().__init__(config, model, data)
         self.channels = model.channels
-        self.posterior = nn.Linear(model.config.width, 2 * config.code)
-        self.decoder = CodeDecoder(model, config.code, config.decoder_layers)
+        self.posterior = nn.Linear(model.config.width, 2 * config.latent_size)
+        self.decoder = CodeDecoder(model, config.latent_size, config.decoder_layers)
 
     def draw(self, views: int, images: int, generator: torch.Generator) -> Tensor:
-        """Standard normal noise (views, images, k, Z) for one code, or in evaluation mode for `samples`."""
-        codes = 1 if self.training else self.config.samples
-        return torch.randn(views, images, codes, self.config.code, generator=generator, device=generator.device)
+        """Standard normal noise (views, images, k, Z) for one code, or in evaluation mode for `importance_samples`."""
+        codes = 1 if self.training else self.config.importance_samples
+        return torch.randn(views, images, codes, self.config.latent_size, generator=generator, device=generator.device)
 
     def represent(
         self, model: GCRL, tokens: Tensor, condition: Tensor, drawn: Tensor | None, scored: int

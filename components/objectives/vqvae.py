@@ -26,9 +26,9 @@ class VQVAE(GenerativeTerm[VQVAEConfig]):
 
     def __init__(self, config: VQVAEConfig, model: GCRL, data: TrainingSet) -> None:
         super().__init__(config, model, data)
-        self.encoded = nn.Linear(model.config.width, config.code)
-        self.embedding = nn.Embedding(config.codes, config.code)
-        self.decoded = nn.Linear(config.code, model.config.width)
+        self.encoded = nn.Linear(model.config.width, config.code_size)
+        self.embedding = nn.Embedding(config.codebook_size, config.code_size)
+        self.decoded = nn.Linear(config.code_size, model.config.width)
         self.decoder = PatchDecoder(model, config.decoder_layers)
 
     def represent(
@@ -47,7 +47,7 @@ class VQVAE(GenerativeTerm[VQVAEConfig]):
         pixels = model.config.patch_size**2
         values = torch.stack([reconstruction, follow / pixels, commit / pixels], 1)
         if not self.training:
-            share = torch.zeros(len(indices), self.config.codes, device=indices.device)
+            share = torch.zeros(len(indices), self.config.codebook_size, device=indices.device)
             share.scatter_add_(1, indices, torch.full(indices.shape, 1 / model.patches, device=indices.device))
             values = torch.cat([values, share], 1)
         return model.pool(encoded), values
@@ -61,7 +61,7 @@ class VQVAE(GenerativeTerm[VQVAEConfig]):
         if not self.training:
             share = values[:, 3:].mean(0)
             metrics["codebook_perplexity"] = torch.special.entr(share).sum().exp()
-        return reconstruction + follow + self.config.commitment * commit, metrics
+        return reconstruction + follow + self.config.commitment_weight * commit, metrics
 
     def vectors(self, model: GCRL, encoded: Tensor) -> Tensor:
         """Unit vectors (n, T, Z), float32, of what the encoder puts out (n, T + 1, D) at each patch."""

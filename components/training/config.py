@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 # How a run is computed, not what: up to rounding its result is the same, and it may go on under others of these.
-EXECUTION = ("device", "processes", "micro_batch", "compile", "checkpoint_seconds")
+EXECUTION = ("device", "processes", "micro_batch_size", "compile", "checkpoint_seconds")
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class TrainingConfig:
     # likelihood ends with its last under best_nll.
     keep: Literal["final", "best_nll", "best_knn"] = "final"
     processes: int = 1  # on CUDA one GPU each; they share a batch
-    micro_batch: int | None = None  # images a forward pass on each process; null: its whole share of the batch
+    micro_batch_size: int | None = None  # images a forward pass on each process; null: its whole share of the batch
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     tf32: bool = False  # CUDA multiplies float32 matrices faster, with 10 bits of mantissa
@@ -48,8 +48,10 @@ class TrainingConfig:
         if self.batch_size % self.processes:
             raise ValueError(f"batch_size ({self.batch_size}) must be a multiple of processes ({self.processes})")
         share = self.batch_size // self.processes
-        if self.micro_batch is not None and (self.micro_batch < 1 or share % self.micro_batch):
-            raise ValueError(f"micro_batch ({self.micro_batch}) must divide a process's share of the batch ({share})")
+        if self.micro_batch_size is not None and (self.micro_batch_size < 1 or share % self.micro_batch_size):
+            raise ValueError(
+                f"micro_batch_size ({self.micro_batch_size}) must divide a process's share of the batch ({share})"
+            )
         if not 0 <= self.warmup_steps < self.steps:
             raise ValueError(f"warmup_steps ({self.warmup_steps}) must be below steps ({self.steps})")
         if self.seconds is not None and self.seconds <= 0:
@@ -65,4 +67,4 @@ class TrainingConfig:
     def passes(self) -> int:
         """Forward and backward passes of a step on each process."""
         share = self.batch_size // self.processes
-        return share // (self.micro_batch or share)
+        return share // (self.micro_batch_size or share)

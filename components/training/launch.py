@@ -129,6 +129,6 @@ def _explain(error: Exception, processes: list[Any]) -> NoReturn:
         raise error
     raise KilledError(
         f"training process {first} of {len(codes)} was ended by {signal.Signals(-codes[first]).name}, and the run with "
-        "it. Where nobody did that, the machine ran out of memory: lower training.micro_batch. Run again: training "
-        "goes on from its last resume file."
+        "it. Where nobody did that, the machine ran out of memory: lower training.micro_batch_size. Run again: "
+        "training goes on from its last resume file."
     ) from None

@@ -105,7 +105,7 @@ def views_of(model: GCRL, objective: Objective, images: np.ndarray, config: Trai
 def _advice(
     model: GCRL, objective: Objective, images: np.ndarray, config: TrainingConfig, execution: Execution, free: int
 ) -> str:
-    passed, views = config.micro_batch or config.batch_size // config.processes, objective.views(config.views)
+    passed, views = config.micro_batch_size or config.batch_size // config.processes, objective.views(config.views)
     each = bytes_per_image(model, objective, images, config, execution)
     weights = sum(p.numel() * p.element_size() for p in model.parameters())
     free -= 3 * weights  # their gradients, and an optimizer's two moments
@@ -116,5 +116,5 @@ def _advice(
     )
     if not fitting:
         return f"{told}Lower model.width or model.encoder_layers, or free some memory."
-    set_it = f"Set training.micro_batch to {fitting[-1]} (same result, more time)"
+    set_it = f"Set training.micro_batch_size to {fitting[-1]} (same result, more time)"
     return f"{told}{set_it}, or lower training.batch_size or model.width."

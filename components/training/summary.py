@@ -99,5 +99,5 @@ def _training_bytes(
     owned = [p for p in objective.parameters() if not p.requires_grad] + list(objective.buffers())
     execution = Execution(partial(objective.represent, model), model.encode, dtype=dtype)
     each = bytes_per_image(model, objective, images, training, execution)
-    passed = training.micro_batch or training.batch_size // training.processes
+    passed = training.micro_batch_size or training.batch_size // training.processes
     return weights + sum(t.nbytes for t in owned) + each * passed

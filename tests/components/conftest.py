@@ -45,7 +45,7 @@ def make_model() -> Iterator[Callable[..., Any]]:
         channels: int = 1,
         w_gen: float = 1.0,
         w_con: float = 1.0,
-        tell_decoder: bool = True,
+        condition_on_augmentation: bool = True,
         generative: Any = None,
         seed: int = 0,
         fresh: bool = False,
@@ -53,7 +53,7 @@ def make_model() -> Iterator[Callable[..., Any]]:
     ) -> Any:
         small = {"width": 16, "heads": 2, "encoder_layers": 2, "decoder_layers": 2, "local_width": 8}
         config = ModelConfig(patch_size, **{**small, "projection_width": 16, "projection_size": 8, **shape})
-        generative = generative or AutoregressiveConfig(tell_decoder=tell_decoder)
+        generative = generative or AutoregressiveConfig(condition_on_augmentation=condition_on_augmentation)
         variant = VariantConfig(w_gen, w_con, generative=generative)
         palette = a_palette(colours, channels)
         model = build(Architecture.of(config, variant, image_size, palette), palette, seed)

@@ -1,122 +1,25 @@
-"""`make deploy` and `make worker`: real servers on SQLite and PostgreSQL, and real workers."""
+"""`make deploy`: what a real server then holds, and which mistakes are told."""
 
 import json
 import socket
 import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
 from typing import Any
 from urllib.request import urlopen
-from uuid import UUID
 
-import psutil
 import pytest
-from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId, FlowFilter, FlowFilterName
-from prefect.client.schemas.objects import FlowRun
-from prefect.client.schemas.schedules import IntervalSchedule
-from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
-from prefect.states import Pending, Scheduled
+from prefect.client.orchestration import SyncPrefectClient
 from ruamel.yaml import YAML
+
+from tests.e2e.deployed import MAKE, Site, deployed, free_port
 
 pytestmark = pytest.mark.e2e
 
-CREDENTIALS = "admin:throw-away"
-MAKE = ("make", "--no-print-directory", f"--old-file={sys.prefix}/main.stamp", f"VENV={sys.prefix}")  # installs nothing
 ZONE = "Europe/Berlin"
-
-
-@dataclass(frozen=True)
-class Site:
-    """A project, and the server that its `make deploy` is about."""
-
-    project: Any  # Project of conftest.py
-    port: int
-    settings: dict[str, str]
-
-    def run(self, *command: str, code: int | None = 0, **variables: str) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            command,
-            cwd=self.project.root,
-            env=self.environment | variables,
-            capture_output=True,
-            text=True,
-            timeout=200,
-        )
-        assert code is None or done.returncode == code, f"{command}: {done.returncode}\n{done.stdout}\n{done.stderr}"
-        return done
-
-    def deploy(self, *variables: str, code: int | None = 0, **settings: str) -> subprocess.CompletedProcess[str]:
-        """The real `make deploy`."""
-        return self.run(*MAKE, "deploy", *variables, code=code, **settings)
-
-    @property
-    def environment(self) -> dict[str, str]:
-        return without_prefect(self.project.environment) | {"PORT": str(self.port)} | self.settings
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/api"
-
-    @property
-    def home(self) -> Path:
-        return Path(self.project.root / ".prefect")
-
-    @contextmanager
-    def client(self) -> Iterator[SyncPrefectClient]:
-        auth = self.settings.get("PREFECT_SERVER_API_AUTH_STRING")
-        with (
-            temporary_settings({PREFECT_API_URL: self.url, PREFECT_API_AUTH_STRING: auth}),
-            get_client(sync_client=True) as client,
-        ):
-            yield client
-
-    def server(self) -> psutil.Process | None:
-        """The process that listens on the port."""
-        for process in psutil.process_iter(["cmdline"]):
-            if {"prefect", "server", str(self.port)} <= set(process.info["cmdline"] or ()):
-                return process
-        return None
-
-
-def without_prefect(environment: dict[str, str]) -> dict[str, str]:
-    own = ("PORT", "DATABASE", "ACTIVE", "TIMEZONE", "ARGS")
-    return {name: value for name, value in environment.items() if not name.startswith("PREFECT_") and name not in own}
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def wait_for(find: Callable[[], Any], what: str, seconds: float = 90) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (found := find()):
-        assert time.monotonic() < deadline, f"no {what} after {seconds} seconds"
-        time.sleep(0.1)
-    return found
-
-
-def ended(client: SyncPrefectClient, run: UUID) -> FlowRun:
-    def find() -> FlowRun | None:
-        found = client.read_flow_run(run)
-        return found if found.state is not None and found.state.is_final() else None
-
-    result: FlowRun = wait_for(find, "end of the flow run")
-    return result
-
-
-def propose_pending(client: SyncPrefectClient, run: UUID) -> Any:
-    """What a worker does before it starts a run; returns the state that the server gives it instead, or that one."""
-    return client.set_flow_run_state(run, Pending()).state
 
 
 @contextmanager
@@ -130,14 +33,9 @@ def http_server() -> Iterator[int]:
 
 @pytest.fixture(scope="module")
 def site(finished, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """The finished project after `make deploy` from nothing: SQLite, and a server that asks for credentials."""
-    root = tmp_path_factory.mktemp("deployed") / "project"
-    site = Site(finished.copy(root), free_port(), {"PREFECT_SERVER_API_AUTH_STRING": CREDENTIALS})
-    told = site.deploy("ACTIVE=true", f"TIMEZONE={ZONE}").stdout
-    (root.parent / "deploy.log").write_text(told)
-    yield site
-    assert "stopped" in site.run(*MAKE, "undeploy").stdout
-    assert site.server() is None
+    """The finished project, deployed with its schedules at work."""
+    with deployed(finished, tmp_path_factory.mktemp("deployed"), "ACTIVE=true", f"TIMEZONE={ZONE}") as site:
+        yield site
 
 
 def as_written() -> list[dict[str, Any]]:
@@ -238,156 +136,6 @@ def test_a_second_time_changes_what_was_asked_and_nothing_else(site):
         (drift,) = client.read_automations_by_name("retrain on drift")
         assert not drift.enabled
     assert told.count("paused") == 3
-
-
-def scheduled_run(client: SyncPrefectClient, full_name: str) -> FlowRun:
-    """Give a deployment a schedule that begins in a few seconds; returns the first run that the server makes of it."""
-    deployment = client.read_deployment_by_name(full_name)
-    first = datetime.now(UTC) + timedelta(seconds=8)
-    period = timedelta(seconds=20)  # a slow server may miss the first
-    schedule = IntervalSchedule(interval=period, anchor_date=first)
-    client.create_deployment_schedules(deployment.id, [(schedule, True)])
-    mine = DeploymentFilter(id=DeploymentFilterId(any_=[deployment.id]))
-
-    def find() -> FlowRun | None:
-        runs = client.read_flow_runs(deployment_filter=mine)
-        return min(runs, key=lambda run: run.expected_start_time, default=None)
-
-    run: FlowRun = wait_for(find, "scheduled run")
-    assert run.auto_scheduled
-    assert (run.expected_start_time - first).total_seconds() % period.total_seconds() == 0
-    return run
-
-
-def assert_a_scheduled_run_comes_to_its_end(site: Site) -> None:
-    files = site.project.files()
-    with site.client() as client:
-        run = scheduled_run(client, "reproduce/on-demand")
-        time.sleep(max(0.0, (run.expected_start_time - datetime.now(UTC)).total_seconds()))
-        told = site.run(*MAKE, "worker", "ARGS=--run-once")
-        done = ended(client, run.id)
-        assert done.deployment_id is not None
-        for schedule in client.read_deployment(done.deployment_id).schedules:
-            client.delete_deployment_schedule(done.deployment_id, schedule.id)
-    assert done.state_name == "Completed", f"{done.state}\n{told.stdout}{told.stderr}"
-    assert done.state.message is not None
-    assert "cached" in done.state.message
-    assert "failed" not in done.state.message
-    assert site.project.files() == files
-
-
-def test_a_worker_runs_what_is_scheduled(site):
-    assert_a_scheduled_run_comes_to_its_end(site)
-
-
-def test_drift_starts_retrain_while_the_nightly_one_is_at_work(site):
-    """It waits for its place in the queue instead of being cancelled: monitor does not tell of the images again."""
-    event = (
-        "from prefect.events import emit_event; import time; resource = {'prefect.resource.id': 'gcrl.model.gcrl'}; "
-        "emit_event('gcrl.drift.detected', resource, payload={'incoming': 'arrivals'}); time.sleep(1)"
-    )
-    retrain = FlowFilter(name=FlowFilterName(any_=["retrain"]))
-    with site.client() as client:
-        (drift,) = client.read_automations_by_name("retrain on drift")
-        client.resume_automation(drift.id)
-        nightly = client.create_flow_run_from_deployment(
-            client.read_deployment_by_name("retrain/nightly").id, state=Scheduled()
-        )
-        assert propose_pending(client, nightly.id).name == "Pending"
-        site.run(sys.executable, "-c", event, PREFECT_API_URL=site.url, PREFECT_API_AUTH_STRING=CREDENTIALS)
-
-        def find() -> FlowRun | None:
-            manual = (run for run in client.read_flow_runs(flow_filter=retrain) if not run.auto_scheduled)
-            return next((run for run in manual if run.id != nightly.id), None)
-
-        run = wait_for(find, "run of retrain")
-        assert run.parameters["incoming"] == "arrivals"
-        assert run.created_by.display_value == "retrain on drift"
-        assert propose_pending(client, run.id).name == "Pending"
-        for each in (run, nightly):
-            client.delete_flow_run(each.id)
-
-
-@pytest.mark.parametrize(
-    ("full_name", "second", "message"),
-    [
-        ("retrain/nightly", "Cancelled", "Deployment concurrency limit reached."),
-        ("retrain/on-drift", "AwaitingConcurrencySlot", None),
-        ("reproduce/on-demand", "AwaitingConcurrencySlot", None),
-    ],
-)
-def test_a_run_beside_another_of_its_kind(site, full_name, second, message):
-    with site.client() as client:
-        deployment = client.read_deployment_by_name(full_name)
-        runs = [client.create_flow_run_from_deployment(deployment.id, state=Scheduled()).id for _ in range(2)]
-        assert propose_pending(client, runs[0]).name == "Pending"
-        propose_pending(client, runs[1])
-        state = client.read_flow_run(runs[1]).state
-        assert state is not None
-        assert state.name == second
-        assert message is None or state.message == message
-        for run in runs:
-            client.delete_flow_run(run)
-
-
-# a worker that is killed
-
-
-def start_worker(site: Site, folder: Path) -> psutil.Process:
-    """`make worker` in another folder than the server's; returns the process that polls."""
-    environment = site.environment | {"PREFECT_API_URL": site.url, "PREFECT_API_AUTH_STRING": CREDENTIALS}
-    command = [sys.executable, "-m", "pipelines.flows.deploy", "worker"]
-    return psutil.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-
-def at_work_in(folder: Path) -> list[psutil.Process]:
-    """The processes whose working directory is this folder."""
-    found = []
-    for process in psutil.process_iter():
-        with suppress(psutil.Error):
-            if process.status() != psutil.STATUS_ZOMBIE and process.cwd() == str(folder):
-                found.append(process)
-    return found
-
-
-def test_a_worker_killed_in_mid_training(site, finished, tmp_path):
-    """The run has crashed, nothing is left at work, and the next run goes on to the same model, bit for bit."""
-    steps = 300
-    projects = [finished.copy(tmp_path / name) for name in ("whole", "killed")]
-    for project in projects:
-        project.edit({"training.steps": steps, "training.checkpoint_seconds": 0})
-    whole, killed = (project.root for project in projects)
-    projects[0].dvc("repro", "--single-item", "pretrain@hybrid")
-
-    with site.client() as client:
-        deployment = client.read_deployment_by_name("reproduce/on-demand").id
-        parameters = {"targets": ["pretrain@hybrid"]}
-
-        def new_run() -> UUID:
-            return client.create_flow_run_from_deployment(deployment, parameters=parameters, state=Scheduled()).id
-
-        run = new_run()
-        worker = start_worker(site, killed)
-        try:
-            wait_for(lambda: list((killed / ".scratch").glob("*/resume.pt")), "resume file")
-        finally:
-            worker.kill()
-            worker.wait()
-        assert ended(client, run).state_name == "Crashed"
-        wait_for(lambda: not at_work_in(killed), "end of all processes")
-        assert not (killed / "outputs/hybrid/pretrain").exists()
-        (resume,) = (killed / ".scratch").glob("*/resume.pt")
-
-        run = new_run()
-        worker = start_worker(site, killed)
-        try:
-            assert ended(client, run).state_name == "Completed"
-        finally:
-            worker.kill()  # told to end while a run's process is just ending, Prefect's worker may wait for ever
-            worker.wait()
-    assert not resume.exists()
-    weights = "outputs/hybrid/pretrain/model.safetensors"
-    assert (killed / weights).read_bytes() == (whole / weights).read_bytes()
 
 
 # mistakes
@@ -494,17 +242,3 @@ def test_mistakes_in_the_file_change_nothing(site, old, new, parts):
 def test_a_worker_for_a_pool_that_does_not_exist(site):
     told = site.run(*MAKE, "worker", "ARGS=--pool gpu-farm", code=None)
     assert_refused(told, "work pool 'gpu-farm' does not exist", "There is: local")
-
-
-# PostgreSQL
-
-
-def test_on_postgresql(finished, tmp_path, postgres):
-    database = postgres.database("prefect").replace("postgresql://", "postgresql+asyncpg://")
-    site = Site(finished.copy(tmp_path / "project"), free_port(), {})
-    try:
-        site.deploy("ACTIVE=false", DATABASE=database)
-        assert not (site.home / "prefect.db").exists()
-        assert_a_scheduled_run_comes_to_its_end(site)
-    finally:
-        site.run(*MAKE, "undeploy")

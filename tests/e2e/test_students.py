@@ -7,7 +7,13 @@ import pytest
 pytestmark = pytest.mark.e2e
 
 STAGES = ("embed", "probe", "ood", "export", "report")
-STUDENT = {"teacher": "hybrid", "model": {"width": 8}, "training": {"steps": 10}, "crd": {"size": 8}, "kd": {}}
+STUDENT = {
+    "teacher": "hybrid",
+    "model": {"width": 8},
+    "training": {"steps": 10},
+    "crd": {"embedding_size": 8},
+    "kd": {},
+}
 
 
 def test_a_student_is_trained_evaluated_exported_and_compared(scratch):

@@ -1,10 +1,69 @@
-"""An MLflow store and a model to put into it, each made once for the session."""
+"""A small params.yaml, with changes; an MLflow store and a model to put into it, each made once for the session."""
 
+import copy
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from mlflow import MlflowClient
+from ruamel.yaml import YAML
+
+from pipelines.config import Params, load_params
+
+MINIMAL: dict[str, Any] = {
+    "seed": 0,
+    "data": {
+        "image_size": 8,
+        "channels": 1,
+        "labelled": {"builtin": "digits"},
+        "ood": {
+            "near-one": {"distance": "near", "held_out_classes": ["4"]},
+            "far-one": {"distance": "far", "shuffled_test": True},
+        },
+    },
+    "model": {"patch_size": 2},
+    "augmentation": {},
+    "training": {"steps": 100, "batch_size": 16, "learning_rate": 0.01},
+    "variants": {"hybrid": {"w_gen": 1, "w_con": 1}},
+    "students": {},
+    "embed": {},
+    "probe": {},
+    "ood": {"detectors": ["knn", "fused"]},
+    "export": {},
+    "gate": {"score": ["linear_accuracy", "near_ood_auroc", "far_ood_auroc"]},
+    "tracking": {},
+}  # fmt: skip
+
+
+@pytest.fixture
+def load(tmp_path: Path) -> Callable[..., Params]:
+    """Load a valid configuration with changes: load({"model.patch_size": 4}) or load(text="…").
+
+    A value of `...` removes the key.
+    """
+
+    def with_changes(changes: dict[str, Any] | None = None, text: str | bytes | None = None) -> Params:
+        path = tmp_path / "params.yaml"
+        if text is not None:
+            path.write_bytes(text if isinstance(text, bytes) else text.encode())
+            return load_params(path)
+        raw = copy.deepcopy(MINIMAL)
+        for key, value in (changes or {}).items():
+            *parents, last = key.split(".")
+            section = raw
+            for parent in parents:
+                section = section.setdefault(parent, {})
+            if value is ...:
+                del section[last]
+            else:
+                section[last] = value
+        with path.open("w") as file:
+            YAML().dump(raw, file)
+        return load_params(path)
+
+    return with_changes
 
 
 @pytest.fixture(scope="session")

@@ -11,8 +11,8 @@ from components.data.augment import LUMA, Augmentation, apply, condition_size, d
 from components.data.config import AugmentationConfig
 
 EVERYTHING = AugmentationConfig(
-    crop_scale=0.7, crop_aspect=4 / 3, flip=True, rotate_degrees=15, shear_degrees=8, translate=0.05, brightness=0.3,
-    contrast=0.3, saturation=0.3, hue=0.1, greyscale=0.2, blur=0.5, identity=0.25,
+    crop_min_side=0.7, crop_aspect=4 / 3, flip=True, rotate_degrees=15, shear_degrees=8, translate=0.05, brightness=0.3,
+    contrast=0.3, saturation=0.3, hue=0.1, greyscale_probability=0.2, blur_probability=0.5, unaltered_probability=0.25,
 )  # fmt: skip
 CHANNELS = pytest.mark.parametrize("channels", [1, 3], ids=["grey", "RGB"])
 
@@ -61,7 +61,9 @@ def test_the_same_generator_draws_the_same_views(channels):
 
 @CHANNELS
 @pytest.mark.parametrize("padding", ["zeros", "border", "reflection"])
-@pytest.mark.parametrize("config", [AugmentationConfig(), replace(EVERYTHING, identity=1.0)], ids=["off", "identity"])
+@pytest.mark.parametrize(
+    "config", [AugmentationConfig(), replace(EVERYTHING, unaltered_probability=1.0)], ids=["off", "identity"]
+)
 def test_views_without_a_change_keep_every_pixel(channels, padding, config):
     images = torch.randint(256, (64, channels, 32, 32), generator=seeded())
     drawn = draw(config, 64, channels, seeded())
@@ -77,7 +79,16 @@ def test_the_share_of_identity_views():
 
 @CHANNELS
 def test_the_geometry_can_be_undone(channels):
-    config = replace(EVERYTHING, brightness=0, contrast=0, saturation=0, hue=0, greyscale=0, blur=0, identity=0)
+    config = replace(
+        EVERYTHING,
+        brightness=0,
+        contrast=0,
+        saturation=0,
+        hue=0,
+        greyscale_probability=0,
+        blur_probability=0,
+        unaltered_probability=0,
+    )
     images = smooth(40, channels)
     drawn = draw(config, 40, channels, seeded())
     square = F.pad(drawn.geometry + torch.eye(2, 3), (0, 0, 0, 1))
@@ -94,7 +105,7 @@ def test_the_geometry_can_be_undone(channels):
 
 
 def test_the_colours_can_be_undone():
-    config = AugmentationConfig(brightness=0.2, contrast=0.2, saturation=0.3, hue=0.1, identity=0)
+    config = AugmentationConfig(brightness=0.2, contrast=0.2, saturation=0.3, hue=0.1, unaltered_probability=0)
     images = smooth(40, 3)
     drawn = draw(config, 40, 3, seeded())
     views = apply(images, drawn, "border")
@@ -107,7 +118,7 @@ def test_the_colours_can_be_undone():
 
 
 def only(**changes: float | bool) -> Callable[[int], Augmentation]:
-    config = AugmentationConfig(**{"identity": 0.0, "jitter_probability": 1.0, **changes})
+    config = AugmentationConfig(**{"unaltered_probability": 0.0, "jitter_probability": 1.0, **changes})
     return lambda channels: draw(config, 5000, channels, seeded())
 
 
@@ -128,7 +139,7 @@ def test_shear_slants_by_up_to_the_angle():
 
 
 def test_crops_lie_inside_the_image():
-    geometry = only(crop_scale=0.6)(1).geometry
+    geometry = only(crop_min_side=0.6)(1).geometry
     scale, shift = geometry[:, 0, 0] + 1, geometry[:, :, 2]
     assert 0.6 <= scale.min() < 0.61
     assert 0.99 < scale.max() <= 1
@@ -207,17 +218,24 @@ def test_hue_turns_colours_and_leaves_luma_and_greys():
 
 
 def test_greyscale_gives_the_luma_in_every_channel():
-    drawn = draw(AugmentationConfig(greyscale=1, hue=0.2, saturation=0.5, identity=0), 20, 3, seeded())
+    drawn = draw(
+        AugmentationConfig(greyscale_probability=1, hue=0.2, saturation=0.5, unaltered_probability=0), 20, 3, seeded()
+    )
     images = smooth(20, 3)
     views = apply(images, drawn, "border")
     luma = torch.einsum("c,nchw->nhw", torch.tensor(LUMA), images)[:, None]
     torch.testing.assert_close(views, luma.expand_as(views), atol=1e-4, rtol=0)
-    some = draw(AugmentationConfig(greyscale=0.3, identity=0), 5000, 3, seeded()).colour
+    some = draw(AugmentationConfig(greyscale_probability=0.3, unaltered_probability=0), 5000, 3, seeded()).colour
     assert (some.abs().amax((1, 2)) > 0.1).float().mean().item() == pytest.approx(0.3, abs=0.02)
 
 
 def test_views_stay_between_0_and_1():
-    drawn = draw(replace(EVERYTHING, brightness=0.9, contrast=0.9, blur=0.0, identity=0), 200, 3, seeded())
+    drawn = draw(
+        replace(EVERYTHING, brightness=0.9, contrast=0.9, blur_probability=0.0, unaltered_probability=0),
+        200,
+        3,
+        seeded(),
+    )
     views = apply(noise(200, 3), drawn, "reflection")
     assert views.min() == 0
     assert views.max() == 1
@@ -234,7 +252,7 @@ def test_padding_decides_what_lies_beyond_the_edge():
 
 
 def test_crops_have_sides_of_up_to_the_aspect():
-    drawn = only(crop_scale=0.5, crop_aspect=1.5)(1).geometry
+    drawn = only(crop_min_side=0.5, crop_aspect=1.5)(1).geometry
     width, height = drawn[:, 0, 0] + 1, drawn[:, 1, 1] + 1
     assert ((drawn[:, :, 2].abs() + torch.stack([width, height], 1)) <= 1 + 1e-6).all()
     inside = (width < 1) & (height < 1)  # a crop that would be wider than the image is as wide as it
@@ -260,7 +278,7 @@ def test_blur_does_what_torchvisions_does(channels, size):
 
 
 def test_the_share_and_strength_of_blurred_views():
-    blur = draw(AugmentationConfig(blur=0.4, identity=0.5), 20_000, 1, seeded()).blur
+    blur = draw(AugmentationConfig(blur_probability=0.4, unaltered_probability=0.5), 20_000, 1, seeded()).blur
     assert blur is not None
     assert (blur > 0).float().mean().item() == pytest.approx(0.4 * 0.5, abs=0.01)
     assert 0.1 <= blur[blur > 0].min() < 0.11
@@ -270,7 +288,7 @@ def test_the_share_and_strength_of_blurred_views():
 def test_what_is_switched_off_draws_nothing():
     """So that a new transform changes no run that does not use it."""
     generators = [seeded(), seeded()]
-    plain = replace(EVERYTHING, blur=0.0, crop_aspect=1.0)
+    plain = replace(EVERYTHING, blur_probability=0.0, crop_aspect=1.0)
     draw(plain, 10, 3, generators[0])
     for count in (10, 10, 10, 10, 20, 20, *[10] * 7):  # angle, shear, mirror, scale, two shifts, colours, identity
         torch.rand(count, generator=generators[1])
@@ -281,7 +299,7 @@ def test_what_is_switched_off_draws_nothing():
 def test_a_view_is_what_a_reference_makes_of_its_image(channels):
     """Every transform at once, image by image: the grid read point by point, colours in plain arithmetic."""
     images = noise(6, channels)
-    drawn = draw(replace(EVERYTHING, identity=0.0, blur=0.0), 6, channels, seeded(3))
+    drawn = draw(replace(EVERYTHING, unaltered_probability=0.0, blur_probability=0.0), 6, channels, seeded(3))
     views = apply(images, drawn, "border")
     luma = torch.tensor(LUMA if channels == 3 else (1.0,))
     for i in range(6):

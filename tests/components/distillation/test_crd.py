@@ -16,7 +16,7 @@ STUDENT, TEACHER, IMAGES = 5, 7, 12
 
 def make(seed: int = 0, **changes: float) -> Crd:
     torch.manual_seed(seed)
-    config = CrdConfig(**{"size": 4, "negatives": 6, **changes})  # type: ignore[arg-type]
+    config = CrdConfig(**{"embedding_size": 4, "negatives": 6, **changes})  # type: ignore[arg-type]
     return Crd(STUDENT, TEACHER, IMAGES, config).double()
 
 
@@ -64,7 +64,9 @@ class Naive:
         return total / len(images)
 
 
-@pytest.mark.parametrize("shape", [{"size": 4, "negatives": 6}, {"size": 2, "negatives": 1}], ids=str)
+@pytest.mark.parametrize(
+    "shape", [{"embedding_size": 4, "negatives": 6}, {"embedding_size": 2, "negatives": 1}], ids=str
+)
 @settings(deadline=None, max_examples=20)
 @given(st.integers(0, 2**31), st.floats(0.07, 2), st.floats(0, 0.9))
 def test_several_steps_equal_a_naive_loop(shape, seed, temperature, momentum):

@@ -20,7 +20,7 @@ CONFIG = TrainingConfig(
     steps=12, batch_size=16, learning_rate=0.1, warmup_steps=2, device="cpu", precision="float32", log_every=2,
     evaluate_every=3, diagnose_every=4, checkpoint_seconds=0,
 )  # fmt: skip
-CRD, KD, REGRESSION = CrdConfig(negatives=20, size=8), KdConfig(), RegressionConfig()
+CRD, KD, REGRESSION = CrdConfig(negatives=20, embedding_size=8), KdConfig(), RegressionConfig()
 CLUSTERFIT = ClusterFitConfig(clusters=6)
 EVERYTHING = StudentConfig("hybrid", crd=CRD, kd=KD, regression=REGRESSION, clusterfit=CLUSTERFIT)
 TIMING = {"seconds", "images_per_second"}
@@ -49,7 +49,7 @@ def without_timing(history: History) -> History:
     return [{name: value for name, value in row.items() if name not in TIMING} for row in history]
 
 
-@pytest.mark.parametrize("settings", [{}, {"micro_batch": 4}, {"precision": "bfloat16", "ema_decay": 0.9}])
+@pytest.mark.parametrize("settings", [{}, {"micro_batch_size": 4}, {"precision": "bfloat16", "ema_decay": 0.9}])
 def test_a_resumed_run_ends_bit_for_bit_where_the_uninterrupted_one_ends(student, train, tmp_path, settings):
     """Heads, buffers and their constants included: what is left of them decides every later loss."""
     place, kept = tmp_path / "resume.pt", tmp_path / "kept.pt"
@@ -75,7 +75,7 @@ def test_a_resumed_run_ends_bit_for_bit_where_the_uninterrupted_one_ends(student
     assert all(torch.equal(value, ends[1][name]) for name, value in ends[0].items())
 
 
-@pytest.mark.parametrize("settings", [{"micro_batch": 4}, {"processes": 2, "micro_batch": 4}])
+@pytest.mark.parametrize("settings", [{"micro_batch_size": 4}, {"processes": 2, "micro_batch_size": 4}])
 def test_many_passes_and_processes_find_what_one_finds(student, train, tmp_path, settings):
     """The first step closely; AdamW's first updates amplify rounding."""
     few: dict[str, Any] = {"steps": 4, "learning_rate": 0.005, "optimizer": "adamw", "log_every": 1}

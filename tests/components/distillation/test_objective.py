@@ -18,7 +18,7 @@ from components.training.optimizer import build_optimizers
 CPU = torch.device("cpu")
 ALL = StudentConfig(
     "hybrid",
-    crd=CrdConfig(0.5, 9, size=4),
+    crd=CrdConfig(0.5, 9, embedding_size=4),
     kd=KdConfig(2.0),
     regression=RegressionConfig(3.0),
     clusterfit=ClusterFitConfig(0.7, clusters=6),
@@ -76,7 +76,7 @@ def test_regression_is_on_the_teachers_features(objective):
 @pytest.mark.parametrize(
     ("config", "owned"),
     [
-        (StudentConfig("t", crd=CrdConfig(negatives=9, size=4)), {"crd"}),
+        (StudentConfig("t", crd=CrdConfig(negatives=9, embedding_size=4)), {"crd"}),
         (StudentConfig("t", kd=KdConfig()), {"classifier"}),
         (StudentConfig("t", regression=RegressionConfig()), {"regressor"}),
         (StudentConfig("t", clusterfit=ClusterFitConfig(clusters=6)), {"clusterfit"}),

@@ -6,8 +6,8 @@ from components.distillation.config import ClusterFitConfig, CrdConfig, KdConfig
 from components.distillation.summary import describe
 from components.model.build import Architecture, build
 from components.model.config import ModelConfig
-from components.model.flops import flops_per_view
 from components.training.config import TrainingConfig
+from tests.components.flops import flops_per_view
 
 TRAINING = TrainingConfig(1, 4, 0.1, warmup_steps=0, device="cpu", precision="float32")
 CRD = StudentConfig("t", crd=CrdConfig(negatives=20))

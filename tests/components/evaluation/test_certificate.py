@@ -134,12 +134,12 @@ def test_views_that_are_not_augmented_have_the_features_of_embed(make_model, mon
     monkeypatch.setattr(module, "ROWS_AT_ONCE", 4)
     model = make_model(2, 4, 5)
     images = np.random.default_rng(0).integers(0, 256, (10, 4, 4, 1), dtype=np.uint8)
-    views = view_features(model, images, 3, AugmentationConfig(identity=1.0), CPU, seed=0)
+    views = view_features(model, images, 3, AugmentationConfig(unaltered_probability=1.0), CPU, seed=0)
     expected, _ = encode_images(model, images, CPU)
     assert views.shape == (10, 3, 16)
     for view in views.unbind(1):
         torch.testing.assert_close(view, expected, atol=1e-5, rtol=1e-5)
-    moved = view_features(model, images, 3, AugmentationConfig(identity=0.0, translate=0.3), CPU, seed=0)
+    moved = view_features(model, images, 3, AugmentationConfig(unaltered_probability=0.0, translate=0.3), CPU, seed=0)
     assert (moved[:, 0] - moved[:, 1]).abs().mean() > 0.01  # every view is drawn anew
 
 

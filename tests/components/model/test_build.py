@@ -28,7 +28,13 @@ def architecture(palette) -> Architecture:
 def saved(tmp_path: Path, make_model) -> tuple[Path, torch.nn.Module, Architecture]:
     model = make_model(2, 4, 5, channels=3)
     shape = ModelConfig(2, 16, 2, 2, 2, 8, 16, 8)
-    parts = {"generative": True, "contrastive": True, "tell_decoder": True, "bidirectional": False, "orders": 0}
+    parts = {
+        "generative": True,
+        "contrastive": True,
+        "condition_on_augmentation": True,
+        "bidirectional": False,
+        "orders": 0,
+    }
     architecture = Architecture(shape, 4, 3, 5, **parts)
     save_weights(tmp_path / "model.safetensors", model, architecture)
     return tmp_path / "model.safetensors", model, architecture
@@ -96,7 +102,7 @@ def test_no_file(tmp_path):
     [
         ({"colours": 6}, "colours is 5, expected 6"),
         ({"image_size": 8}, "image_size is 4, expected 8"),
-        ({"tell_decoder": False}, "tell_decoder is True, expected False"),
+        ({"condition_on_augmentation": False}, "condition_on_augmentation is True, expected False"),
         ({"model": replace(MODEL, width=32)}, r"model\.width is 16, expected 32"),
     ],
 )

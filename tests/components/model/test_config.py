@@ -27,7 +27,7 @@ def test_sizes_name_every_key_and_grow(size):
     ("changes", "told"),
     [
         ({"width": 0}, "width must be at least 1"),
-        ({"mixtures": 0}, "mixtures must be at least 1"),
+        ({"mixture_components": 0}, "mixture_components must be at least 1"),
         ({"size": "tiny", "heads": 5}, r"width \(192\) must be a multiple of heads \(5\)"),
     ],
 )

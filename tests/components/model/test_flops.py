@@ -5,9 +5,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from components.model.build import Architecture, build
 from components.model.config import ModelConfig
-from components.model.flops import flops_per_view
 from components.objectives.config import VariantConfig
 from components.objectives.config_generative import AutoregressiveConfig, PixelCNNConfig
+from tests.components.flops import flops_per_view
 
 
 @pytest.mark.parametrize("likelihood", ["palette", "logistic_mixture", "categorical"])
@@ -16,7 +16,7 @@ from components.objectives.config_generative import AutoregressiveConfig, PixelC
 @pytest.mark.parametrize(("w_gen", "w_con"), [(1, 1), (1, 0), (0, 1)])
 @pytest.mark.parametrize("scored", [None, 3])
 def test_the_formula_equals_what_is_counted(likelihood, channels, told, w_gen, w_con, scored, make_palette):
-    variant = VariantConfig(w_gen, w_con, generative=AutoregressiveConfig(tell_decoder=told))
+    variant = VariantConfig(w_gen, w_con, generative=AutoregressiveConfig(condition_on_augmentation=told))
     assert_formula_equals_count(variant, likelihood, scored, make_palette(7, channels))
 
 

@@ -143,7 +143,7 @@ def test_the_decoder_is_told_the_augmentation_and_the_encoder_never(make_model):
 
 
 def test_a_decoder_that_is_not_told_ignores_the_augmentation(make_model):
-    model = make_model(image_size=4, tell_decoder=False)
+    model = make_model(image_size=4, condition_on_augmentation=False)
     tokens = torch.zeros(2, 16, 1, dtype=torch.long)
     with torch.no_grad():
         assert torch.equal(model(tokens).nll, model(tokens, torch.randn(2, TOLD)).nll)

@@ -64,7 +64,7 @@ def test_the_squared_slope_is_that_of_autograd_between_the_inputs(discriminator)
 
 
 def test_each_part_of_an_aae_moves_by_its_own_loss(model, moved, tokens):
-    term = moved(AAE(AAEConfig(code=5, adversary=0.3, penalty=0.7), model, DATA))
+    term = moved(AAE(AAEConfig(latent_size=5, adversarial_weight=0.3, gradient_penalty=0.7), model, DATA))
     drawn = term.draw(1, 6, torch.Generator().manual_seed(0))[0]
     loss, metrics = term(term.represent(model, tokens, torch.zeros(6, 1), drawn, 6)[1])
     found = gradients(loss, everything(model, term))
@@ -84,7 +84,7 @@ def test_each_part_of_an_aae_moves_by_its_own_loss(model, moved, tokens):
 
 
 def test_each_part_of_a_bigan_moves_by_its_own_loss(model, moved, tokens):
-    term = moved(BiGAN(BiGANConfig(code=5, penalty=0.7), model, DATA), 0.2)
+    term = moved(BiGAN(BiGANConfig(latent_size=5, gradient_penalty=0.7), model, DATA), 0.2)
     drawn = term.draw(1, 6, torch.Generator().manual_seed(0))[0]
     loss, metrics = term(term.represent(model, tokens, torch.zeros(6, 1), drawn, 6)[1])
     found = gradients(loss, everything(model, term))

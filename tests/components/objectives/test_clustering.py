@@ -16,9 +16,9 @@ def same(rows: np.ndarray) -> np.ndarray:
     return rows
 
 
-@pytest.mark.parametrize("components", [None, 4])
-def test_clusters_are_found(components):
-    found = cluster(BLOBS, same, 5, 0, components)
+@pytest.mark.parametrize("pca_components", [None, 4])
+def test_clusters_are_found(pca_components):
+    found = cluster(BLOBS, same, 5, 0, pca_components)
     assert (found.dtype, found.shape) == (np.int64, (600,))
     assert adjusted_rand_score(TRUE, found) > 0.95
 

@@ -62,7 +62,7 @@ def test_loss_and_gradient_equal_the_public_librarys(agree):
 
 def test_no_prediction_reads_the_patch_it_predicts_or_a_later_one(model):
     """Position t has seen the patches before t: changing patch t and all behind leaves its context as it is."""
-    term = CPC(CPCConfig(steps=1), model, DATA)
+    term = CPC(CPCConfig(prediction_steps=1), model, DATA)
     tokens = torch.randint(5, (1, 4, 4), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         whole = term.represent(model, tokens)
@@ -77,7 +77,7 @@ def test_no_prediction_reads_the_patch_it_predicts_or_a_later_one(model):
 
 def test_the_features_are_the_models(model):
     tokens = torch.randint(5, (6, 4, 4), generator=torch.Generator().manual_seed(0))
-    term = CPC(CPCConfig(steps=1), model, DATA)
+    term = CPC(CPCConfig(prediction_steps=1), model, DATA)
     represented = term.represent(model, tokens).unflatten(0, (2, 3))
     assert represented.shape == (2, 3, 5 + 4, 16)
     torch.testing.assert_close(term.pooled(represented).flatten(0, 1), model.pool(model.encode(tokens)))
@@ -92,7 +92,7 @@ def test_embeddings_do_not_tell_where_a_patch_lies(model):
 
 
 def test_the_loss_is_the_mean_over_the_steps_and_trains_contexts_embeddings_and_maps(model):
-    term = CPC(CPCConfig(steps=3, negatives=20), model, DATA)
+    term = CPC(CPCConfig(prediction_steps=3, negatives=20), model, DATA)
     features = torch.randn(2, 3, 9, 16, generator=torch.Generator().manual_seed(0)).requires_grad_()
     loss, metrics = term(Batch(features, features, torch.arange(3), torch.Generator().manual_seed(7)))
     negatives = torch.randint(24, (20,), generator=torch.Generator().manual_seed(7))
@@ -107,9 +107,9 @@ def test_the_loss_is_the_mean_over_the_steps_and_trains_contexts_embeddings_and_
 
 
 def test_what_cannot_be_is_refused(model):
-    with pytest.raises(ConfigError, match=r"contrastive\.steps: 4, but an image has 4 patches: the last lies 3 ahead"):
-        CPC(CPCConfig(steps=4), model, DATA)
+    with pytest.raises(ConfigError, match=r"prediction_steps: 4, but an image has 4 patches: the last lies 3 ahead"):
+        CPC(CPCConfig(prediction_steps=4), model, DATA)
     with pytest.raises(ValueError, match=r"cpc needs the encoder.s positions, .*beside a generative term"):
         VariantConfig(1, 1, contrastive=CPCConfig())
-    with pytest.raises(ValueError, match="steps must be positive"):
-        CPCConfig(steps=0)
+    with pytest.raises(ValueError, match="prediction_steps must be positive"):
+        CPCConfig(prediction_steps=0)

@@ -13,7 +13,7 @@ from components.objectives.config_contrastive import DeepClusterConfig
 from components.objectives.deepcluster import DeepCluster, balanced_cross_entropy
 from components.objectives.term import Batch, TrainingSet
 
-CONFIG = DeepClusterConfig(clusters=4, epochs=2, components=3)
+CONFIG = DeepClusterConfig(clusters=4, recluster_epochs=2, pca_components=3)
 IMAGES = np.random.default_rng(0).integers(0, 256, (24, 4, 4, 1), dtype=np.uint8)
 
 

@@ -106,7 +106,7 @@ def test_the_third_view_is_a_crop_of_the_first(term):
 
 
 def test_a_part_is_less_than_the_whole():
-    for share in (0, 1):
-        with pytest.raises(ValueError, match="crop must lie between 0 and 1"):
-            DEMIConfig(crop=share)
+    for ratio in (0, 1):
+        with pytest.raises(ValueError, match="crop_ratio must lie between 0 and 1"):
+            DEMIConfig(crop_ratio=ratio)
     assert VariantConfig(1, 1, contrastive=DEMIConfig()).own_views == 3

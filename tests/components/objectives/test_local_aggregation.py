@@ -17,7 +17,13 @@ from components.objectives.term import Batch, TrainingSet
 
 DATA = TrainingSet(np.zeros((20, 2, 2, 1), np.uint8))
 CONFIG = LocalAggregationConfig(
-    clusters=3, clusterings=2, background=8, epochs=2, instance_epochs=1, momentum=0.8, temperature=0.5
+    clusters=3,
+    clusterings=2,
+    background_neighbours=8,
+    recluster_epochs=2,
+    instance_epochs=1,
+    momentum=0.8,
+    temperature=0.5,
 )
 
 
@@ -36,7 +42,7 @@ def batch(z: Tensor, images: list[int]) -> Batch:
 
 
 @given(st.integers(1, 3), st.integers(1, 5), st.integers(1, 12), st.floats(0.1, 2), st.integers(0, 999))
-def test_it_equals_a_naive_loop(unit, views, images, background, temperature, seed):
+def test_it_equals_a_naive_loop(unit, views, images, background_neighbours, temperature, seed):
     f, bank = unit(views, images, seed=seed), unit(12, seed=seed + 1)
     generator = torch.Generator().manual_seed(seed)
     chosen = torch.randperm(12, generator=generator)[:images]
@@ -45,11 +51,11 @@ def test_it_equals_a_naive_loop(unit, views, images, background, temperature, se
     for v in range(views):
         for i, image in enumerate(chosen.tolist()):
             score = [math.exp(float(row @ f[v, i]) / temperature) for row in bank]
-            near = [image, *sorted(set(range(12)) - {image}, key=lambda j: -score[j])][:background]
+            near = [image, *sorted(set(range(12)) - {image}, key=lambda j: -score[j])][:background_neighbours]
             close = [j for j in near if any(h[j] == h[image] for h in clusters)]
             losses.append(-math.log(sum(score[j] for j in close) / sum(score[j] for j in near)))
             sizes.append(len(close))
-    loss, size = local_aggregation(f, bank, chosen, clusters, background, temperature)
+    loss, size = local_aggregation(f, bank, chosen, clusters, background_neighbours, temperature)
     assert loss.item() == pytest.approx(sum(losses) / len(losses), rel=1e-4, abs=1e-6)
     assert size.item() == pytest.approx(sum(sizes) / len(sizes))
 

@@ -18,9 +18,9 @@ LIKELIHOODS = pytest.mark.parametrize("likelihood", ["palette", "logistic_mixtur
 def make(make_model):
     """A model of nine patches and its term, every parameter moved at random."""
 
-    def of(share: float = 0.5, **shape) -> tuple:
-        model = make_model(2, 6, 5, generative=MaskedConfig(share=share), **shape)
-        term = Masked(MaskedConfig(share=share), model, DATA).eval()
+    def of(mask_ratio: float = 0.5, **shape) -> tuple:
+        model = make_model(2, 6, 5, generative=MaskedConfig(mask_ratio=mask_ratio), **shape)
+        term = Masked(MaskedConfig(mask_ratio=mask_ratio), model, DATA).eval()
         generator = torch.Generator().manual_seed(1)
         with torch.no_grad():
             for parameter in term.parameters():
@@ -87,7 +87,7 @@ def test_visible_patches_carry_no_loss(make):
 def test_every_patch_is_masked_equally_often(make):
     from scipy.stats import chisquare
 
-    _, term = make(share=0.6)
+    _, term = make(mask_ratio=0.6)
     drawn = term.draw(2, 500, torch.Generator().manual_seed(0))
     assert drawn.shape == (2, 500, 5)
     assert all(len(set(row)) == 5 for row in drawn.flatten(0, 1).tolist())
@@ -115,13 +115,15 @@ def test_the_loss_reaches_the_encoder_and_all_that_the_term_owns(make):
     assert all(p.grad is not None and p.grad.any() for p in model.encoder.parameters())
 
 
-@pytest.mark.parametrize(("share", "patches", "masked"), [(0.5, 16, 8), (0.6, 9, 5), (0.01, 16, 1), (0.75, 64, 48)])
-def test_how_many_are_masked(share, patches, masked):
-    assert MaskedConfig(share=share).masked(patches) == masked
+@pytest.mark.parametrize(
+    ("mask_ratio", "patches", "masked"), [(0.5, 16, 8), (0.6, 9, 5), (0.01, 16, 1), (0.75, 64, 48)]
+)
+def test_how_many_are_masked(mask_ratio, patches, masked):
+    assert MaskedConfig(mask_ratio=mask_ratio).masked(patches) == masked
 
 
 def test_something_must_be_left_to_see(make_model):
-    with pytest.raises(ValueError, match="share must lie between 0 and 1"):
-        MaskedConfig(share=1.0)
-    with pytest.raises(ConfigError, match=r"generative\.share: 0\.9 of 4 patches are all of them"):
-        Masked(MaskedConfig(share=0.9), make_model(), DATA)
+    with pytest.raises(ValueError, match="mask_ratio must lie between 0 and 1"):
+        MaskedConfig(mask_ratio=1.0)
+    with pytest.raises(ConfigError, match=r"generative\.mask_ratio: 0\.9 of 4 patches are all of them"):
+        Masked(MaskedConfig(mask_ratio=0.9), make_model(), DATA)

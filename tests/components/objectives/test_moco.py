@@ -70,7 +70,7 @@ def test_loss_and_gradient_equal_the_public_librarys(agree, unit):
 
 
 def test_the_queue_holds_the_last_keys_and_a_batch_is_contrasted_with_those_before_it(model):
-    term = MoCo(MoCoConfig(queue=20, temperature=0.3), model, DATA)
+    term = MoCo(MoCoConfig(queue_size=20, temperature=0.3), model, DATA)
     assert torch.allclose(term.queue.norm(dim=1), torch.ones(20))
     kept = [*term.queue.clone()]
     for seed in range(5):  # eight keys each: the queue goes round twice
@@ -84,7 +84,7 @@ def test_the_queue_holds_the_last_keys_and_a_batch_is_contrasted_with_those_befo
 
 
 def test_of_more_keys_than_it_holds_the_queue_keeps_the_last(model):
-    term = MoCo(MoCoConfig(queue=3), model, DATA)
+    term = MoCo(MoCoConfig(queue_size=3), model, DATA)
     batch = batch_of(model, term)
     keys = term.encoder.project(batch.observed).flatten(0, 1)
     term(batch)
@@ -93,12 +93,12 @@ def test_of_more_keys_than_it_holds_the_queue_keeps_the_last(model):
 
 
 def test_a_queue_longer_than_the_training_set_is_refused(model):
-    with pytest.raises(ConfigError, match=r"contrastive.queue: 21 keys, but there are only 20 images"):
-        MoCo(MoCoConfig(queue=21), model, DATA)
+    with pytest.raises(ConfigError, match=r"contrastive.queue_size: 21 keys, but there are only 20 images"):
+        MoCo(MoCoConfig(queue_size=21), model, DATA)
 
 
 def test_gradients_go_to_the_queries_alone(model):
-    term = MoCo(MoCoConfig(queue=8), model, DATA)
+    term = MoCo(MoCoConfig(queue_size=8), model, DATA)
     loss, metrics = term(batch_of(model, term))
     loss.backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.encoder.parameters())
@@ -108,7 +108,7 @@ def test_gradients_go_to_the_queries_alone(model):
 
 
 def test_the_key_encoder_follows_the_model_and_holds_no_decoder(model):
-    term = MoCo(MoCoConfig(queue=8, momentum=0.9), model, DATA)
+    term = MoCo(MoCoConfig(queue_size=8, momentum=0.9), model, DATA)
     first = {name: p.clone() for name, p in term.encoder.model.named_parameters()}
     assert all(torch.equal(p, dict(model.named_parameters())[name]) for name, p in first.items())
     assert not any(name.startswith(("decoder", "head", "condition")) for name in first)

@@ -31,7 +31,7 @@ def test_what_was_saved_is_what_is_loaded(model, tmp_path, config):
 
 
 def test_other_settings_than_the_defaults_come_along(model, tmp_path):
-    config = VQVAEConfig(codes=7, code=3)
+    config = VQVAEConfig(codebook_size=7, code_size=3)
     save_term(tmp_path / "term.safetensors", GENERATIVE["vqvae"](config, model, DATA))
     found = load_term(tmp_path / "term.safetensors", model)
     assert found.config == config

@@ -29,7 +29,7 @@ def model(make_model):
 def term(model, moved):
     """With a code of one dimension, over which one can integrate; q(z|x) is wide enough to do that with its noise."""
     torch.manual_seed(0)
-    term = moved(VAE(VAEConfig(code=1, beta=1), model, DATA))
+    term = moved(VAE(VAEConfig(latent_size=1, beta=1), model, DATA))
     with torch.no_grad():
         term.posterior.bias[1] = 1
     return term
@@ -112,7 +112,7 @@ def test_what_is_logged_is_named_after_what_it_is(term):
 
 
 def test_beta_weighs_the_kl_and_no_bound(model, term):
-    heavy = VAE(VAEConfig(code=1, beta=3), model, DATA)
+    heavy = VAE(VAEConfig(latent_size=1, beta=3), model, DATA)
     values = torch.tensor([[1.0, 0.5, 1.2]])
     assert heavy(values)[0].item() == pytest.approx(2.5)
     assert heavy(values)[1]["bits_per_dim_bound"] == term(values)[1]["bits_per_dim_bound"]

@@ -11,7 +11,7 @@ from components.objectives.term import TrainingSet
 from components.objectives.vqvae import VQVAE
 
 DATA = TrainingSet(np.zeros((4, 4, 4, 1), np.uint8))
-CONFIG = VQVAEConfig(codes=12, code=5, commitment=0.25)
+CONFIG = VQVAEConfig(codebook_size=12, code_size=5, commitment_weight=0.25)
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +119,7 @@ def test_trained_codes_are_tokens_that_images_come_back_from(make_model, stripes
     model = make_model(2, 8, 2, w_gen=0, fresh=True)
     tokens = model.tokenizer(images)
     torch.manual_seed(0)
-    term = VQVAE(VQVAEConfig(codes=32, code=8), model, DATA)
+    term = VQVAE(VQVAEConfig(codebook_size=32, code_size=8), model, DATA)
     optimizer = torch.optim.Adam([*model.parameters(), *term.parameters()], lr=0.01)
     for _ in range(100):
         optimizer.zero_grad()

@@ -57,16 +57,18 @@ from components.training.views import draw_views
 HYBRID = VariantConfig(0.7, 1.3)
 ONE_SCORED = AutoregressiveConfig(scored_views=1)
 AUGMENTATION = AugmentationConfig(translate=0.2, brightness=0.3)
-LOCAL_AGGREGATION = LocalAggregationConfig(clusters=6, clusterings=2, background=20, instance_epochs=0, temperature=0.3)
+LOCAL_AGGREGATION = LocalAggregationConfig(
+    clusters=6, clusterings=2, background_neighbours=20, instance_epochs=0, temperature=0.3
+)
 # a term each, beside one of the other kind where it can be
 TERMS = {
-    "moco": VariantConfig(0.7, 1.3, contrastive=MoCoConfig(queue=40, momentum=0.8)),
+    "moco": VariantConfig(0.7, 1.3, contrastive=MoCoConfig(queue_size=40, momentum=0.8)),
     "moco_v3": VariantConfig(0.7, 1.3, contrastive=MoCoV3Config(momentum=0.8)),
     "supcon": VariantConfig(0.7, 1.3, contrastive=SupConConfig()),
     "cacr": VariantConfig(0.7, 1.3, contrastive=CACRConfig()),
     "instdisc": VariantConfig(0.7, 1.3, contrastive=InstDiscConfig(temperature=0.3)),
     "instdisc-estimated": VariantConfig(0.7, 1.3, contrastive=InstDiscConfig(negatives=50, temperature=0.3)),
-    "deepcluster": VariantConfig(0.7, 1.3, contrastive=DeepClusterConfig(clusters=6, components=4)),
+    "deepcluster": VariantConfig(0.7, 1.3, contrastive=DeepClusterConfig(clusters=6, pca_components=4)),
     "local_aggregation": VariantConfig(0.7, 1.3, contrastive=LOCAL_AGGREGATION),
     "loco": VariantConfig(0, 1.3, contrastive=LoCoConfig(overlap=0)),
     "rotation": VariantConfig(0.7, 1.3, contrastive=RotationConfig(), generative=ONE_SCORED),
@@ -84,7 +86,7 @@ TERMS = {
     "masked": VariantConfig(0.7, 1.3, generative=MaskedConfig()),
     "replaced": VariantConfig(0.1, 1.3, generative=ReplacedConfig()),
     "vae": VariantConfig(0.7, 1.3, generative=VAEConfig()),
-    "vqvae": VariantConfig(0.7, 1.3, generative=VQVAEConfig(codes=20, code=4)),
+    "vqvae": VariantConfig(0.7, 1.3, generative=VQVAEConfig(codebook_size=20, code_size=4)),
     "aae": VariantConfig(0.7, 1.3, generative=AAEConfig()),
     "bigan": VariantConfig(0.7, 1.3, generative=BiGANConfig()),
 }

@@ -13,9 +13,12 @@ def config(**changes: Any) -> TrainingConfig:
     ("changes", "told"),
     [
         ({"processes": 5}, r"batch_size \(24\) must be a multiple of processes \(5\)"),
-        ({"micro_batch": 5}, r"micro_batch \(5\) must divide a process's share of the batch \(24\)"),
-        ({"micro_batch": 24, "processes": 2}, r"micro_batch \(24\) must divide a process's share of the batch \(12\)"),
-        ({"micro_batch": 0}, "micro_batch"),
+        ({"micro_batch_size": 5}, r"micro_batch_size \(5\) must divide a process's share of the batch \(24\)"),
+        (
+            {"micro_batch_size": 24, "processes": 2},
+            r"micro_batch_size \(24\) must divide a process's share of the batch \(12\)",
+        ),
+        ({"micro_batch_size": 0}, "micro_batch_size"),
         ({"processes": 0}, "processes must be at least 1"),
         ({"views": 1}, "views must be at least 2"),
         ({"ema_decay": 1.0}, "ema_decay must lie between 0 and 1"),
@@ -29,7 +32,7 @@ def test_what_cannot_be_is_told(changes, told):
 
 
 @pytest.mark.parametrize(
-    ("changes", "passes"), [({}, 1), ({"micro_batch": 6}, 4), ({"micro_batch": 6, "processes": 2}, 2)]
+    ("changes", "passes"), [({}, 1), ({"micro_batch_size": 6}, 4), ({"micro_batch_size": 6, "processes": 2}, 2)]
 )
 def test_passes_of_a_step(changes, passes):
     assert config(**changes).passes == passes

@@ -1,198 +1,21 @@
-import os
-import shutil
-import signal
-import subprocess
-import sys
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
-from typing import Any, get_args
 
 import numpy as np
 import pytest
 import torch
 
-from components.data.config import AugmentationConfig
 from components.errors import UserError
-from components.model.build import Architecture, save_weights
-from components.model.config import ModelConfig
-from components.model.gcrl import GCRL
 from components.model.tokens import to_unit
 from components.objectives.config import VariantConfig
-from components.objectives.config_contrastive import ContrastiveConfig, MoCoConfig, NTXentConfig
-from components.objectives.config_generative import (
-    AutoregressiveConfig,
-    GenerativeConfig,
-    MaskedConfig,
-    PixelCNNConfig,
-    ReplacedConfig,
-)
+from components.objectives.config_contrastive import MoCoConfig
+from components.objectives.config_generative import MaskedConfig, ReplacedConfig
 from components.training.average import update_average
-from components.training.checkpoint import History
-from components.training.config import TrainingConfig
 from components.training.loop import pretrain
-from components.training.quick_look import PretrainData, evaluate
+from components.training.quick_look import evaluate
+from tests.components.training.small_runs import AUGMENTATION, CONFIG, HYBRID, TIMING, without_timing
 
-AUGMENTATION = AugmentationConfig(crop_scale=0.8, translate=0.1, brightness=0.2, contrast=0.2)
-CONFIG = TrainingConfig(
-    steps=12, batch_size=16, learning_rate=0.1, warmup_steps=2, device="cpu", precision="float32", log_every=2,
-    evaluate_every=3, diagnose_every=4, checkpoint_seconds=0,
-)  # fmt: skip
-HYBRID = VariantConfig(1, 1)
-TERMS = [config for config in get_args(ContrastiveConfig) if config is not NTXentConfig]
-OWNING = [config for config in get_args(GenerativeConfig) if not config.exact]
-TIMING = {"seconds", "images_per_second"}
 CPU = torch.device("cpu")
-
-KILLED_WHILE_SAVING = """
-import os, signal, sys
-from pathlib import Path
-import numpy as np
-from test_loop import AUGMENTATION, CONFIG, HYBRID
-from components.model.build import load_weights
-from components.training.loop import PretrainData, pretrain
-
-replace, saves = Path.replace, []
-
-def replace_or_die(path, target):
-    saves.append(target)
-    if len(saves) == 6:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return replace(path, target)
-
-Path.replace = replace_or_die
-folder = Path(sys.argv[1])
-model, _ = load_weights(folder / "start.safetensors")
-images, labels = np.load(folder / "images.npy"), np.load(folder / "labels.npy")
-data = PretrainData(images, (images, labels), (images[:40], labels[:40]))
-pretrain(model, data, HYBRID, CONFIG, AUGMENTATION, 0, folder / "resume.pt", "key", lambda step, metrics: None)
-"""
-
-
-def data_of(images: np.ndarray, labels: np.ndarray) -> PretrainData:
-    return PretrainData(images, (images, labels), (images[:40], labels[:40]), labels)
-
-
-@pytest.fixture
-def data(stripes) -> PretrainData:
-    return data_of(*stripes)
-
-
-@pytest.fixture
-def train(data, coloured_stripes, tmp_path) -> Callable[..., History]:
-    """Train a model in place, by default for twelve steps without being interrupted; returns the history."""
-
-    def run(
-        model: GCRL,
-        variant: VariantConfig = HYBRID,
-        resume: Path | None = None,
-        on_metrics: Callable[[int, dict[str, float]], None] = lambda step, metrics: None,
-        **changes: Any,
-    ) -> History:
-        place, config = resume or tmp_path / "whole" / "resume.pt", replace(CONFIG, **changes)
-        seen = data_of(*coloured_stripes) if model.channels == 3 else data
-        return pretrain(model, seen, variant, config, AUGMENTATION, 0, place, "key", on_metrics).history
-
-    return run
-
-
-@pytest.fixture
-def fresh(make_model) -> Callable[..., GCRL]:
-    def make(variant: VariantConfig = HYBRID, seed: int = 0) -> GCRL:
-        channels = 3 if variant.contrastive.name == "cmc" else 1
-        layers = 3 if variant.contrastive.name == "loco" else 1  # for two units
-        sizes = {"patch_size": 2, "image_size": 8, "colours": 8, "encoder_layers": layers, "decoder_layers": 1}
-        terms = {"w_gen": variant.w_gen, "w_con": variant.w_con, "generative": variant.generative}
-        return make_model(**sizes, **terms, channels=channels, seed=seed, fresh=True)
-
-    return make
-
-
-def small(config: type) -> Any:
-    """A term's default settings, or others that so few images allow."""
-    return MoCoConfig(queue=64) if config is MoCoConfig else config()
-
-
-def without_timing(history: History) -> History:
-    return [{name: value for name, value in row.items() if name not in TIMING} for row in history]
-
-
-def assert_equal_weights(one: GCRL, other: GCRL) -> None:
-    for (name, ours), theirs in zip(one.state_dict().items(), other.state_dict().values(), strict=True):
-        assert torch.equal(ours, theirs), name
-
-
-@pytest.mark.parametrize(
-    ("variant", "settings"),
-    [
-        (HYBRID, {}),
-        (HYBRID, {"precision": "bfloat16"}),
-        (HYBRID, {"optimizer": "adamw"}),
-        (HYBRID, {"micro_batch": 4, "views": 3}),
-        (HYBRID, {"ema_decay": 0.9, "keep": "best_knn"}),
-        (VariantConfig(1, 1, generative=AutoregressiveConfig(scored_share=0.3)), {}),
-        (VariantConfig(1, 0), {}),
-        (VariantConfig(1, 1, generative=PixelCNNConfig()), {}),
-        (VariantConfig(0, 1), {}),
-        *((VariantConfig(0, 1, contrastive=small(config)), {"micro_batch": 8}) for config in TERMS),
-        *((VariantConfig(1, 0, generative=config()), {"micro_batch": 8}) for config in OWNING),
-    ],
-    ids=[
-        *["muon", "muon in bfloat16", "adamw", "micro-batches", "average", "some patches", "generative"],
-        *["convolutions", "contrastive"],
-        *(config.name for config in (*TERMS, *OWNING)),
-    ],
-)
-@pytest.mark.parametrize("done", [0, 3, 7], ids="{} steps done".format)
-def test_a_resumed_run_ends_bit_for_bit_where_the_uninterrupted_one_ends(
-    fresh, train, tmp_path, variant, settings, done
-):
-    place, kept = tmp_path / "resume.pt", tmp_path / "kept.pt"
-
-    def interrupt(step: int, metrics: dict[str, float]) -> None:
-        if step == done + 1:  # the file of the step before; its own is not written yet
-            shutil.copy(place, kept)
-        if step == 8:
-            raise KeyboardInterrupt
-
-    whole = fresh(variant)
-    history = train(whole, variant, **settings)
-    with pytest.raises(KeyboardInterrupt):
-        train(fresh(variant), variant, resume=place, on_metrics=interrupt, **settings)
-    if done:
-        assert torch.load(kept)["step"] == done
-    resumed = fresh(variant, seed=1 if done else 0)  # all of it comes from the file, where there is one
-    seen: list[int] = []
-    again = train(resumed, variant, resume=kept, on_metrics=lambda step, _: seen.append(step), **settings)
-
-    assert_equal_weights(whole, resumed)
-    assert without_timing(again) == without_timing(history)
-    assert seen == [row["step"] for row in history] == [2, 3, 4, 6, 8, 9, 10, 12]
-
-
-def test_a_killed_process_is_resumed_bit_for_bit(fresh, train, data, tmp_path):
-    architecture = Architecture(ModelConfig(2, 16, 2, 1, 1, 8, 16, 8), 8, 1, 8, True, True, True, False, 0)
-    save_weights(tmp_path / "start.safetensors", fresh(), architecture)
-    np.save(tmp_path / "images.npy", data.images)
-    np.save(tmp_path / "labels.npy", data.bank[1])
-    here = Path(__file__)
-    path = {"PYTHONPATH": f"{here.parents[3]}:{here.parent}", "OMP_NUM_THREADS": str(torch.get_num_threads())}
-    command = [sys.executable, "-c", KILLED_WHILE_SAVING, tmp_path]
-    done = subprocess.run(command, env={**os.environ, **path}, capture_output=True, text=True)
-    assert done.returncode == -signal.SIGKILL, done.stderr
-    assert torch.load(tmp_path / "resume.pt")["step"] == 5
-
-    resumed, whole = fresh(seed=1), fresh()
-    assert without_timing(train(resumed, resume=tmp_path / "resume.pt")) == without_timing(train(whole))
-    assert_equal_weights(resumed, whole)
-
-
-def test_the_resume_file_of_another_run_is_refused(fresh, train, data, tmp_path):
-    place = tmp_path / "resume.pt"
-    train(fresh(), resume=place)
-    with pytest.raises(UserError, match="resume file of another run"):
-        pretrain(fresh(), data, HYBRID, CONFIG, AUGMENTATION, 0, place, "other key", lambda step, metrics: None)
 
 
 @pytest.mark.parametrize("variant", [HYBRID, VariantConfig(1, 0), VariantConfig(0, 1)])
@@ -328,8 +151,8 @@ def test_the_average_is_what_is_evaluated_and_ends_the_run(fresh, data, tmp_path
 @pytest.mark.parametrize(
     ("variant", "changes"),
     [
-        (HYBRID, {"micro_batch": 4}),
-        (VariantConfig(1, 1, contrastive=MoCoConfig(queue=64)), {"compile": True}),
+        (HYBRID, {"micro_batch_size": 4}),
+        (VariantConfig(1, 1, contrastive=MoCoConfig(queue_size=64)), {"compile": True}),
         (VariantConfig(0.02, 1, generative=ReplacedConfig()), {"compile": True}),
         (VariantConfig(0, 1), {"compile": True}),
     ],

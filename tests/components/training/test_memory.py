@@ -24,11 +24,11 @@ from components.training.config import TrainingConfig
 from components.training.loop import pretrain
 from components.training.quick_look import PretrainData
 
-folder, micro_batch = Path(sys.argv[1]), int(sys.argv[2]) or None
+folder, micro = Path(sys.argv[1]), int(sys.argv[2]) or None
 images = np.random.default_rng(0).integers(0, 256, (256, 16, 16, 1), dtype=np.uint8)
 few = (images[:8], np.arange(8))
 variant, palette = VariantConfig(1, 1), np.arange(0, 256, 4, dtype=np.uint8)[:, None]
-config = TrainingConfig(2, 256, 0.01, warmup_steps=1, device="cpu", precision="float32", micro_batch=micro_batch)
+config = TrainingConfig(2, 256, 0.01, warmup_steps=1, device="cpu", precision="float32", micro_batch_size=micro)
 
 
 def train(config):
@@ -37,7 +37,7 @@ def train(config):
     return pretrain(model, data, variant, config, AugmentationConfig(), 0, folder / "r.pt", "key", lambda *_: None)
 
 
-train(replace(config, steps=1, warmup_steps=0, batch_size=16, micro_batch=None))  # what is loaded once is loaded
+train(replace(config, steps=1, warmup_steps=0, batch_size=16, micro_batch_size=None))  # what is loaded once is loaded
 (folder / "r.pt").unlink()
 size = next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith("VmSize:"))
 resource.setrlimit(resource.RLIMIT_AS, (size + 400_000_000, resource.RLIM_INFINITY))
@@ -52,8 +52,8 @@ except UserError as error:
 def test_out_of_memory_is_told_with_a_setting_that_fits(tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3]), "OMP_NUM_THREADS": "1"}
 
-    def run(micro_batch: int) -> str:
-        command = [sys.executable, "-c", WITH_LITTLE_MEMORY, tmp_path, str(micro_batch)]
+    def run(micro_batch_size: int) -> str:
+        command = [sys.executable, "-c", WITH_LITTLE_MEMORY, tmp_path, str(micro_batch_size)]
         return subprocess.run(command, capture_output=True, text=True, env=environment, check=True).stdout
 
     told = run(0)
@@ -61,7 +61,7 @@ def test_out_of_memory_is_told_with_a_setting_that_fits(tmp_path):
         r"error: out of memory on cpu: a pass of 256 images \(2 views each\) takes about [\d.]+ GB", told
     ), told
     proposed = re.search(
-        r"Set training\.micro_batch to (\d+) \(same result, more time\), or lower training\.batch_size", told
+        r"Set training\.micro_batch_size to (\d+) \(same result, more time\), or lower training\.batch_size", told
     )
     assert proposed, told
     assert 8 <= int(proposed[1]) < 256

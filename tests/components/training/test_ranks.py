@@ -126,7 +126,7 @@ def test_a_run_goes_on_in_another_number_of_processes(model, data, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         train("parts", [], stop=3)
     assert torch.load(tmp_path / "parts/resume.pt")["step"] == 2
-    resumed = train("parts", seen, processes=2, micro_batch=4)
+    resumed = train("parts", seen, processes=2, micro_batch_size=4)
     assert seen == [1, 2, 3, 4, 5, 6]
     assert resumed.step == 6
     for ours, theirs in zip(without_timing(resumed.history), without_timing(whole.history), strict=True):

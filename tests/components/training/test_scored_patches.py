@@ -28,15 +28,16 @@ def model(make_model) -> GCRL:
     return make_model(2, 8, 8)
 
 
-def term(model: GCRL, share: float = 1.0, views: int = 2) -> Autoregressive:
-    config = AutoregressiveConfig(scored_share=share, scored_views=views)
+def term(model: GCRL, scored_ratio: float = 1.0, views: int = 2) -> Autoregressive:
+    config = AutoregressiveConfig(scored_ratio=scored_ratio, scored_views=views)
     return Autoregressive(config, model, TrainingSet(np.empty((0, 8, 8, 1), np.uint8)))
 
 
 def drawn(
-    model: GCRL, pixels: torch.Tensor, share: float, step: int = 0, ranks: Ranks = ALONE, scored_views: int = 2
+    model: GCRL, pixels: torch.Tensor, scored_ratio: float, step: int = 0, ranks: Ranks = ALONE, scored_views: int = 2
 ) -> Views:
-    objective, augmentation = Objective(None, term(model, share, scored_views)), AugmentationConfig(translate=0.2)
+    objective = Objective(None, term(model, scored_ratio, scored_views))
+    augmentation = AugmentationConfig(translate=0.2)
     return draw_views(model, objective, pixels, 2, augmentation, step_generator(0, step, CPU), ranks)
 
 
@@ -76,7 +77,7 @@ def test_every_patch_is_scored_equally_often(model, stripes):
     assert len({tuple(row) for row in scored.flatten(0, 2).tolist()}) > 1000  # other patches for each view and step
 
 
-def test_the_share_decides_nothing_else(model, stripes):
+def test_the_ratio_decides_nothing_else(model, stripes):
     pixels = torch.from_numpy(stripes[0][:8])
     whole, some = drawn(model, pixels, 1), drawn(model, pixels, 0.5)
     assert whole.drawn is None

@@ -4,7 +4,6 @@ import torch
 
 from components.model.build import Architecture, build
 from components.model.config import ModelConfig
-from components.model.flops import flops_per_view
 from components.model.gcrl import GCRL
 from components.model.transformer import Attention
 from components.objectives.config import VariantConfig
@@ -14,15 +13,18 @@ from components.objectives.term import TrainingSet
 from components.objectives.terms import build_objective
 from components.training.config import TrainingConfig
 from components.training.summary import describe, flops_per_image
+from tests.components.flops import flops_per_view
 
 TRAINING = TrainingConfig(10, 4, 0.1, warmup_steps=0, device="cpu", precision="float32")
 
 
 @pytest.fixture
 def facts(make_palette):
-    def of(training: TrainingConfig = TRAINING, share: float = 1.0, scored_views: int = 2, **shape) -> dict:
+    def of(training: TrainingConfig = TRAINING, scored_ratio: float = 1.0, scored_views: int = 2, **shape) -> dict:
         palette = make_palette(7, 1)
-        variant = VariantConfig(1, 1, generative=AutoregressiveConfig(scored_share=share, scored_views=scored_views))
+        variant = VariantConfig(
+            1, 1, generative=AutoregressiveConfig(scored_ratio=scored_ratio, scored_views=scored_views)
+        )
         architecture = Architecture.of(ModelConfig(2, **(shape or {"width": 64})), variant, 16, palette)
         model = build(architecture, palette, 0)
         objective = build_objective(variant, model, TrainingSet(np.zeros((4, 16, 16, 1), np.uint8)), 0)
@@ -50,8 +52,8 @@ def test_more_views_cost_the_encoder_alone_and_fewer_scored_patches_less(facts, 
     one = facts()["gflop_per_image"] - facts(scored_views=1)["gflop_per_image"]
     assert one == pytest.approx(decoder / 1e9, abs=0.002)
     assert facts(scored_views=1)["estimated_memory_gb"] < facts()["estimated_memory_gb"]
-    assert facts(share=0.25)["gflop_per_image"] < facts()["gflop_per_image"]
-    assert facts(share=0.25)["estimated_memory_gb"] < facts()["estimated_memory_gb"]
+    assert facts(scored_ratio=0.25)["gflop_per_image"] < facts()["gflop_per_image"]
+    assert facts(scored_ratio=0.25)["estimated_memory_gb"] < facts()["estimated_memory_gb"]
 
 
 def test_all_that_a_step_computes_is_counted(make_palette):
@@ -73,7 +75,7 @@ def test_all_that_a_step_computes_is_counted(make_palette):
     masked, hidden = VariantConfig(1, 1, generative=MaskedConfig()), VariantConfig(1, 0, generative=MaskedConfig())
     assert found(masked) == found(hidden) + 2 * sum(flops_per_view(one).training)  # another pass for the features
     head = 2 * 256 * (16 + 64)  # MoCo's other encoder projects a whole batch at once: not here
-    assert found(VariantConfig(1, 1, contrastive=MoCoConfig(queue=4))) == 2 * (
+    assert found(VariantConfig(1, 1, contrastive=MoCoConfig(queue_size=4))) == 2 * (
         sum(flops.training) + flops.encoder - head
     )
     rotation = VariantConfig(0, 1, contrastive=RotationConfig())  # four views, and no projection head
@@ -106,5 +108,5 @@ def test_memory_holds_what_an_optimizer_keeps_of_each_weight_and_what_a_pass_kee
     assert more - few == pytest.approx(many - more, abs=0.002)  # linear in the batch
     assert more - few > 0.1
     assert few > 4 * weights  # weight, gradient and AdamW's two moments
-    assert gigabytes(66, micro_batch=2) == few
+    assert gigabytes(66, micro_batch_size=2) == few
     assert gigabytes(2, ema_decay=0.9) == pytest.approx(few + weights, abs=0.002)

@@ -14,7 +14,7 @@ from components.training.ranks import Ranks
 from components.training.views import Views, draw_views
 
 CPU = torch.device("cpu")
-AUGMENTATION = AugmentationConfig(crop_scale=0.8, translate=0.1, brightness=0.2, contrast=0.2, blur=0.5)
+AUGMENTATION = AugmentationConfig(crop_min_side=0.8, translate=0.1, brightness=0.2, contrast=0.2, blur_probability=0.5)
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def test_processes_share_the_views_that_one_alone_would_draw(model, stripes, siz
 
 
 def test_a_contrastive_term_alters_images_before_they_become_tokens(model, stripes, darken):
-    pixels, still = torch.from_numpy(stripes[0][:16]), AugmentationConfig(identity=1)
+    pixels, still = torch.from_numpy(stripes[0][:16]), AugmentationConfig(unaltered_probability=1)
     plain, altered = (drawn(model, pixels, 3, augmentation=still, term=term) for term in (None, darken))
     assert torch.equal(altered.tokens[:2], plain.tokens[:2])
     assert torch.equal(altered.condition, plain.condition)

@@ -134,7 +134,7 @@ def test_results_of_other_settings_are_refused(run, study):
     assert "runs/hybrid/seed-3: holds results of other settings" in done.err
     assert "model.decoder_layers: 1 then, 2 now" in done.err
     assert "Traceback" not in done.err
-    only_how = ("training.checkpoint_seconds=1", "training.micro_batch=32")  # it is computed, not what
+    only_how = ("training.checkpoint_seconds=1", "training.micro_batch_size=32")  # it is computed, not what
     assert run(study, "--set", *only_how).code == 0
 
 

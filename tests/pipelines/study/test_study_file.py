@@ -15,7 +15,7 @@ from pipelines.study.plan import Plan, changed
 from pipelines.study.study_file import make_plan
 
 ROOT = Path(__file__).parents[3]
-MOCO = {"name": "moco", "queue": 64}
+MOCO = {"name": "moco", "queue_size": 64}
 NOT_ON_GREY_IMAGES = {"cmc"}  # it splits colours
 
 

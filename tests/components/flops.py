@@ -1,4 +1,5 @@
-"""What a view costs, in floating-point operations of matrix products (two for a multiplication and addition)."""
+"""What a view costs, worked out by hand: floating-point operations of matrix products (two for a multiplication and
+addition). What is counted in a real pass is compared with it."""
 
 from dataclasses import dataclass
 
@@ -36,11 +37,11 @@ def flops_per_view(architecture: Architecture, scored: int | None = None) -> Flo
         encoder += 2 * model.projection_width * (D + model.projection_size)
     if not architecture.generative:
         return Flops(encoder, 0, encoder_data, 0)
-    told = 2 * D * condition_size(C) if architecture.tell_decoder else 0
+    conditioned = 2 * D * condition_size(C) if architecture.condition_on_augmentation else 0
     head, head_data = _local_head(architecture)
     scored = T if scored is None else scored
-    decoder = told + _stack(architecture, model.decoder_layers, T) + scored * head
-    return Flops(encoder, decoder, encoder_data, told + scored * head_data)
+    decoder = conditioned + _stack(architecture, model.decoder_layers, T) + scored * head
+    return Flops(encoder, decoder, encoder_data, conditioned + scored * head_data)
 
 
 def _stack(architecture: Architecture, layers: int, positions: int) -> int:
@@ -60,7 +61,7 @@ def _local_head(architecture: Architecture) -> tuple[int, int]:
     """The local head on one patch, and the part of it that multiplies pixel values as they are."""
     model, C, S = architecture.model, architecture.channels, architecture.model.patch_size**2
     if model.likelihood == "logistic_mixture":
-        elements, inputs, outputs = S, C, model.mixtures * (1 + 2 * C + C * (C - 1) // 2)
+        elements, inputs, outputs = S, C, model.mixture_components * (1 + 2 * C + C * (C - 1) // 2)
     else:
         palette = model.likelihood == "palette"
         elements, outputs = (S, architecture.colours) if palette else (S * C, LEVELS)
