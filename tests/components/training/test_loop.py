@@ -20,11 +20,19 @@ from components.model.config import ModelConfig
 from components.model.gcrl import GCRL
 from components.model.tokens import to_unit
 from components.objectives.config import VariantConfig
-from components.objectives.config_contrastive import ContrastiveConfig, MoCoConfig, NTXentConfig
+from components.objectives.config_contrastive import (
+    ContrastiveConfig,
+    InstDiscConfig,
+    LocalAggregationConfig,
+    MoCoConfig,
+    NTXentConfig,
+    PIRLConfig,
+)
 from components.objectives.config_generative import (
     AutoregressiveConfig,
     GenerativeConfig,
     MaskedConfig,
+    PermutedConfig,
     PixelCNNConfig,
     ReplacedConfig,
 )
@@ -110,8 +118,12 @@ def fresh(make_model) -> Callable[..., GCRL]:
 
 
 def small(config: type) -> Any:
-    """A term's default settings, or others that so few images allow."""
-    return MoCoConfig(queue=64) if config is MoCoConfig else config()
+    """A term's default settings, or others with which so few images and steps show all that it does."""
+    few = {
+        MoCoConfig: {"queue": 64},
+        LocalAggregationConfig: {"clusters": 6, "clusterings": 2, "background": 20, "instance_epochs": 1},
+    }
+    return config(**few.get(config, {}))
 
 
 def without_timing(history: History) -> History:
@@ -134,13 +146,16 @@ def assert_equal_weights(one: GCRL, other: GCRL) -> None:
         (VariantConfig(1, 1, generative=AutoregressiveConfig(scored_share=0.3)), {}),
         (VariantConfig(1, 0), {}),
         (VariantConfig(1, 1, generative=PixelCNNConfig()), {}),
+        (VariantConfig(1, 1, generative=PermutedConfig()), {}),
         (VariantConfig(0, 1), {}),
+        (VariantConfig(0, 1, contrastive=InstDiscConfig(negatives=40)), {}),
+        (VariantConfig(0, 1, contrastive=PIRLConfig(negatives=40)), {}),
         *((VariantConfig(0, 1, contrastive=small(config)), {"micro_batch": 8}) for config in TERMS),
         *((VariantConfig(1, 0, generative=config()), {"micro_batch": 8}) for config in OWNING),
     ],
     ids=[
         *["muon", "muon in bfloat16", "adamw", "micro-batches", "average", "some patches", "generative"],
-        *["convolutions", "contrastive"],
+        *["convolutions", "permuted", "contrastive", "instdisc, estimated", "pirl, sampled"],
         *(config.name for config in (*TERMS, *OWNING)),
     ],
 )
