@@ -105,6 +105,13 @@ def test_both_processes_go_by_the_clock_of_the_first(found):
     assert [torch.load(found / f"clock-{rank}.pt") for rank in (0, 1)] == [0.1, 0.1]
 
 
+def test_the_first_process_alone_writes_and_reports(found):
+    first, second = (torch.load(found / f"written-{rank}.pt") for rank in (0, 1))
+    assert first["steps"] == [1, 2]
+    assert first["files"].count("resume.pt") == 2  # put in its place after each step
+    assert second == {"files": [], "steps": []}
+
+
 def without_timing(history: History) -> History:
     return [{k: v for k, v in row.items() if k not in ("seconds", "images_per_second")} for row in history]
 
