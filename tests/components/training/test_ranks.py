@@ -9,6 +9,7 @@ import time
 from dataclasses import replace
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import psutil
@@ -19,6 +20,8 @@ from torch import Tensor
 from components.errors import ConfigError, UserError
 from components.model.gcrl import GCRL
 from components.objectives.config import VariantConfig
+from components.objectives.config_contrastive import ContrastiveConfig
+from components.objectives.config_generative import GenerativeConfig
 from components.training.checkpoint import History
 from components.training.launch import launch
 from components.training.loop import Trained, pretrain
@@ -72,6 +75,12 @@ def assert_close(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
     assert set(found) == set(expected)
     for name in found:
         torch.testing.assert_close(found[name], expected[name], atol=1e-5, rtol=1e-5, msg=lambda m, n=name: f"{n}: {m}")
+
+
+def test_every_term_is_among_the_cases():
+    variants = work.SEVERAL.values()
+    assert {v.contrastive.name for v in variants if v.w_con} == {kind.name for kind in get_args(ContrastiveConfig)}
+    assert {v.generative.name for v in variants if v.w_gen} == {kind.name for kind in get_args(GenerativeConfig)}
 
 
 @pytest.mark.parametrize("case", work.CASES)
