@@ -180,6 +180,11 @@ def _check_combinations(path: Path | str, params: Params) -> None:
                 f"are turned at random by {params.augmentation.rotate_degrees:g}°. Set augmentation.rotate_degrees "
                 "below 45."
             )
+        if variant.w_con and variant.contrastive.name == "cmc" and params.data.channels == 1:
+            raise ConfigError(
+                f"{path}: variants.{name}.contrastive: cmc tells lightness from colours, and data.channels is 1. "
+                "Choose another term, or set data.channels to 3 for images in colour."
+            )
     for name, student in params.students.items():
         _check_student(f"{path}: students.{name}", name, student, params)
     _check_certificates(path, params)

@@ -1,4 +1,5 @@
-"""A sweep's results in one table: mean ± standard deviation over seeds of each variant at each point, best first."""
+"""A sweep's results in one table and figure: mean ± standard deviation over seeds of each variant at each point, best
+first."""
 
 import csv
 import math
@@ -8,8 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from components.evaluation.figures_methods import Panel, methods_figure
 from components.files import atomic_file
 from pipelines.comparison import COLUMNS, measured
+from pipelines.study.methods import PANELS
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,20 @@ def write_results(folder: Path, results: Sequence[Result], table: str) -> None:
             writer.writerow([result.variant, result.seed, *result.point.values(), *numbers, result.run_key])
     with atomic_file(folder / "ranking.md") as temporary:
         temporary.write_text(table)
+
+
+def draw_results(results: Sequence[Result], kinds: Mapping[str, str], path: Path) -> None:
+    """The variants at each point as a study's methods are drawn; `kinds` {variant: what it learns by}."""
+    groups = {", ".join([group[0].variant, *map(str, group[0].point.values())]): group for group in rank(results)}
+    panels = []
+    for column in sorted((c for c in COLUMNS if c.name in PANELS), key=lambda c: PANELS.index(c.name)):
+        spreads = {}
+        for name, group in groups.items():
+            if found := [result.numbers[column.name] for result in group if column.name in result.numbers]:
+                spreads[name] = statistics.fmean(found), statistics.stdev(found) if len(found) > 1 else 0.0
+        if spreads:
+            panels.append(Panel(column.title, spreads, column.higher_is_better))
+    methods_figure({name: kinds[group[0].variant] for name, group in groups.items()}, panels, path)
 
 
 def _spread(group: Sequence[Result], name: str, form: str) -> str:

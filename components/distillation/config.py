@@ -1,7 +1,7 @@
 """A student: an encoder that learns from a variant's. No tensor library is imported here."""
 
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 from components.model.config import ModelConfig
 from components.training.config import TrainingConfig
@@ -87,6 +87,8 @@ class StudentTraining:
 @dataclass(frozen=True)
 class StudentConfig:
     """An encoder that learns from the variant `teacher`, by the weighted sum of one or more of four losses."""
+
+    kind: ClassVar[str] = "student"  # where a variant says what it learns by
 
     teacher: str
     model: StudentModel = field(default_factory=StudentModel)

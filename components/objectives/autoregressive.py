@@ -1,6 +1,9 @@
-"""The autoregressive likelihood of iGPT (Chen et al. 2020, equation 2): one causal pass over the patches.
+"""The autoregressive likelihood of iGPT ("Generative pretraining from pixels", Chen et al. 2020, equation 2): one
+causal pass over the patches.
 
-Whether the model is a transformer or PixelCNN++'s convolutions makes no difference here.
+What we changed: a position is a patch instead of a pixel (`patch_size: 1` is the paper's form), whose pixels a local
+head factorises; the decoder is told how a view was augmented; a step may score a random share of the patches. Whether
+the model is a transformer or PixelCNN++'s convolutions makes no difference here.
 """
 
 import torch

@@ -2,7 +2,7 @@
 al. 2022, arXiv 2111.06377, and Xie et al. 2022, arXiv 2111.09886).
 
 The loss is the negative log-likelihood of the masked patches given the visible ones, each patch on its own. It is no
-likelihood of images, nor a bound on one.
+likelihood of images, nor a bound on one: a denoising autoencoder (Vincent et al. 2008) whose noise is the mask.
 
 As in SimMIM, a learned embedding stands in the place of a masked patch at the encoder's entry, so that shapes do not
 depend on the ratio. As in MAE, a decoder of its own reads the encoder's normalised output, which need not be pixels.

@@ -1,4 +1,7 @@
-"""NT-Xent, the normalised temperature-scaled cross-entropy of SimCLR (Chen et al. 2020, arXiv 2002.05709, eq. 1)."""
+"""NT-Xent, the normalised temperature-scaled cross-entropy of SimCLR (Chen et al. 2020, arXiv 2002.05709, eq. 1).
+
+What we changed: an image may have more than two views; the loss is then the mean over all ordered pairs of them.
+"""
 
 import torch
 from torch import Tensor

@@ -20,7 +20,7 @@ from pipelines.flows.artifacts import show_outcomes
 from pipelines.flows.stages import failed, flow_tags, run_dag, summary
 from pipelines.flows.workspace import Workspace, workspace
 from pipelines.paths import stage_folder
-from pipelines.ranking import Result, markdown, mean, rank, write_results
+from pipelines.ranking import Result, draw_results, markdown, mean, rank, write_results
 from pipelines.tracking import Journal, deliver
 
 PLACE = Path("data/sweeps")  # a folder a sweep; git ignores data/
@@ -64,9 +64,10 @@ def sweep(
         One result a variant and combination. If one fails, the others still run; then the flow fails and names it.
     """
     try:
-        members, chosen, tracking = _plan(variants, seeds, parameters or {}, preset, project)
+        members, kinds, tracking = _plan(variants, seeds, parameters or {}, preset, project)
     except UserError as error:
         return Failed(message=str(error))
+    chosen = list(kinds)
     name = _name(members, chosen, preset)
     results: list[Result] = []
     failures: dict[str, str] = {}
@@ -80,6 +81,8 @@ def sweep(
     folder = Path(project) / PLACE / name
     table = markdown(results, failures)
     write_results(folder, results, table)
+    if results:
+        draw_results(results, kinds, folder / "ranking.png")
     create_markdown_artifact(table, key="sweep", description=f"Sweep {name}")
     _track(Path(project) / ".tracking", tracking, name, folder, results, failures)
     if failures:
@@ -118,8 +121,9 @@ def _plan(
     parameters: dict[str, list[Any]],
     preset: str | None,
     project: str,
-) -> tuple[list[Member], list[str], TrackingConfig]:
-    """The members and the variants of each. All workspaces are made, so that a mistake is told before a training."""
+) -> tuple[list[Member], dict[str, str], TrackingConfig]:
+    """The members, and the variants of each with what they learn by. All workspaces are made, so that a mistake is told
+    before a training."""
     for key, given in {"variants": variants, "seeds": seeds, **parameters}.items():
         if given is not None and not given:
             raise ConfigError(f"{key}: expected at least one value, found an empty list.")
@@ -131,11 +135,10 @@ def _plan(
         for seeded in [{"seed": seed} for seed in seeds] if seeds else [{}]:
             overrides = seeded | point
             with workspace(project, preset, overrides) as place:
-                chosen = variants or list(place.params.encoders)
-                for variant in chosen:
-                    place.params.encoder(variant)
+                chosen = variants or place.params.encoders
+                kinds = {variant: place.params.encoder(variant).kind for variant in chosen}
                 members.append(Member(place.params.seed, point, overrides))
-    return members, chosen, place.params.tracking
+    return members, kinds, place.params.tracking
 
 
 def _name(members: Sequence[Member], variants: Sequence[str], preset: str | None) -> str:
@@ -168,7 +171,7 @@ def _track(
             first = rank(results)[0]
             journal.metrics({"score": mean(first, "score")})
             journal.params({"variant": first[0].variant, **first[0].point})
-        for file in ("ranking.md", "results.csv"):
+        for file in ("ranking.md", "results.csv", *(["ranking.png"] if results else [])):
             journal.artifact(folder / file)
         if failures:
             journal.tags({"error": "; ".join(f"{member}: {message}" for member, message in failures.items())})

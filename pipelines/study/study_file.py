@@ -28,7 +28,8 @@ class StudyFile:
     variants: str | None = None  # another params file, whose variants take the place of those of `params`
     overrides: dict[str, Any] = field(default_factory=dict)  # dotted keys of the params file, for every model
     # name → dotted keys for it alone, and `variant`: which of the params file's it is (default: the one of that name).
-    # No models: every variant of the params file, as it is. Students of the params file are left out.
+    # No models: every variant of the params file, as it is, and those that overrides add as `variants.NAME`. Students
+    # of the params file are left out.
     models: dict[str, dict[str, Any]] = field(default_factory=dict)
     split_by_seed: bool = False  # a seed also decides the splits: each prepares the images anew; for small sets
     floor: bool = False  # measure the probes on raw pixels and on an untrained encoder, too
@@ -89,7 +90,9 @@ def _models(file: Path, study: StudyFile) -> dict[str, dict[str, Any]]:
     """Models that the file names must all be possible; of all variants, those that are not are told and left out."""
     source = Path(study.params)
     overrides = _variants_of(Path(study.variants)) | study.overrides if study.variants else study.overrides
-    models = study.models or {name: {} for name in load_params(Path(study.variants or source)).variants}
+    whole = [key.removeprefix("variants.") for key in study.overrides if key.startswith("variants.")]
+    listed = [*load_params(Path(study.variants or source)).variants, *(name for name in whole if "." not in name)]
+    models = study.models or {name: {} for name in listed}
     found, refused = {}, {}
     for name, own in models.items():
         try:

@@ -121,6 +121,10 @@ TURNED = {"augmentation.rotate_degrees": 60}
             "variants.hybrid.contrastive: rotation tells quarter turns apart, which cannot be where views are turned",
         ),
         (
+            {"variants.hybrid": {"w_gen": 0, "w_con": 1, "contrastive": {"name": "cmc"}}},
+            "variants.hybrid.contrastive: cmc tells lightness from colours, and data.channels is 1. Choose another",
+        ),
+        (
             {"variants.hybrid.contrastive": {"name": "rotation"}},
             "variants.hybrid: rotation alters all but 1 of an image's views, and 2 are to be scored: set",
         ),

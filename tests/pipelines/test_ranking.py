@@ -1,7 +1,12 @@
 import csv
 import math
 
-from pipelines.ranking import Result, markdown, mean, rank, write_results
+import pytest
+from PIL import Image
+
+from components.evaluation.figures_methods import Panel
+from pipelines import ranking
+from pipelines.ranking import Result, draw_results, markdown, mean, rank, write_results
 
 
 def result(variant: str, seed: int, rate: float, score: float, **numbers: float) -> Result:
@@ -54,3 +59,22 @@ def test_files(tmp_path):
     assert float(lines[1]["bits_per_dim"]) == 4.0
     assert lines[2]["bits_per_dim"] == ""
     assert lines[2]["run_key"] == "key-0"
+
+
+def test_the_figure_has_a_row_for_each_variant_and_point(tmp_path, monkeypatch):
+    drawn: list[tuple[dict[str, str], list[Panel]]] = []
+    monkeypatch.setattr(ranking, "methods_figure", lambda kinds, panels, path: drawn.append((kinds, panels)))
+    draw_results(RESULTS, {"hybrid": "hybrid", "contrastive": "contrastive"}, tmp_path / "ranking.png")
+    ((kinds, panels),) = drawn
+    assert kinds == {"contrastive, 0.01": "contrastive", "hybrid, 0.01": "hybrid", "hybrid, 0.02": "hybrid"}
+    assert [panel.title for panel in panels] == ["linear probe", "bits/dim"]
+    assert panels[0].values == {"contrastive, 0.01": (0.7, 0.0), "hybrid, 0.01": pytest.approx((0.85, 0.05 * 2**0.5))}
+    assert panels[1].values == {"hybrid, 0.01": pytest.approx((3.0, 2**0.5))}
+
+
+@pytest.mark.parametrize("results", [RESULTS, [result("student", 0, 0.01, 0.5, linear_accuracy=0.5)]])
+def test_the_figure_is_drawn(tmp_path, results):
+    kinds = {"hybrid": "hybrid", "contrastive": "contrastive", "student": "student"}
+    draw_results(results, kinds, tmp_path / "ranking.png")
+    with Image.open(tmp_path / "ranking.png") as image:
+        assert len(image.convert("RGB").getcolors(2**24)) > 20

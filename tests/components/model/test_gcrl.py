@@ -177,6 +177,21 @@ def test_projections_have_unit_length_in_float32(make_model):
         torch.testing.assert_close(outputs.projections.norm(dim=1), torch.ones(6))
 
 
+def test_each_loss_reaches_its_own_part_of_the_model(make_model):
+    """The likelihood everything but what the projections are made of, the contrast nothing above the encoder."""
+    model = make_model(2, image_size=4, colours=3).train()
+    tokens = torch.randint(3, (8, 4, 4), generator=torch.Generator().manual_seed(0))
+    outputs = model(tokens, torch.ones(8, TOLD))
+    for loss, missed in (
+        (outputs.nll.mean(), {"norm", "projection"}),
+        (outputs.projections.square()[:, 0].mean(), {"condition", "decoder", "decoder_norm", "head"}),
+    ):
+        model.zero_grad(set_to_none=True)
+        loss.backward(retain_graph=True)
+        reached = {name for name, p in model.named_parameters() if p.grad is not None and p.grad.any()}
+        assert {name.split(".")[0] for name, _ in model.named_parameters() if name not in reached} == missed
+
+
 @EIGHT_BIT
 def test_8_bit_losses_start_near_those_of_a_uniform_distribution_and_reach_every_parameter(make_model, likelihood):
     model = make_model(2, image_size=4, channels=3, likelihood=likelihood, fresh=True)

@@ -62,6 +62,7 @@ def test_the_loss_is_the_classifiers_cross_entropy_in_a_naive_loop(term):
     assert metrics["position_accuracy"].item() == pytest.approx(right / 11)
     loss.backward()
     assert features.grad.abs().sum(-1).min() > 0
+    assert all(p.grad.abs().sum() > 0 for p in term.classifier.parameters())
     assert not metrics["position_accuracy"].requires_grad
 
 

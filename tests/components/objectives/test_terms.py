@@ -1,3 +1,4 @@
+from pathlib import Path
 from typing import get_args
 
 import numpy as np
@@ -14,6 +15,7 @@ from components.objectives.term import Batch, TrainingSet
 from components.objectives.terms import CONTRASTIVE, GENERATIVE, Objective, build_objective
 
 DATA = TrainingSet(np.zeros((4096, 4, 4, 1), np.uint8), np.arange(4096))
+METHODS = Path(__file__).parents[3] / "docs/methods.md"
 ON_GREY_IMAGES = [config for config in get_args(ContrastiveConfig) if config is not CMCConfig]
 
 
@@ -33,6 +35,15 @@ def batch(views: int = 2, images: int = 4) -> Batch:
 @pytest.mark.parametrize(("settings", "listed"), [(ContrastiveConfig, CONTRASTIVE), (GenerativeConfig, GENERATIVE)])
 def test_every_term_that_the_configuration_knows_is_listed(settings, listed):
     assert [config().name for config in get_args(settings) or (settings,)] == list(listed)
+
+
+@pytest.mark.parametrize("name", [*CONTRASTIVE, *GENERATIVE])
+def test_a_term_is_explained(name):
+    """What it is, when to use it and what it costs."""
+    (row,) = (line for line in METHODS.read_text().splitlines() if line.startswith(f"| `{name}` |"))
+    cells = [cell.strip() for cell in row.split("|")[1:-1]]
+    assert len(cells) == 4
+    assert all(cells)
 
 
 @pytest.mark.parametrize("config", ON_GREY_IMAGES, ids=lambda config: config.name)

@@ -5,6 +5,7 @@ import os
 import pickle
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ from components.objectives.terms import Objective, build_objective
 from components.training.config import TrainingConfig
 from components.training.data import step_generator
 from components.training.launch import OnMetrics
-from components.training.loop import execution_of, pretrain
+from components.training.loop import Run, _train_beside_others, execution_of, pretrain
 from components.training.quick_look import PretrainData
 from components.training.ranks import Ranks
 from components.training.step import backward
@@ -143,6 +144,24 @@ def several_steps(model: GCRL, data: PretrainData, ranks: Ranks, variant: Varian
     return {**model.state_dict(), **{f"owned {name}": value for name, value in objective.state_dict().items()}}
 
 
+def written(ranks: Ranks, model: bytes, data: PretrainData, folder: Path) -> dict[str, list[Any]]:
+    """The files that this process opens for writing or puts in their place in a run, and the steps that it reports."""
+    files: list[str] = []
+    steps: list[int] = []
+    ended = False
+
+    def watch(event: str, arguments: tuple[Any, ...]) -> None:
+        if not ended and (event == "os.rename" or (event == "open" and arguments[2] & (os.O_WRONLY | os.O_RDWR))):
+            files.append(Path(os.fsdecode(arguments[event == "os.rename"])).name)
+
+    sys.addaudithook(watch)
+    build = partial(build_objective, HYBRID)
+    run = Run(build, config(steps=2, processes=2), AUGMENTATION, 0, folder / "run" / "resume.pt", "key")
+    _train_beside_others(ranks, lambda step, metrics: steps.append(step), model, data, run)
+    ended = True
+    return {"files": files, "steps": steps}
+
+
 def find(ranks: Ranks, on_metrics: OnMetrics, models: bytes, data: dict[int, PretrainData], folder: Path) -> None:
     """Write what this process found in every case; `models` holds one for each, `data` the images by channels."""
     for name, (variant, views, passes) in CASES.items():
@@ -155,6 +174,8 @@ def find(ranks: Ranks, on_metrics: OnMetrics, models: bytes, data: dict[int, Pre
         weights = several_steps(own, data[own.channels], ranks, variant)
         torch.save(weights, folder / f"weights-{name}-{ranks.rank}.pt")
     torch.save(ranks.of_leader(0.1 + ranks.rank), folder / f"clock-{ranks.rank}.pt")
+    hybrid = pickle.dumps(pickle.loads(models)["hybrid"])
+    torch.save(written(ranks, hybrid, data[1], folder), folder / f"written-{ranks.rank}.pt")
 
 
 def refuse(ranks: Ranks, on_metrics: OnMetrics) -> None:

@@ -9,6 +9,7 @@ import time
 from dataclasses import replace
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import psutil
@@ -19,6 +20,8 @@ from torch import Tensor
 from components.errors import ConfigError, UserError
 from components.model.gcrl import GCRL
 from components.objectives.config import VariantConfig
+from components.objectives.config_contrastive import ContrastiveConfig
+from components.objectives.config_generative import GenerativeConfig
 from components.training.checkpoint import History
 from components.training.launch import launch
 from components.training.loop import Trained, pretrain
@@ -74,6 +77,12 @@ def assert_close(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
         torch.testing.assert_close(found[name], expected[name], atol=1e-5, rtol=1e-5, msg=lambda m, n=name: f"{n}: {m}")
 
 
+def test_every_term_is_among_the_cases():
+    variants = work.SEVERAL.values()
+    assert {v.contrastive.name for v in variants if v.w_con} == {kind.name for kind in get_args(ContrastiveConfig)}
+    assert {v.generative.name for v in variants if v.w_gen} == {kind.name for kind in get_args(GenerativeConfig)}
+
+
 @pytest.mark.parametrize("case", work.CASES)
 def test_two_processes_find_the_losses_and_gradients_of_one(models, by_channels, found, case):
     """Of the whole batch, all negatives and batch statistics included; and both find the same, bit for bit."""
@@ -103,6 +112,13 @@ def test_two_processes_end_with_the_weights_of_one(models, by_channels, found, c
 
 def test_both_processes_go_by_the_clock_of_the_first(found):
     assert [torch.load(found / f"clock-{rank}.pt") for rank in (0, 1)] == [0.1, 0.1]
+
+
+def test_the_first_process_alone_writes_and_reports(found):
+    first, second = (torch.load(found / f"written-{rank}.pt") for rank in (0, 1))
+    assert first["steps"] == [1, 2]
+    assert first["files"].count("resume.pt") == 2  # put in its place after each step
+    assert second == {"files": [], "steps": []}
 
 
 def without_timing(history: History) -> History:

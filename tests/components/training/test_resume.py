@@ -17,8 +17,20 @@ from components.model.build import Architecture, save_weights
 from components.model.config import ModelConfig
 from components.model.gcrl import GCRL
 from components.objectives.config import VariantConfig
-from components.objectives.config_contrastive import ContrastiveConfig, MoCoConfig, NTXentConfig
-from components.objectives.config_generative import AutoregressiveConfig, GenerativeConfig, PixelCNNConfig
+from components.objectives.config_contrastive import (
+    ContrastiveConfig,
+    InstDiscConfig,
+    LocalAggregationConfig,
+    MoCoConfig,
+    NTXentConfig,
+    PIRLConfig,
+)
+from components.objectives.config_generative import (
+    AutoregressiveConfig,
+    GenerativeConfig,
+    PermutedConfig,
+    PixelCNNConfig,
+)
 from components.training.loop import pretrain
 from tests.components.training.small_runs import AUGMENTATION, CONFIG, HYBRID, without_timing
 
@@ -51,8 +63,12 @@ pretrain(model, data, HYBRID, CONFIG, AUGMENTATION, 0, folder / "resume.pt", "ke
 
 
 def small(config: type) -> Any:
-    """A term's default settings, or others that so few images allow."""
-    return MoCoConfig(queue_size=64) if config is MoCoConfig else config()
+    """A term's default settings, or others with which so few images and steps show all that it does."""
+    few = {
+        MoCoConfig: {"queue_size": 64},
+        LocalAggregationConfig: {"clusters": 6, "clusterings": 2, "background_neighbours": 20, "instance_epochs": 1},
+    }
+    return config(**few.get(config, {}))
 
 
 def assert_equal_weights(one: GCRL, other: GCRL) -> None:
@@ -71,13 +87,16 @@ def assert_equal_weights(one: GCRL, other: GCRL) -> None:
         (VariantConfig(1, 1, generative=AutoregressiveConfig(scored_ratio=0.3)), {}),
         (VariantConfig(1, 0), {}),
         (VariantConfig(1, 1, generative=PixelCNNConfig()), {}),
+        (VariantConfig(1, 1, generative=PermutedConfig()), {}),
         (VariantConfig(0, 1), {}),
+        (VariantConfig(0, 1, contrastive=InstDiscConfig(negatives=40)), {}),
+        (VariantConfig(0, 1, contrastive=PIRLConfig(negatives=40)), {}),
         *((VariantConfig(0, 1, contrastive=small(config)), {"micro_batch_size": 8}) for config in TERMS),
         *((VariantConfig(1, 0, generative=config()), {"micro_batch_size": 8}) for config in OWNING),
     ],
     ids=[
         *["muon", "muon in bfloat16", "adamw", "micro-batches", "average", "some patches", "generative"],
-        *["convolutions", "contrastive"],
+        *["convolutions", "permuted", "contrastive", "instdisc, estimated", "pirl, sampled"],
         *(config.name for config in (*TERMS, *OWNING)),
     ],
 )

@@ -80,6 +80,7 @@ def test_a_grid_is_ranked_resumed_and_tracked(root, monkeypatch):
     assert second.startswith("| hybrid | 0.25 | 0.2600 | 50.0% |")
     assert f"- {unlucky}" in table
     assert Artifact.get("sweep").data == table
+    assert (folder / "ranking.png").stat().st_size > 0
     with (folder / "results.csv").open(newline="") as file:
         rows = [(row["seed"], row["training.learning_rate"], row["run_key"]) for row in csv.DictReader(file)]
     assert rows == [("1", "0.25", "key-hybrid-1"), ("1", "0.5", "key-hybrid-1"), ("2", "0.5", "key-hybrid-2")]

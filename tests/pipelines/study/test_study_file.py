@@ -46,6 +46,14 @@ def test_without_models_every_variant_is_one(write_study, tmp_path):
     assert list(make_plan(write_study(models={}), tmp_path).models) == ["hybrid", "contrastive"]
 
 
+def test_overrides_may_add_a_variant(write_study, tmp_path):
+    overrides = {"variants.moco": {"w_gen": 0.0, "w_con": 1.0, "contrastive": MOCO}, "variants.hybrid.w_con": 2.0}
+    plan = make_plan(write_study(models={}, overrides=overrides), tmp_path)
+    assert list(plan.models) == ["hybrid", "contrastive", "moco"]
+    assert plan.params("moco", 0).variant("moco").contrastive.name == "moco"
+    assert plan.params("hybrid", 0).variant("hybrid").w_con == 2
+
+
 def test_the_variants_may_come_from_another_params_file(write_study, tmp_path):
     """With everything else, and what belongs to variants, as in the first."""
     other = write_study().parent / "params.yaml"
@@ -77,6 +85,18 @@ def test_the_zoo_is_every_term_once(tmp_path, monkeypatch):
     assert named == (by_name(ContrastiveConfig).keys() | by_name(GenerativeConfig).keys()) - NOT_ON_GREY_IMAGES
     data = load_params(ROOT / "params.yaml").data
     assert all(plan.params(model, 0).data == data for model in plan.models)
+
+
+def test_the_zoo_of_colour_images_lacks_no_term(tmp_path, monkeypatch):
+    yaml = YAML(typ="safe")
+    params = yaml.load(ROOT / "params.yaml")
+    params["data"]["channels"] = 3
+    yaml.dump(params, tmp_path / "params.yaml")
+    for folder in ("studies", "presets"):
+        (tmp_path / folder).symlink_to(ROOT / folder)
+    monkeypatch.chdir(tmp_path)
+    models = make_plan(Path("studies/zoo.yaml"), tmp_path / "zoo").models
+    assert {models[name]["variants"][name]["contrastive"]["name"] for name in NOT_ON_GREY_IMAGES} == NOT_ON_GREY_IMAGES
 
 
 TURNED = {"augmentation.rotate_degrees": 90}
