@@ -30,7 +30,7 @@ class MoCo(ContrastiveTerm[MoCoConfig]):
         if config.queue > len(data.images):
             raise ConfigError(
                 f"contrastive.queue: {config.queue} keys, but there are only {len(data.images)} images to pretrain on: "
-                "an image's own older keys would be among its negatives. Lower it to a few batches' views."
+                "many images would have their own older keys among their negatives. Lower it to a few batches' views."
             )
         self.encoder = MomentumEncoder(model)
         self.register_buffer("queue", random_directions(config.queue, projection_shape(model)[1]))
