@@ -1,8 +1,10 @@
 """MoCo v2: contrast with a queue of keys (He et al. 2020, arXiv 1911.05722; Chen et al. 2020, arXiv 2003.04297).
 
 What we changed: every view is a query against the keys of every other view of its image, as in the authors' CIFAR
-notebook and in MoCo v3, where MoCo v2 takes one view as query and the other as key. No shuffling of batch norm: the
-encoder has none, and the head's statistics are those of the whole batch on every process.
+notebook and in MoCo v3, where MoCo v2 takes one view as query and the other as key. The projection head has a batch
+norm and a GELU, as for the other terms, where MoCo v2's has a ReLU and no norm. MoCo shuffles images among processes,
+so that a query's batch statistics and its key's are of other images. Our encoder has no batch norm, but the head's
+statistics are of the same images on both sides, and nothing is done about it.
 """
 
 import torch
