@@ -127,13 +127,7 @@ def _image_checks(prepared: Prepared, config: DataConfig, images: pd.DataFrame) 
             {"column": column, "min_value": 0, "max_value": top},
         )
     for split in prepared.splits:
-        labels = list(range(len(prepared.classes))) if split in LABELLED_SPLITS else [-1]
-        yield Check(
-            "ExpectColumnDistinctValuesToEqualSet",
-            "every class occurs, and no other label" if split in LABELLED_SPLITS else "no image has a label",
-            {"column": "label", "value_set": labels},
-            split,
-        )
+        yield _label_check(split, list(range(len(prepared.classes))))
         yield Check("ExpectColumnValuesToBeUnique", "no picture occurs twice", {"column": "sha256"}, split)
         yield Check(
             "ExpectColumnValuesToBeInSet",
@@ -153,6 +147,19 @@ def _image_checks(prepared: Prepared, config: DataConfig, images: pd.DataFrame) 
         for column in (f"mean_{c}" for c in channels):
             train = images.loc[images["split"] == "train", column]
             yield mean_like(column, f"`{column}` is on average what it is in train", train, count, split)
+
+
+def _label_check(split: str, labels: list[int]) -> Check:
+    if split == "pretrain":
+        claim, arguments = "every label is of a class, or −1", {"column": "label", "value_set": [-1, *labels]}
+        return Check("ExpectColumnValuesToBeInSet", claim, arguments, split)
+    labelled = split in LABELLED_SPLITS
+    return Check(
+        "ExpectColumnDistinctValuesToEqualSet",
+        "every class occurs, and no other label" if labelled else "no image has a label",
+        {"column": "label", "value_set": labels if labelled else [-1]},
+        split,
+    )
 
 
 def _class_checks(config: DataConfig) -> Iterator[Check]:

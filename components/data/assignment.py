@@ -10,8 +10,6 @@ from components.data.pool import ImagePool
 from components.data.splits import Removed, stratified_split, without_duplicates, without_shared
 from components.errors import UserError
 
-LABELLED_SPLITS = ("train", "val", "test")
-
 
 def check_classes(config: DataConfig, listings: Mapping[str, Listing]) -> tuple[str, ...]:
     """Names of the classes to be told apart, in order of their id: label i of the run means classes[i].
@@ -116,9 +114,9 @@ def assign(
 
 
 def label_of(class_names: np.ndarray, classes: Sequence[str]) -> np.ndarray:
-    """Labels int64 (N,) of class names that all are among `classes`."""
+    """Labels int64 (N,) of class names; −1 where a name is not among `classes`."""
     index = {name: i for i, name in enumerate(classes)}
-    return np.array([index[name] for name in class_names], dtype=np.int64)
+    return np.array([index.get(name, -1) for name in class_names], dtype=np.int64)
 
 
 def _apart_from_known(

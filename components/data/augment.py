@@ -2,9 +2,13 @@
 
 The geometric transforms of an image fold into one affine grid, its colour transforms into one affine map of the
 colour space, so that a view costs one resampling and one small matrix product; a blur is two more. The parameters come
-back with the view: the decoder is told them (`Augmentation.condition`), the encoder never is. Strengths follow SimCLR
-(Chen et al. 2020, appendix A) as torchvision's ColorJitter and GaussianBlur implement them, but for hue, which is a
-rotation of the chroma plane instead of HSV's.
+back with the view: the decoder is told them (`Augmentation.condition`), the encoder never is.
+
+Transforms and strengths are SimCLR's (Chen et al. 2020, appendix A) as torchvision's RandomResizedCrop, ColorJitter and
+GaussianBlur implement them, and affine ones besides. What we changed: colours change in a fixed order, hue, saturation,
+brightness, contrast, and are clamped once, after the last; hue is a rotation of the chroma plane instead of HSV's; the
+side of a crop is drawn evenly instead of its area, and the ratio of its sides only on demand; a share of the views
+stays as it is.
 """
 
 import functools

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from components.data.assignment import LABELLED_SPLITS, assign, check_classes, label_of
+from components.data.assignment import assign, check_classes, label_of
 from components.data.config import DataConfig
 from components.data.decode import RejectedError, decode
 from components.data.listing import Listing, choose_rows
@@ -139,9 +139,8 @@ def _write_images(
     """Write each split's images and the manifest of all; returns each split's size and fingerprint."""
     tables = {}
     for name, members in splits.items():
-        labels = np.full(len(members), -1)
-        if name in LABELLED_SPLITS:
-            labels = label_of(np.array(pool.class_name)[members], classes)
+        known = () if name.startswith("ood-") else classes  # an OOD image is of no class, whatever it is called
+        labels = label_of(np.array(pool.class_name)[members], known)
         tables[name] = write_split(folder / f"{name}.npy", name, members, labels, pool)
     with pq.ParquetWriter(folder / "manifest.parquet", tables["train"].schema) as writer:
         for table in tables.values():

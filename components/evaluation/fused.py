@@ -1,4 +1,7 @@
-"""The hybrid OOD score: features and likelihood together, calibrated on in-distribution validation data alone."""
+"""The hybrid OOD score: features and likelihood together, calibrated on in-distribution validation data alone.
+
+The rule was chosen among six on the digits of seed 0, with their OOD sets in view (docs/results.md).
+"""
 
 import dataclasses
 from dataclasses import dataclass

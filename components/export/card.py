@@ -42,7 +42,7 @@ score.
 | `ood_score` | float32 `(N,)`, higher = more out-of-distribution |
 | `is_ood` | bool `(N,)`: `ood_score` above {threshold:.4g}, which flags {facts["false_alarm_rate"]:.0%} of validation |
 
-## How good it is (test split, never used for any choice)
+## How good it is (test split and OOD sets: nothing was fitted, tuned or calibrated on them)
 | | |
 |---|---|
 | linear probe accuracy | {probe["linear_accuracy"]:.1%} ± {probe["linear_accuracy_se"]:.1%} (standard error) |
@@ -54,6 +54,9 @@ score.
 | OOD set | AUROC (95 % interval) | FPR@95 | flagged |
 |---|---|---|---|
 {rows}
+
+These numbers also decide which model of several is best and may become champion: the best of many looks a little better
+than it is.
 
 ## How fast it is (CPU of the machine that exported it)
 One image takes ONNX Runtime {export["onnx_latency_ms"]:.2f} ms and PyTorch {export["torch_latency_ms"]:.2f} ms; in

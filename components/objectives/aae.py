@@ -4,7 +4,9 @@ A code explains the view, and a discriminator that tells codes from draws of the
 is to be fooled by them. The code is a function of the features, which the paper calls deterministic.
 
 What we changed: all players move at once instead of in turns, the discriminator's slope is penalised
-(components/objectives/adversarial.py), and the decoder's pixels in a patch are not independent.
+(components/objectives/adversarial.py), and the decoder's pixels in a patch are not independent. All share the run's
+optimizer (Muon, or AdamW with β₁ = 0.9), one rate, weight decay, and one norm by which their gradients are clipped; the
+paper takes stochastic gradient descent, in two phases.
 """
 
 import torch

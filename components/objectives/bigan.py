@@ -6,7 +6,8 @@ discriminator of pairs tells (view, its code) from (generated view, its code); i
 generator are each other's inverse. Nothing is reconstructed on the way.
 
 What we changed: encoder, generator and discriminator are transformers, and all move at once; the discriminator's slope
-is penalised (components/objectives/adversarial.py).
+is penalised (components/objectives/adversarial.py). All share the run's optimizer (Muon, or AdamW with β₁ = 0.9), one
+rate, weight decay, and one norm by which their gradients are clipped; the papers take Adam with β₁ = 0.5.
 """
 
 import torch

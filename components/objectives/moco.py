@@ -1,8 +1,10 @@
 """MoCo v2: contrast with a queue of keys (He et al. 2020, arXiv 1911.05722; Chen et al. 2020, arXiv 2003.04297).
 
 What we changed: every view is a query against the keys of every other view of its image, as in the authors' CIFAR
-notebook and in MoCo v3, where MoCo v2 takes one view as query and the other as key. No shuffling of batch norm: the
-encoder has none, and the head's statistics are those of the whole batch on every process.
+notebook and in MoCo v3, where MoCo v2 takes one view as query and the other as key. The projection head has a batch
+norm and a GELU, as for the other terms, where MoCo v2's has a ReLU and no norm. MoCo shuffles images among processes,
+so that a query's batch statistics and its key's are of other images. Our encoder has no batch norm, but the head's
+statistics are of the same images on both sides, and nothing is done about it.
 """
 
 import torch
@@ -30,7 +32,8 @@ class MoCo(ContrastiveTerm[MoCoConfig]):
         if config.queue_size > len(data.images):
             raise ConfigError(
                 f"contrastive.queue_size: {config.queue_size} keys, but there are only {len(data.images)} images to "
-                "pretrain on: an image's own older keys would be among its negatives. Lower it to a few batches' views."
+                "pretrain on: many images would have their own older keys among their negatives. Lower it to a few "
+                "batches' views."
             )
         self.encoder = MomentumEncoder(model)
         self.register_buffer("queue", random_directions(config.queue_size, projection_shape(model)[1]))

@@ -4,9 +4,11 @@ An image is cut into nine cells; of the middle one and one of the eight around i
 its cell, so that no edge goes on from one to the other. A classifier on the features of both tells which of the eight.
 
 What we changed: a tile is brought to the image's size, so that the encoder is the one that reads whole images later.
-Directions go round in a batch instead of being drawn: the i-th image's is i modulo 8, and images are shuffled. Nothing
-is done against chromatic aberration, by which an encoder can tell where in a colour photograph a tile lay; the paper
-shifts green and magenta towards grey or drops two of the three channels.
+Directions go round in a batch instead of being drawn: the i-th image's is i modulo 8. A batch is a random choice of
+images in the training set's order, so that an image's place in it, and its direction, change from batch to batch (but
+little for the set's first and last few). Nothing is done against chromatic aberration, by which an encoder can tell
+where in a colour photograph a tile lay; the paper shifts green and magenta towards grey or drops two of the three
+channels.
 """
 
 import torch

@@ -23,8 +23,8 @@ class SupCon(ContrastiveTerm[SupConConfig]):
         if labels is None or (labels < 0).all():
             raise ConfigError(
                 "contrastive.name: supcon learns from labels, but no image that is pretrained on has one. Give "
-                "data.pretrain one sub-folder a class (or leave it out: data.labelled is pretrained on then), or "
-                "choose a term that needs no labels, such as nt_xent."
+                "data.pretrain one sub-folder a class, named as in data.labelled (or leave it out: data.labelled is "
+                "pretrained on then), or choose a term that needs no labels, such as nt_xent."
             )
         classes = np.where(labels < 0, -1 - np.arange(len(labels)), labels)
         self.register_buffer("classes", torch.from_numpy(classes), persistent=False)  # (N,)

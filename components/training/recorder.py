@@ -70,8 +70,10 @@ class Recorder:
 
     def _look(self) -> dict[str, float]:
         state = self._state
-        seen = evaluate(state.average or state.model, self._data, self._device)
-        seen |= validate(state.model, state.objective, self._data, self._device)
+        model = state.average or state.model
+        seen = evaluate(model, self._data, self._device)
+        # a term's own weights have no average: they and the averaged model are what a run leaves behind
+        seen |= validate(model, state.objective, self._data, self._device)
         _keep(state, self._config, seen)
         return seen
 

@@ -136,6 +136,7 @@ def test_values_that_cannot_be(damaged: Callable[..., str]) -> None:
         manifest.loc[5, "width"] = 9
         manifest.loc[6, "sha256"] = "unknown"
         manifest.loc[first(manifest, "ood-photos"), "label"] = 2
+        manifest.loc[first(manifest, "pretrain"), "label"] = 8
         del manifest["height"]
 
     message = damaged(change)
@@ -146,10 +147,11 @@ def test_values_that_cannot_be(damaged: Callable[..., str]) -> None:
         "`height` is 8",
         "hashes are SHA-256",
         "no image has a label",
+        "every label is of a class, or −1 (expect_column_values_to_be_in_set) in split pretrain, 1 rows",
         "the manifest has its columns",
     ):
         assert claim in message
-    assert "violates 7 of" in message
+    assert "violates 8 of" in message
 
 
 def test_too_many_quarantined(digits: Path, tmp_path: Path) -> None:

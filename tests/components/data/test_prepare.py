@@ -168,6 +168,25 @@ def test_pretraining_images_are_apart_from_those_of_evaluation(
     assert {row["class_name"] for row in manifest if row["split"] == "pretrain"} == {"cat", "dog"}
 
 
+def test_images_to_pretrain_on_have_the_labels_that_the_labelled_ones_have(
+    image_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    """By the classes' names. Others have none; nor has an OOD image whose class happens to have the same name."""
+    folder = image_folder("pets", cat=5, dog=5, owl=5)
+    many = image_folder("many", first_seed=100, ant=3, dog=4, owl=5)
+    other = image_folder("other", first_seed=200, cat=3, dog=3)
+    ood = {"owls": OodSet("near", held_out_classes=("owl",)), "other": OodSet("far", source=Source(folder=str(other)))}
+    config = of_folder(folder, pretrain=Source(folder=str(many)), ood=ood)
+    prepared = run(config, tmp_path / "prepared")
+    assert prepared.labels("pretrain").tolist() == [-1] * 3 + [prepared.classes.index("dog")] * 4
+    assert {label for name in ("owls", "other") for label in prepared.labels(f"ood-{name}")} == {-1}
+    before = (prepared.root / "training.json").read_bytes()
+    (many / "dog" / "000.png").rename(many / "ant" / "moved.png")
+    shutil.rmtree(prepared.root)
+    prepare(config, 0, prepared.root, 2)
+    assert (prepared.root / "training.json").read_bytes() != before, "other labels are another training"
+
+
 def test_progress_is_shown_as_tqdm_takes_it(image_folder: Callable[..., Path], tmp_path: Path) -> None:
     seen = []
 

@@ -8,6 +8,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
+from components.data.config import AugmentationConfig, DataConfig, Source
+from components.data.prepare import prepare
+from components.data.prepared import Prepared
 from components.errors import ConfigError
 from components.objectives.config import VariantConfig
 from components.objectives.config_contrastive import SupConConfig
@@ -15,6 +18,9 @@ from components.objectives.nt_xent import nt_xent
 from components.objectives.supcon import SupCon, supcon
 from components.objectives.term import Batch, TrainingSet
 from components.objectives.terms import build_objective
+from components.training.config import TrainingConfig
+from components.training.loop import pretrain
+from components.training.quick_look import PretrainData
 
 IMAGES = np.zeros((6, 2, 2, 1), np.uint8)
 
@@ -67,6 +73,25 @@ def test_without_labels_it_is_refused(make_model, labels):
     variant = VariantConfig(0, 1, contrastive=SupConConfig())
     with pytest.raises(ConfigError, match=r"contrastive\.name: supcon learns from labels, but no image .* nt_xent"):
         build_objective(variant, make_model(w_gen=0), TrainingSet(IMAGES, labels), 0)
+
+
+def test_a_step_learns_from_the_labels_of_a_set_of_its_own_to_pretrain_on(make_model, tmp_path):
+    """Some of the digits are labelled; more are pretrained on, of which those of the class 9 are none of these."""
+    labelled, pretrained_on = Source(builtin="digits", limit=200, exclude_classes=("9",)), Source(builtin="digits")
+    prepare(DataConfig(8, 1, labelled, pretrained_on), 0, tmp_path / "prepared", 64)
+    prepared = Prepared.open(tmp_path / "prepared")
+    images, labels = prepared.images("pretrain"), prepared.labels("pretrain")
+    assert set(labels) == {-1, *range(9)}
+    val = prepared.images("val"), prepared.labels("val")
+    variant = VariantConfig(0, 1, contrastive=SupConConfig())
+    config = TrainingConfig(steps=1, batch_size=64, learning_rate=0.01, warmup_steps=0, device="cpu")
+    losses = []
+    for name, known in (("as prepared", labels), ("none but one", np.where(np.arange(len(labels)), -1, 0))):
+        data, model = PretrainData(images, val, val, known), make_model(2, 8, w_gen=0, fresh=True)
+        place = tmp_path / name / "resume.pt"
+        trained = pretrain(model, data, variant, config, AugmentationConfig(), 0, place, "key", lambda *_: None)
+        losses.append(trained.metrics["contrastive_loss"])
+    assert losses[0] > losses[1] + 0.5, "images of a class are not nearer than a view's own image, at first"
 
 
 def test_the_labels_are_no_state(make_model):

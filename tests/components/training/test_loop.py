@@ -12,7 +12,7 @@ from components.objectives.config_contrastive import MoCoConfig
 from components.objectives.config_generative import MaskedConfig, ReplacedConfig
 from components.training.average import update_average
 from components.training.loop import pretrain
-from components.training.quick_look import evaluate
+from components.training.quick_look import evaluate, validate
 from tests.components.training.small_runs import AUGMENTATION, CONFIG, HYBRID, TIMING, without_timing
 
 CPU = torch.device("cpu")
@@ -146,6 +146,14 @@ def test_the_average_is_what_is_evaluated_and_ends_the_run(fresh, data, tmp_path
     assert not torch.equal(averaged.start, plain.start)
     found = evaluate(averaged, data, CPU)
     assert {name: trained.metrics[name] for name in found} == found
+
+
+def test_a_term_is_validated_with_the_averaged_model_beside_which_it_is_saved(fresh, data, tmp_path):
+    variant = VariantConfig(1, 0, generative=MaskedConfig())
+    model, config = fresh(variant), replace(CONFIG, ema_decay=0.6)
+    trained = pretrain(model, data, variant, config, AUGMENTATION, 0, tmp_path / "r.pt", "key", lambda *_: None)
+    found = validate(model, trained.objective, data, CPU)
+    assert found["val/generative_loss"] == trained.metrics["val/generative_loss"]
 
 
 @pytest.mark.parametrize(

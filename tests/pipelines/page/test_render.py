@@ -92,6 +92,7 @@ def test_the_best_variant_comes_first_and_every_number_is_there(reports, page_of
     for told in ("bits_per_dim is missing", "Champion of gcrl is now version 3.", "2027-01-15 08:01 UTC", "0123456789"):
         assert told in page.text, told
     assert "contrastive has no decoder" in page.text
+    assert "Which one is best was decided by them" in page.text
     assert "somebody" not in page.text
 
 
@@ -116,6 +117,7 @@ def test_one_variant_alone(make_report, page_of, channels, size):
     assert "What alone learned from digits" in page.text
     assert "90.0%" in page.text
     assert "(best)" not in page.text
+    assert "Which one is best" not in page.text
 
 
 def test_names_of_users_are_text(make_report, page_of, prepared):
