@@ -35,7 +35,7 @@ def use(name: str) -> str:
         if all(present != path.read_bytes() for path in PRESETS.glob("*.yaml")):
             raise ConfigError(
                 f"{PARAMS} holds edits of yours that preset {name} would overwrite. "
-                f"Keep them (mv {PARAMS} {PRESETS}/mine.yaml) or drop them (git checkout {PARAMS}), then run again."
+                f"Keep them (mv {PARAMS} {PRESETS}/mine.yaml) or drop them (rm {PARAMS}), then run again."
             )
     with atomic_file(PARAMS) as temporary:
         shutil.copyfile(preset, temporary)

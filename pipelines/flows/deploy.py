@@ -11,7 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from components.errors import UserError
+from pipelines.config import PARAMS
 from pipelines.flows import server
+from pipelines.flows.commit import last_commit, uncommitted
+from pipelines.presets import PRESETS
 
 URL = "PREFECT_API_URL"
 AUTH = "PREFECT_API_AUTH_STRING"
@@ -46,10 +49,11 @@ def deploy() -> None:
     Environment: PORT and DATABASE of the own server; ACTIVE (true or false) and TIMEZONE of the schedules.
 
     Raises:
-        UserError: one of these, or prefect.yaml, is wrong, or the server is not to be had.
+        UserError: one of these, or prefect.yaml, is wrong, settings are not committed, or the server is not to be had.
     """
     os.environ["ACTIVE"] = _active(os.environ.get("ACTIVE") or "true")
     os.environ["TIMEZONE"] = _timezone(os.environ.get("TIMEZONE") or "UTC")
+    check_committed(Path.cwd())
     started = False
     if own := not os.environ.get(URL):
         port, started = server.start(_port(), os.environ.get("DATABASE"))
@@ -72,6 +76,25 @@ def deploy() -> None:
     print("`make worker` runs what is due.")
     if own:
         print(f"`make undeploy` stops the server; it writes to {server.LOG}.")
+
+
+def check_committed(project: Path) -> None:
+    """Scheduled runs take the last commit: settings that differ from it are refused, other changes told.
+
+    Raises:
+        UserError: params.yaml or a preset is not as committed, or there is no commit.
+    """
+    last_commit(project)
+    changed = uncommitted(project)
+    settings = [file for file in changed if Path(file) == PARAMS or PRESETS in Path(file).parents]
+    if settings:
+        raise UserError(
+            f"{', '.join(settings)}: changed since the last commit, and scheduled runs take the last commit. "
+            f"Commit first, with dvc.lock: git commit {' '.join(settings)} dvc.lock"
+        )
+    if changed:
+        told = ", ".join(changed)
+        print(f"warning: scheduled runs take the last commit, without your changes in {told}", file=sys.stderr)
 
 
 def worker(pool: str | None, options: Sequence[str]) -> None:

@@ -24,6 +24,7 @@ from components.monitoring.incoming import IncomingFile, list_incoming, not_seen
 from components.monitoring.scoring import Scored, Scorer
 from pipelines.config import load_params
 from pipelines.flows.artifacts import picture
+from pipelines.flows.naming import run_name
 from pipelines.monitoring import FIGURES, Report, check_batch, write_unusable
 from pipelines.tracking import Journal, deliver
 from pipelines.tracking.fetch import Fetched, fetch_model
@@ -33,7 +34,7 @@ EVENT = "gcrl.drift.detected"
 DEFAULTS = with_config(ConfigDict(extra="forbid"))(DriftThresholds)()  # an unknown threshold is a mistake
 
 
-@flow(name="monitor", persist_result=False)
+@flow(name="monitor", flow_run_name=run_name, persist_result=False)
 def monitor(
     incoming: str,
     output: str = "data/monitoring",

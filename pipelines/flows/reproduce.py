@@ -10,11 +10,12 @@ from pydantic import Field
 
 from components.errors import UserError
 from pipelines.flows.artifacts import show_outcomes
+from pipelines.flows.naming import run_name
 from pipelines.flows.stages import Outcome, failed, run_dag, summary
 from pipelines.flows.workspace import workspace
 
 
-@flow(name="reproduce", persist_result=False)
+@flow(name="reproduce", flow_run_name=run_name, persist_result=False)
 def reproduce(
     targets: list[str] | None = None,
     force: bool = False,

@@ -21,6 +21,7 @@ from components.errors import UserError
 from pipelines.flows.artifacts import show_outcomes
 from pipelines.flows.changes import Recorded, changes, recorded
 from pipelines.flows.commands import Commands
+from pipelines.flows.naming import run_name
 from pipelines.flows.stages import Outcome, failed, run_dag, summary
 from pipelines.flows.verdict import Verdict, read_verdict, versions_compared
 from pipelines.flows.workspace import Workspace, workspace
@@ -50,7 +51,7 @@ class Retrained:
         return "; ".join(parts)
 
 
-@flow(name="retrain", persist_result=False)
+@flow(name="retrain", flow_run_name=run_name, persist_result=False)
 def retrain(
     incoming: str | None = None,
     preset: str | None = None,

@@ -17,6 +17,7 @@ from components.errors import ConfigError, UserError
 from components.files import read_json
 from pipelines.config import TrackingConfig
 from pipelines.flows.artifacts import show_outcomes
+from pipelines.flows.naming import run_name
 from pipelines.flows.stages import failed, flow_tags, run_dag, summary
 from pipelines.flows.workspace import Workspace, workspace
 from pipelines.paths import stage_folder
@@ -39,7 +40,7 @@ class Member:
         return ", ".join(f"{key}={value}" for key, value in {"seed": self.seed, **self.point}.items())
 
 
-@flow(name="sweep", persist_result=False)
+@flow(name="sweep", flow_run_name=run_name, persist_result=False)
 def sweep(
     variants: list[str] | None = None,
     seeds: list[int] | None = None,

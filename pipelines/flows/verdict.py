@@ -79,7 +79,7 @@ def read_verdict(folder: Path, params: Params, tracking: Path, compared: bool) -
 
 
 def versions_compared(verdict: Verdict, tracking: Path) -> str:
-    """Champion against challenger: a Markdown table of their numbers as the registry holds them, "" without any.
+    """Champion against challenger: a Markdown table of their runs' numbers, "" without any.
 
     Raises whatever MLflow does where it can't be reached.
     """
@@ -96,14 +96,16 @@ def versions_compared(verdict: Verdict, tracking: Path) -> str:
     for name, version in wanted.items():
         if version is not None:
             names.setdefault(version, []).append(name)
-    tags = {version: client.get_model_version(verdict.model, version).tags for version in names}
+    versions = {version: client.get_model_version(verdict.model, version) for version in names}
+    tags = {name: version.tags for name, version in versions.items()}
+    metrics = {name: client.get_run(version.run_id).data.metrics for name, version in versions.items()}
     lines = [
         "| | " + " | ".join(f"{', '.join(names[v])}: {_linked(verdict.model, v)}" for v in names) + " |",
         "|---|" + "---:|" * len(names),
         "| variant | " + " | ".join(tags[v].get("variant", "–") for v in names) + " |",
-        "| score | " + " | ".join(_number(tags[v].get("score"), ".4f") for v in names) + " |",
+        "| score | " + " | ".join(_number(metrics[v].get("score"), ".4f") for v in names) + " |",
         *(
-            f"| {column.title} | " + " | ".join(_number(tags[v].get(column.name), column.form) for v in names) + " |"
+            f"| {column.title} | " + " | ".join(_number(metrics[v].get(column.name), column.form) for v in names) + " |"
             for column in COLUMNS
         ),
         "| data | " + " | ".join(f"`{tags[v].get('data_fingerprint', '–')[:12]}`" for v in names) + " |",
@@ -118,5 +120,5 @@ def _linked(model: str, version: str) -> str:
     return f"[version {version}]({store.without_password(uri).rstrip('/')}/#/models/{model}/versions/{version})"
 
 
-def _number(value: str | None, form: str) -> str:
-    return "–" if value is None else f"{float(value):{form}}"
+def _number(value: float | None, form: str) -> str:
+    return "–" if value is None else f"{value:{form}}"

@@ -10,7 +10,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,14 +27,13 @@ from components.data.config import DataConfig
 from components.data.places import key_of, sources_by_role
 from components.errors import UserError
 from pipelines.config import PARAMS, Params
+from pipelines.flows.commit import git, last_commit, uncommitted
 from pipelines.overrides import write_params
 from pipelines.presets import PRESETS, find
 from pipelines.tracking.journal import FOLDER_VARIABLE, TAGS_VARIABLE
 
 PLACE = Path(".dvc/tmp/workspaces")  # DVC leaves its tmp alone, and git ignores it
 MAX_NAME = 80  # characters of a workspace's folder
-# of a repository that a git hook may have named; a user's hooks and templates are not for our clone
-GIT_LOCATION = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY")
 
 
 @dataclass(frozen=True)
@@ -60,13 +58,13 @@ def workspace(
         ConfigError: the preset, an override, or params.yaml itself is invalid.
     """
     project = Path(project).resolve()
-    commit = _last_commit(project)
+    commit = last_commit(project)
     clone = project / PLACE / _name(preset, overrides or {})
     with _locked(clone):
         new = not clone.exists()
         try:
             _update(clone, project, commit)
-            folder = clone / _git(project, "rev-parse", "--show-prefix")
+            folder = clone / git(project, "rev-parse", "--show-prefix")
             params = write_params(_params_file(preset, folder, project), overrides or {}, folder / PARAMS)
             _configure_dvc(folder, project)
             _link_images(params.data, folder, project)
@@ -95,22 +93,6 @@ def _params_file(preset: str | None, folder: Path, project: Path) -> Path:
     if (project / file).exists() and not (folder / file).exists():
         raise UserError(f"{file} is not committed, and an isolated run takes the last commit. Commit it first.")
     return find(preset, folder / PRESETS)
-
-
-def _last_commit(project: Path) -> str:
-    if not (project / ".dvc").is_dir():
-        raise UserError(f"{project}: not a DVC project (there is no .dvc folder). Name the folder with dvc.yaml.")
-    need = "An isolated run works in a clone of the last commit"
-    try:
-        _git(project, "rev-parse", "--show-toplevel")
-    except UserError as error:
-        raise UserError(f"{need}, and {error} `git init` and commit the project first.") from error
-    try:
-        return _git(project, "rev-parse", "--verify", "HEAD^{commit}")
-    except UserError as error:
-        raise UserError(
-            f"{need}, and {project} has no commit yet. Commit it first: git add --all && git commit."
-        ) from error
 
 
 def _name(preset: str | None, overrides: Mapping[str, Any]) -> str:
@@ -155,23 +137,23 @@ def _update(clone: Path, project: Path, commit: str) -> None:
 def _checkout(clone: Path, project: Path, commit: str) -> None:
     clone.mkdir(exist_ok=True)
     if not (clone / ".git").is_dir():
-        _git(clone, "init", "--quiet")
-    lock = Path(_git(project, "rev-parse", "--show-prefix")) / "dvc.lock"
+        git(clone, "init", "--quiet")
+    lock = Path(git(project, "rev-parse", "--show-prefix")) / "dvc.lock"
     before = _committed(clone, f"HEAD:{lock}")
-    address = Path(_git(project, "rev-parse", "--show-toplevel")).as_uri()  # a plain path would bring all of history
-    _git(clone, "fetch", "--quiet", "--no-tags", "--depth", "1", address, commit)
+    address = Path(git(project, "rev-parse", "--show-toplevel")).as_uri()  # a plain path would bring all of history
+    git(clone, "fetch", "--quiet", "--no-tags", "--depth", "1", address, commit)
     # What the workspace has recorded since goes on, unless the project has committed results of its own meanwhile.
     # Nothing is lost then either: DVC's run cache knows all that ever ran here, only more slowly.
     recorded = _recorded(clone / lock) if before == _committed(clone, f"{commit}:{lock}") else None
-    _git(clone, "checkout", "--quiet", "--force", "--detach", commit)
-    _git(clone, "clean", "--quiet", "--force", "-d")  # an old module beside the code would count as code
+    git(clone, "checkout", "--quiet", "--force", "--detach", commit)
+    git(clone, "clean", "--quiet", "--force", "-d")  # an old module beside the code would count as code
     if recorded is not None:
         (clone / lock).write_bytes(recorded)
 
 
 def _committed(clone: Path, file: str) -> str:
     """The hash of a committed file, "" where there is none."""
-    return _git(clone, "rev-parse", "--verify", "--quiet", file, check=False)
+    return git(clone, "rev-parse", "--verify", "--quiet", file, check=False)
 
 
 def _recorded(lock: Path) -> bytes | None:
@@ -232,24 +214,7 @@ def _link(path: str, key: str, folder: Path, project: Path) -> None:
 
 
 def _warn_of_changes(project: Path) -> None:
-    changed = _git(project, "diff", "--name-only", "--relative", "HEAD", "--", ".", ":(exclude)dvc.lock")
+    changed = uncommitted(project)
     if changed:
         logger = get_run_logger() if FlowRunContext.get() else get_logger("workspace")
-        logger.warning("Not in this run, because not committed: changes in %s", ", ".join(changed.splitlines()))
-
-
-def _git(folder: Path, *arguments: str, check: bool = True) -> str:
-    environment = {name: value for name, value in os.environ.items() if name not in GIT_LOCATION}
-    try:
-        done = subprocess.run(
-            ["git", "-c", f"core.hooksPath={os.devnull}", "-c", "init.templateDir=", *arguments],
-            cwd=folder,
-            env=environment,
-            capture_output=True,
-            text=True,
-        )
-    except FileNotFoundError as error:
-        raise UserError("git was not found. Install it: an isolated run works in a clone.") from error
-    if check and done.returncode:
-        raise UserError(f"git {arguments[0]} failed in {folder}: {' '.join(done.stderr.split())}")
-    return done.stdout.strip()
+        logger.warning("Not in this run, because not committed: changes in %s", ", ".join(changed))

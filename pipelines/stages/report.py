@@ -72,27 +72,20 @@ def run(params: Params, variant: str, run_name: str | None = None, register: boo
         journal.tags(teacher)
         if "export" in stages:
             registered = params.tracking.registered_model if register else None
-            _log_model(
-                journal, variant, registered, {**teacher, "data_fingerprint": prepared.fingerprint()}, out.metrics
-            )
+            made_of = {"data_fingerprint": prepared.fingerprint(), "score": f"{total:.6g}"}
+            _log_model(journal, variant, registered, teacher | made_of)
     deliver()
 
 
-def _log_model(
-    journal: Journal,
-    variant: str,
-    registered_name: str | None,
-    tags: Mapping[str, str],
-    numbers: Mapping[str, float],
-) -> None:
-    """The exported model with all that its version tells: whose it is, its card, what the gate asks for."""
+def _log_model(journal: Journal, variant: str, registered_name: str | None, tags: Mapping[str, str]) -> None:
+    """The exported model with all that its version tells: whose it is, its card, what the comparison asks for."""
     export = stage_folder("export", variant)
     commit = {name.removeprefix("mlflow.source."): value for name, value in _commit().items()}
     journal.model(
         export / "model.onnx",
         name=variant,
         registered_name=registered_name,
-        tags={"variant": variant, **tags, **commit, **{name: f"{value:.6g}" for name, value in numbers.items()}},
+        tags={"variant": variant, **tags, **commit},
         description=(export / "card.md").read_text(),
         input_example=export / "example.npy",
         extra_files=[export / "reference.npz", export / "known_images.npy"],

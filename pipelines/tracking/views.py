@@ -12,8 +12,10 @@ from pipelines.comparison import COLUMNS, CURVES
 
 TAG = "mlflow.sharedViewState."
 METRICS = ("score", *(column.name for column in COLUMNS))
-# A model that lacks one of these (as bits_per_dim) would not be in the chart at all. The last one colours the lines.
-PARALLEL = (*(column.name for column in COLUMNS if column.name != "bits_per_dim"), "score")
+# MLflow leaves a model that lacks one of these out of the chart: they are what every variant has, on whatever data. The
+# last one colours the lines.
+ALWAYS = ("linear_accuracy", "knn_accuracy", "calibration_error", "ood_fpr95", "training_seconds", "latency_ms")
+PARALLEL = (*ALWAYS, "score")
 CURVES_SECTION, PARALLEL_SECTION, BARS_SECTION = "training curves", "models across numbers", "number by number"
 SECTIONS = {CURVES_SECTION: 3, PARALLEL_SECTION: 1, BARS_SECTION: 4}  # charts side by side
 MODELS = "tags.kind = 'model'"

@@ -143,11 +143,8 @@ def test_a_second_time_changes_what_was_asked_and_nothing_else(site):
 
 @pytest.fixture
 def alone(fresh, tmp_path: Path) -> Site:
-    """A project whose server is not running; not to be changed."""
-    (tmp_path / "project").mkdir()
-    for name in ("pipelines", "components", "Makefile", "prefect.yaml"):
-        (tmp_path / "project" / name).symlink_to(fresh.root / name)
-    return Site(type(fresh)(tmp_path / "project"), free_port(), {})
+    """A project whose server is not running."""
+    return Site(fresh.copy(tmp_path / "project"), free_port(), {})
 
 
 def assert_refused(done: subprocess.CompletedProcess[str], *parts: str) -> None:
@@ -174,6 +171,14 @@ def assert_refused(done: subprocess.CompletedProcess[str], *parts: str) -> None:
 )
 def test_mistakes_without_a_server(alone, command, variables, parts):
     assert_refused(alone.run(*MAKE, command, *variables, code=None), *parts)
+    assert not alone.home.exists()
+
+
+def test_settings_that_are_not_committed(alone):
+    alone.project.edit({"seed": 7})
+    assert_refused(
+        alone.deploy(code=None), "params.yaml: changed since the last commit", "git commit params.yaml dvc.lock"
+    )
     assert not alone.home.exists()
 
 

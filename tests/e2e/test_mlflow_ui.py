@@ -12,6 +12,7 @@ import pytest
 from benchmarks.screenshots import browse, browser, drawn
 from components.evaluation.figure_style import variant_colours
 from pipelines.comparison import COLUMNS
+from pipelines.tracking import store
 from pipelines.tracking.views import VIEWS
 
 pytestmark = pytest.mark.e2e
@@ -92,6 +93,23 @@ def test_both_losses_overlay(page, mlflow_ui, experiment, models):
         assert steps == [5, 10, 15, 20, 25, 30]
         assert colour == variant_colours(VARIANTS)[variant]  # as in the project's figures
     assert page.locator(".parcoords").count() == 1
+
+
+def test_models_of_plain_data_stand_side_by_side(page, mlflow_ui, client):
+    """Without near or far OOD sets, corruptions, ten labels a class, and a likelihood."""
+    experiment = store.experiment_id(client, mlflow_ui, "plain data")
+    optional = {"near_ood_auroc", "far_ood_auroc", "robustness", "few_label_accuracy", "bits_per_dim"}
+    for weight in (0.0, 1.0):
+        run = client.create_run(experiment, tags={"kind": "model"}).info.run_id
+        client.log_param(run, "variant.w_gen", weight)
+        for name in {"score", *(column.name for column in COLUMNS)} - optional:
+            client.log_metric(run, name, 0.5 + weight / 10)
+    browse(page, VIEWS[2].address(mlflow_ui, experiment))
+    page.locator(".parcoords").wait_for()
+    lines = "charts => charts.flatMap(chart => chart.data).flatMap(data => data.dimensions?.[0].values ?? [])"
+    found = page.locator(".js-plotly-plot").evaluate_all(lines)
+    client.delete_experiment(experiment)
+    assert len(found) == 2
 
 
 def test_compare_page(page, mlflow_ui, experiment, models):

@@ -17,6 +17,11 @@ def affected(project) -> set[str]:
     return {"@".join(filter(None, command)) for command in commands}
 
 
+def changed(project) -> set[str]:
+    """Stages that DVC knows to have changed."""
+    return set(re.findall(r"^(\w+(?:@\w+)?):$", project.dvc("status").stdout, re.MULTILINE))
+
+
 def of_each(*stages: str) -> set[str]:
     return {f"{stage}@{variant}" for stage in stages for variant in ("hybrid", "contrastive")}
 
@@ -76,6 +81,12 @@ def test_code(scratch, file, expected):
 def test_a_third_variant_leaves_the_results_of_the_others(scratch):
     """Not only may the others' stages stay: DVC sees no change in any of them."""
     scratch.edit({"variants.generative": {"w_gen": 1.0, "w_con": 0.0}})
-    said = scratch.dvc("status").stdout
-    changed = set(re.findall(r"^(\w+(?:@\w+)?):$", said, re.MULTILINE))
-    assert changed == {"sources", "compare"} | {f"{stage}@generative" for stage in STAGES}
+    assert changed(scratch) == {"sources", "compare"} | {f"{stage}@generative" for stage in STAGES}
+
+
+def test_preparing_the_same_images_again_reruns_nothing_else(scratch):
+    """As on another machine, where a copy of the images has other times."""
+    before = scratch.files("outputs/prepare")
+    scratch.dvc("repro", "--single-item", "--force", "prepare")
+    assert scratch.files("outputs/prepare") != before  # its record tells when
+    assert changed(scratch) == {"sources"}

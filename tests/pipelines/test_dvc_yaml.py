@@ -144,6 +144,13 @@ def test_other_dependencies_are_outputs_of_earlier_stages(name):
         assert inside or any(covers(dependency, Path(out)) for out in outputs), dependency
 
 
+@pytest.mark.parametrize("shared", ["prepare", "validate", "floor"])
+def test_nothing_depends_on_when_a_shared_stage_ran(shared):
+    """Else the same images, prepared again on another machine, would make every model a new version."""
+    record = stage_folder(shared) / "record.json"
+    assert [name for name, stage in STAGES.items() if any(covers(d, record) for d in stage["deps"])] == []
+
+
 @pytest.mark.parametrize("name", STAGES)
 def test_parameters_are_required_keys_of_params_yaml(name):
     """DVC stops at a key that is missing, even where the configuration has a default."""

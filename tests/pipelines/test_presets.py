@@ -76,6 +76,9 @@ def test_edits_are_not_overwritten(project):
     presets.use("cifar10-gpu")
     presets.use("mine")
     assert (project / "params.yaml").read_bytes() == edited
+    (project / "presets/mine.yaml").unlink()
+    (project / "params.yaml").unlink()
+    presets.use("cifar10-gpu")
 
 
 def test_an_unknown_preset_names_the_nearest(project, capsys):

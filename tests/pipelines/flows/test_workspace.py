@@ -278,7 +278,7 @@ def test_what_a_killed_command_left_is_repaired(root, commit, damage):
 
 
 def test_a_run_killed_between_any_two_commands_does_not_matter(root, monkeypatch):
-    git = module._git
+    git = module.git
     for steps in itertools.count():
         left = iter(range(steps))
 
@@ -287,7 +287,7 @@ def test_a_run_killed_between_any_two_commands_does_not_matter(root, monkeypatch
                 raise KeyboardInterrupt
             return git(*arguments, **options)
 
-        monkeypatch.setattr(module, "_git", killed)
+        monkeypatch.setattr(module, "git", killed)
         try:
             with workspace(root, overrides={"seed": 1}):
                 pass
@@ -295,7 +295,7 @@ def test_a_run_killed_between_any_two_commands_does_not_matter(root, monkeypatch
             pass
         else:
             break
-        monkeypatch.setattr(module, "_git", git)
+        monkeypatch.setattr(module, "git", git)
         with workspace(root, overrides={"seed": 1}) as place:
             assert load_params(place.folder / "params.yaml").seed == 1
             assert (place.folder / "dvc.yaml").read_bytes() == (root / "dvc.yaml").read_bytes()
