@@ -131,7 +131,7 @@ def _apart_from_known(
     """Take the odd picture that the model knows out of an OOD set; where they are many, the set is no OOD set."""
     kept, shared = without_shared(rows, known, pool.sha256, pool.path)
     if len(shared) > config.max_quarantined * len(rows):
-        examples = "; ".join(f"{pool.path[row]} is {reason}" for row, reason in list(shared.items())[:3])
+        examples = "; ".join(f"{pool.path[row]} is {removal.reason}" for row, removal in list(shared.items())[:3])
         raise UserError(
             f"data.ood.{name}: {len(shared)} of its {len(rows)} images are among the images that the model knows "
             f"({examples}). An OOD set must hold other images than data.labelled, data.test and data.pretrain."

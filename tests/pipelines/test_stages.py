@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import shutil
 import socket
 import subprocess
 import sys
@@ -12,8 +13,11 @@ import numpy as np
 import pytest
 from ruamel.yaml import YAML
 
+from components.data.config import DataConfig, Source
+from components.data.prepare import LeftOut
 from components.errors import UserError
 from pipelines.config import Params, load_params
+from pipelines.stages import prepare
 from pipelines.stages.__main__ import ON_REQUEST, ONCE, PER_VARIANT, main
 from pipelines.stages.results import constants_of, metrics_of, record_of
 from pipelines.stages.tracked import tracked
@@ -82,14 +86,38 @@ def test_a_certificate_that_nobody_asked_for_is_exit_code_2(params, capsys):
 
 
 def test_an_interruption_is_exit_code_130(params, monkeypatch, capsys):
-    from pipelines.stages import prepare
-
     def interrupted(_: Params) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(prepare, "run", interrupted)
     assert main(["prepare"]) == 130
     assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_prepare_tells_how_many_images_it_left_out(params, capsys):
+    from PIL import Image
+
+    noise = np.random.default_rng(0).integers(0, 256, (20, 8, 8), dtype=np.uint8)
+    for number, pixels in enumerate(noise):
+        place = Path("pets", "cat" if number % 2 else "dog", f"{number}.png")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(place)
+    data = DataConfig(image_size=8, channels=1, labelled=Source(folder="pets"), max_quarantined=0.5)
+    params = replace(changed(params, "training", batch_size=2), data=data)
+    prepare.run(params)
+    assert capsys.readouterr().out.endswith("; no image left out\n")
+
+    Path("pets/cat/broken.png").write_text("no image")
+    shutil.copy("pets/cat/1.png", "pets/cat/again.png")
+    shutil.copy("pets/cat/3.png", "pets/dog/cat.png")
+    prepare.run(params)
+    counts = "1 unusable, 1 duplicate, 2 of contradicting labels"
+    told = f"; 4 images left out ({counts}), listed in data/prepared/quarantine.csv\n"
+    assert capsys.readouterr().out.endswith(told)
+    left_out = {"quarantined": 1, "duplicates": 1, "label_conflicts": 2}
+    assert metrics_of("prepare").items() >= left_out.items()
+    assert len(Path("data/prepared/quarantine.csv").read_text().splitlines()) == 1 + sum(left_out.values())
+    assert prepare.told(LeftOut(1, 0, 0)) == "1 image left out (1 unusable), listed in data/prepared/quarantine.csv"
 
 
 def test_a_stage_leaves_results_a_record_and_a_journal(params):
