@@ -17,6 +17,7 @@ from components.data.config import DataConfig, Source
 from components.data.prepare import LeftOut
 from components.errors import UserError
 from pipelines.config import Params, load_params
+from pipelines.paths import VALIDATION_FAILED
 from pipelines.stages import prepare
 from pipelines.stages.__main__ import ON_REQUEST, ONCE, PER_VARIANT, main
 from pipelines.stages.results import constants_of, metrics_of, record_of
@@ -63,6 +64,14 @@ def test_what_runs_every_time_imports_nothing_heavy(tmp_path, command):
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout == "0 []\n"
+
+
+def test_the_report_of_an_earlier_violation_is_removed(params):
+    """Not by `validate` alone: where the data is repaired, DVC may have its result in the cache."""
+    VALIDATION_FAILED.mkdir(parents=True)
+    (VALIDATION_FAILED / "summary.md").write_text("violated")
+    assert main(["sources"]) == 0
+    assert not VALIDATION_FAILED.exists()
 
 
 def test_check_writes_nothing(params):
