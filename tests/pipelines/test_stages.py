@@ -100,7 +100,7 @@ def test_an_interruption_is_exit_code_130(params, monkeypatch, capsys):
 
     monkeypatch.setattr(prepare, "run", interrupted)
     assert main(["prepare"]) == 130
-    assert capsys.readouterr().err == "interrupted\n"
+    assert capsys.readouterr().err == "interrupted; the same command goes on\n"
 
 
 def test_prepare_tells_how_many_images_it_left_out(params, capsys):
@@ -284,6 +284,17 @@ def test_progress_tells_the_last_step_and_not_every_one(params, capsys):
     lines = capsys.readouterr().err.splitlines()
     assert [line.split()[1] for line in lines] == [f"1/{last}", f"{last}/{last}"]
     assert lines[-1].endswith("nll_nats_per_token 2.500  1,000 images/s  0 s left")
+
+
+def test_progress_is_silent_about_steps_that_an_earlier_process_took(params, capsys):
+    from pipelines.stages.training import Progress
+
+    progress = Progress(params.training, earlier=20)
+    for step, metrics in ((10, {"val/knn_accuracy": 0.5}), (20, {}), (21, {"nll_nats_per_token": 2.5})):
+        progress(step, {**metrics, "images_per_second": 1000.0})
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("step 21/")
+    assert "val/knn_accuracy 0.500  nll_nats_per_token 2.500" in line  # but knows what was last seen
 
 
 def test_progress_by_the_clock_tells_its_share(params, capsys):
