@@ -4,6 +4,7 @@ from pathlib import Path
 
 PREPARED = Path("data/prepared")
 VALIDATION = Path("data/validation")
+VALIDATION_FAILED = Path("data/validation-failed")  # the report of a violation
 OUTPUTS = Path("outputs")
 SCRATCH = Path(".scratch")  # resume files; outside DVC's outputs, which DVC deletes before a stage runs
 

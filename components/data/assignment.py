@@ -56,9 +56,8 @@ def assign(
     """
     removed: Removed = {}
 
-    def distinct(role: str) -> np.ndarray:
-        names = pool.class_name if role in ("labelled", "test") else None
-        kept, dropped = without_duplicates(rows[role], pool.sha256, pool.path, names)
+    def distinct(kept: np.ndarray, class_names: Sequence[str] | None = None) -> np.ndarray:
+        kept, dropped = without_duplicates(kept, pool.sha256, pool.path, class_names)
         removed.update(dropped)
         return kept
 
@@ -67,9 +66,9 @@ def assign(
         removed.update(dropped)
         return kept
 
-    labelled, test = distinct("labelled"), None
+    labelled, test = distinct(rows["labelled"], pool.class_name), None
     if config.test is not None:
-        test = distinct("test")
+        test = distinct(rows["test"], pool.class_name)
         labelled = apart(labelled, test=test)
     class_of = np.array(pool.class_name)
     everything = labelled if test is None else np.concatenate([labelled, test])
@@ -93,7 +92,7 @@ def assign(
                 "it, or leave it out with data.labelled.exclude_classes."
             )
     if config.pretrain is not None:
-        pretrain = distinct("pretrain")
+        pretrain = distinct(rows["pretrain"])
         pretrain = pretrain[~np.isin(class_of[pretrain], list(held_out_classes(config)))]
         splits["pretrain"] = apart(pretrain, val=splits["val"], test=splits["test"], **held_out)
         if len(splits["pretrain"]) == 0:
@@ -105,9 +104,9 @@ def assign(
         if ood.held_out_classes:
             splits[split] = held_out[split]
         elif ood.shuffled_test:
-            splits[split] = _apart_from_known(_shuffled(splits["test"], pool, seed), known, name, config, pool, removed)
+            splits[split] = apart(distinct(_shuffled(splits["test"], pool, seed)), **known)
         else:
-            splits[split] = _apart_from_known(distinct(split), known, name, config, pool, removed)
+            splits[split] = _apart_from_known(distinct(rows[split]), known, name, config, pool, removed)
         if len(splits[split]) == 0:
             raise UserError(f"data.ood.{name}: no usable image. Give a source that holds some, or remove the OOD set.")
     return splits, removed
@@ -130,7 +129,7 @@ def _apart_from_known(
     """Take the odd picture that the model knows out of an OOD set; where they are many, the set is no OOD set."""
     kept, shared = without_shared(rows, known, pool.sha256, pool.path)
     if len(shared) > config.max_quarantined * len(rows):
-        examples = "; ".join(f"{pool.path[row]} is {reason}" for row, reason in list(shared.items())[:3])
+        examples = "; ".join(f"{pool.path[row]} is {removal.reason}" for row, removal in list(shared.items())[:3])
         raise UserError(
             f"data.ood.{name}: {len(shared)} of its {len(rows)} images are among the images that the model knows "
             f"({examples}). An OOD set must hold other images than data.labelled, data.test and data.pretrain."
@@ -140,7 +139,10 @@ def _apart_from_known(
 
 
 def _shuffled(test: np.ndarray, pool: ImagePool, seed: int) -> np.ndarray:
-    """Add the test images with their pixels moved about, each by a permutation of its own; channels stay together."""
+    """Add the test images with their pixels moved about, each by a permutation of its own; channels stay together.
+
+    An image of a single colour stays as it is, so the caller takes out what is no new picture.
+    """
     rng = np.random.default_rng([seed, 1])
     rows = []
     for row in test:

@@ -37,10 +37,16 @@ class Quarantined(NamedTuple):
     reason: str
 
 
-def prepare(
-    config: DataConfig, seed: int, out: Path, minimum_train: int, progress: Progress | None = None
-) -> dict[str, Any]:
-    """Write the prepared data set to the folder `out`, whole or not at all, and return what its dataset.json holds.
+class LeftOut(NamedTuple):
+    """How many lines quarantine.csv has, by what is wrong."""
+
+    unusable: int
+    duplicates: int
+    label_conflicts: int
+
+
+def prepare(config: DataConfig, seed: int, out: Path, minimum_train: int, progress: Progress | None = None) -> LeftOut:
+    """Write the prepared data set to the folder `out`, whole or not at all, and return how many images were left out.
 
     Files: `<split>.npy` uint8 (N, H, W, C), `palette.npy` uint8 (K, C), `manifest.parquet` (one row an image),
     `quarantine.csv` (what was left out and why), `dataset.json`, `training.json` (what pretraining depends on).
@@ -104,7 +110,8 @@ def prepare(
         read = {name: described[name] for name in sorted({pretrain, "train", "val"})}
         write_json(folder / "training.json", {"classes": list(classes), "splits": read})
     out.with_name("quarantine.csv").unlink(missing_ok=True)  # of an earlier, failed run
-    return meta
+    kinds = Counter(removal.kind for removal in removed.values())
+    return LeftOut(len(every_rejected), kinds["duplicate"], kinds["label conflict"])
 
 
 def _decode(
@@ -181,7 +188,7 @@ def _write_quarantine(
 ) -> None:
     lines = list(rejected)
     if removed and pool:
-        lines += [Quarantined(pool.source[row], pool.path[row], reason) for row, reason in removed.items()]
+        lines += [Quarantined(pool.source[row], pool.path[row], removal.reason) for row, removal in removed.items()]
     with atomic_file(path) as temporary, temporary.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(Quarantined._fields)

@@ -1,12 +1,21 @@
 """Which image goes where: stratified splits that no picture crosses."""
 
 from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from components.errors import UserError
 
-Removed = dict[int, str]  # row → why it was taken out
+
+class Removal(NamedTuple):
+    """Why an image was taken out: in a word, and as quarantine.csv tells it."""
+
+    kind: Literal["duplicate", "label conflict"]
+    reason: str
+
+
+Removed = dict[int, Removal]  # by row
 
 
 def stratified_split(
@@ -55,9 +64,10 @@ def without_duplicates(
             names = {row: class_names[row] for row in (first, *others)}
             for row, name in names.items():
                 other = first if names[first] != name else contrary
-                removed[row] = f"labelled {name!r}, but the same picture is {names[other]!r} at {paths[other]}"
+                reason = f"labelled {name!r}, but the same picture is {names[other]!r} at {paths[other]}"
+                removed[row] = Removal("label conflict", reason)
         else:
-            removed.update(dict.fromkeys(others, f"duplicate of {paths[first]}"))
+            removed.update(dict.fromkeys(others, Removal("duplicate", f"duplicate of {paths[first]}")))
     return _without(rows, removed), removed
 
 
@@ -70,7 +80,7 @@ def without_shared(
     for row in rows.tolist():
         if sha256[row] in elsewhere:
             name, twin = elsewhere[sha256[row]]
-            removed[row] = f"also in the split {name!r}, as {paths[twin]}"
+            removed[row] = Removal("duplicate", f"also in the split {name!r}, as {paths[twin]}")
     return _without(rows, removed), removed
 
 

@@ -72,6 +72,16 @@ def save_resume(path: Path, key: str, state: State) -> None:
         temporary.write_bytes(content.getbuffer())
 
 
+def saved_step(path: Path) -> int:
+    """After which step a resume file was written: 0 where there is none, or none that `load_resume` could use."""
+    if not path.exists():
+        return 0
+    try:
+        return int(torch.load(path, map_location="cpu", weights_only=True, mmap=True)["step"])  # reads no tensor
+    except (OSError, *UNUSABLE):
+        return 0
+
+
 def load_resume(path: Path, key: str, state: State) -> None:
     """Restore a run's state in place; where there is no file it stays as it is."""
     if not path.exists():

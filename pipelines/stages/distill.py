@@ -51,7 +51,7 @@ def run(params: Params, name: str) -> None:
         log_data(stage, prepared, {prepared.pretrain_split: "distillation", "val": "validation"})
         stage.journal.tags({"teacher": student.teacher})
         facts = describe(model, teacher, architecture, student, training, len(data.images))
-        on_metrics = announced(stage, facts, training)
+        on_metrics = announced(stage, facts, training, scratch / "resume.pt")
 
         with stage.watched(), stage.folder(draw) as out:
             trained = distill(

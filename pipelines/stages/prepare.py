@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from components.data.prepare import prepare
+from components.data.prepare import LeftOut, prepare
 from components.data.prepared import Prepared
 from pipelines.config import Params
 from pipelines.paths import PREPARED
@@ -13,16 +13,30 @@ from pipelines.stages.tracked import log_data, tracked
 def run(params: Params) -> None:
     """Write data/prepared, and outputs/prepare."""
     with tracked(params, "prepare", settings={"data": params.data}) as stage:
-        meta = prepare(params.data, params.seed, PREPARED, params.training.batch_size, progress=partial(tqdm, delay=1))
+        left_out = prepare(
+            params.data, params.seed, PREPARED, params.training.batch_size, progress=partial(tqdm, delay=1)
+        )
         prepared = Prepared.open(PREPARED)
         log_data(stage, prepared, dict.fromkeys(prepared.splits, "prepared"))
         counts = {split: len(prepared.images(split)) for split in prepared.splits}
         with stage.folder() as out:
             out.metrics = {
                 **{f"images/{split}": count for split, count in counts.items()},
-                "quarantined": meta["quarantined"],
+                "quarantined": left_out.unusable,
+                "duplicates": left_out.duplicates,
+                "label_conflicts": left_out.label_conflicts,
                 "palette_colours": len(prepared.palette),
             }
             out.constants = {"seed": params.seed, "data_fingerprint": prepared.fingerprint()}
     sizes = ", ".join(f"{split} {count:,}" for split, count in counts.items())
-    print(f"prepared {sizes} images; {len(prepared.palette)} colours; {meta['quarantined']} files quarantined")
+    print(f"prepared {sizes} images; {len(prepared.palette)} colours; {told(left_out)}")
+
+
+def told(left_out: LeftOut) -> str:
+    """How many images were left out, why, and where they are listed."""
+    if not any(left_out):
+        return "no image left out"
+    kinds = ("unusable", "duplicate", "of contradicting labels")
+    counts = ", ".join(f"{count} {kind}" for count, kind in zip(left_out, kinds, strict=True) if count)
+    images = "1 image" if sum(left_out) == 1 else f"{sum(left_out):,} images"
+    return f"{images} left out ({counts}), listed in {PREPARED}/quarantine.csv"

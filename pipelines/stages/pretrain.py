@@ -50,7 +50,7 @@ def run(params: Params, variant_name: str) -> None:
         objective = build_objective(variant, model, TrainingSet(data.images, data.labels), params.seed)
         facts = describe(model, objective, architecture, params.training)
         del objective
-        on_metrics = announced(stage, facts, params.training)
+        on_metrics = announced(stage, facts, params.training, scratch / "resume.pt")
 
         with stage.watched(), stage.folder(draw) as out:
             trained = pretrain(

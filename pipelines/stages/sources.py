@@ -1,9 +1,11 @@
 """sources: what the configured sources hold, so that new images are noticed; runs every time, and in no time."""
 
+import shutil
+
 from components.data.places import list_sources
 from components.files import atomic_directory, write_json
 from pipelines.config import Params
-from pipelines.paths import stage_folder
+from pipelines.paths import VALIDATION_FAILED, stage_folder
 
 
 def run(params: Params) -> None:
@@ -11,3 +13,5 @@ def run(params: Params) -> None:
     listing = list_sources(params.data)
     with atomic_directory(stage_folder("sources")) as folder:
         write_json(folder / "listing.json", listing)
+    # of an earlier run: where the data is repaired, validate may come from DVC's cache and could not remove it
+    shutil.rmtree(VALIDATION_FAILED, ignore_errors=True)

@@ -13,7 +13,7 @@ from typing import Any
 from components.data.prepared import Prepared
 from components.model.build import Architecture, save_weights
 from components.model.gcrl import GCRL
-from components.training.checkpoint import History
+from components.training.checkpoint import History, saved_step
 from components.training.config import EXECUTION, TrainingConfig
 from components.training.launch import OnMetrics
 from components.training.loop import PretrainData, Trained
@@ -31,9 +31,10 @@ SHOWN = (
 
 
 class Progress:
-    """One line on a terminal, or a line every few seconds elsewhere."""
+    """One line on a terminal, or a line every few seconds elsewhere; none for steps that an earlier process took."""
 
-    def __init__(self, config: TrainingConfig) -> None:
+    def __init__(self, config: TrainingConfig, earlier: int = 0) -> None:
+        self.earlier = earlier
         self.steps, self.batch_size, self.budget = config.steps, config.batch_size, config.seconds
         self.live = sys.stderr.isatty()
         self.shown_at = 0.0
@@ -41,6 +42,8 @@ class Progress:
 
     def __call__(self, step: int, metrics: dict[str, float]) -> None:
         self.latest |= {k: metrics[k] for k in SHOWN if k in metrics}
+        if step <= self.earlier:
+            return
         spent = metrics.get("trained_seconds", 0.0)
         last = step == self.steps if self.budget is None else spent >= self.budget
         if not last and time.monotonic() - self.shown_at < (0.2 if self.live else 5.0):
@@ -81,11 +84,14 @@ def training_data(prepared: Prepared) -> PretrainData:
     )
 
 
-def announced(stage: Run, facts: Mapping[str, Any], config: TrainingConfig) -> OnMetrics:
-    """Tell the facts of a run; what is called for each step that it logs."""
+def announced(stage: Run, facts: Mapping[str, Any], config: TrainingConfig, resume: Path) -> OnMetrics:
+    """Tell the facts of a run, and where it goes on; returns what is called for each step that it logs."""
     stage.journal.params(facts)
     print("  ".join(f"{name} {value}" for name, value in facts.items()), flush=True)
-    progress = Progress(config)
+    earlier = saved_step(resume)
+    if earlier:
+        print(f"goes on after step {earlier}", flush=True)
+    progress = Progress(config, earlier)
 
     def on_metrics(step: int, metrics: dict[str, float]) -> None:
         stage.journal.metrics(metrics, step=step)

@@ -92,7 +92,10 @@ def test_a_killed_training_goes_on_where_it_was(finished, changed, killed):
     left = resume_file(changed)
     assert STEPS // 3 <= left["step"] < STEPS
 
-    changed.dvc("repro", "pretrain@hybrid")
+    told = changed.dvc("repro", "pretrain@hybrid")
+    assert f"goes on after step {left['step']}\n" in told.stdout
+    shown = [int(step) for step in re.findall(r"^step (\d+)/", told.stderr, re.MULTILINE)]
+    assert min(shown) > left["step"]
     weights = "outputs/hybrid/pretrain/model.safetensors"
     assert (changed.root / weights).read_bytes() == (finished.root / weights).read_bytes()
     before = [row["images_per_second"] for row in left["history"]]

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import shutil
 import socket
 import subprocess
 import sys
@@ -12,8 +13,12 @@ import numpy as np
 import pytest
 from ruamel.yaml import YAML
 
+from components.data.config import DataConfig, Source
+from components.data.prepare import LeftOut
 from components.errors import UserError
 from pipelines.config import Params, load_params
+from pipelines.paths import VALIDATION_FAILED
+from pipelines.stages import prepare
 from pipelines.stages.__main__ import ON_REQUEST, ONCE, PER_VARIANT, main
 from pipelines.stages.results import constants_of, metrics_of, record_of
 from pipelines.stages.tracked import tracked
@@ -61,6 +66,14 @@ def test_what_runs_every_time_imports_nothing_heavy(tmp_path, command):
     assert done.stdout == "0 []\n"
 
 
+def test_the_report_of_an_earlier_violation_is_removed(params):
+    """Not by `validate` alone: where the data is repaired, DVC may have its result in the cache."""
+    VALIDATION_FAILED.mkdir(parents=True)
+    (VALIDATION_FAILED / "summary.md").write_text("violated")
+    assert main(["sources"]) == 0
+    assert not VALIDATION_FAILED.exists()
+
+
 def test_check_writes_nothing(params):
     before = everything()
     assert main(["check"]) == 0
@@ -82,14 +95,38 @@ def test_a_certificate_that_nobody_asked_for_is_exit_code_2(params, capsys):
 
 
 def test_an_interruption_is_exit_code_130(params, monkeypatch, capsys):
-    from pipelines.stages import prepare
-
     def interrupted(_: Params) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(prepare, "run", interrupted)
     assert main(["prepare"]) == 130
-    assert capsys.readouterr().err == "interrupted\n"
+    assert capsys.readouterr().err == "interrupted; the same command goes on\n"
+
+
+def test_prepare_tells_how_many_images_it_left_out(params, capsys):
+    from PIL import Image
+
+    noise = np.random.default_rng(0).integers(0, 256, (20, 8, 8), dtype=np.uint8)
+    for number, pixels in enumerate(noise):
+        place = Path("pets", "cat" if number % 2 else "dog", f"{number}.png")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(place)
+    data = DataConfig(image_size=8, channels=1, labelled=Source(folder="pets"), max_quarantined=0.5)
+    params = replace(changed(params, "training", batch_size=2), data=data)
+    prepare.run(params)
+    assert capsys.readouterr().out.endswith("; no image left out\n")
+
+    Path("pets/cat/broken.png").write_text("no image")
+    shutil.copy("pets/cat/1.png", "pets/cat/again.png")
+    shutil.copy("pets/cat/3.png", "pets/dog/cat.png")
+    prepare.run(params)
+    counts = "1 unusable, 1 duplicate, 2 of contradicting labels"
+    told = f"; 4 images left out ({counts}), listed in data/prepared/quarantine.csv\n"
+    assert capsys.readouterr().out.endswith(told)
+    left_out = {"quarantined": 1, "duplicates": 1, "label_conflicts": 2}
+    assert metrics_of("prepare").items() >= left_out.items()
+    assert len(Path("data/prepared/quarantine.csv").read_text().splitlines()) == 1 + sum(left_out.values())
+    assert prepare.told(LeftOut(1, 0, 0)) == "1 image left out (1 unusable), listed in data/prepared/quarantine.csv"
 
 
 def test_a_stage_leaves_results_a_record_and_a_journal(params):
@@ -247,6 +284,17 @@ def test_progress_tells_the_last_step_and_not_every_one(params, capsys):
     lines = capsys.readouterr().err.splitlines()
     assert [line.split()[1] for line in lines] == [f"1/{last}", f"{last}/{last}"]
     assert lines[-1].endswith("nll_nats_per_token 2.500  1,000 images/s  0 s left")
+
+
+def test_progress_is_silent_about_steps_that_an_earlier_process_took(params, capsys):
+    from pipelines.stages.training import Progress
+
+    progress = Progress(params.training, earlier=20)
+    for step, metrics in ((10, {"val/knn_accuracy": 0.5}), (20, {}), (21, {"nll_nats_per_token": 2.5})):
+        progress(step, {**metrics, "images_per_second": 1000.0})
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("step 21/")
+    assert "val/knn_accuracy 0.500  nll_nats_per_token 2.500" in line  # but knows what was last seen
 
 
 def test_progress_by_the_clock_tells_its_share(params, capsys):

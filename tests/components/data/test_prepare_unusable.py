@@ -113,6 +113,43 @@ def test_a_stray_training_image_is_taken_out_of_an_ood_set(image_folder: Callabl
     assert "also in the split" in quarantine(prepared.root)["far/stray.png"]
 
 
+def test_an_image_that_shuffling_leaves_as_it_is_is_no_ood_image(
+    image_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = image_folder("pets", cat=10, dog=10)
+    for grey in range(12):
+        Image.new("RGB", (8, 8), (grey, grey, grey)).save(folder / "dog" / f"blank{grey}.png")
+    config = of_folder(folder, max_quarantined=0.01, ood={"shuffled": OodSet("far", shuffled_test=True)})
+    prepared = run(config, tmp_path / "prepared")
+    blank = {row for row, image in enumerate(prepared.images("test")) if np.ptp(image) == 0}
+    assert blank
+    assert len(prepared.images("ood-shuffled")) == len(prepared.images("test")) - len(blank)
+    reasons = quarantine(prepared.root)
+    assert len(reasons) == len(blank)
+    for name, reason in reasons.items():
+        assert name.startswith("dog/blank")
+        assert reason == f"also in the split 'test', as {folder / name.removesuffix(' (shuffled)')}"
+
+
+def test_shuffled_images_are_all_different(image_folder: Callable[..., Path], tmp_path: Path) -> None:
+    test = tmp_path / "official"
+    for name in ("cat", "dog"):
+        (test / name).mkdir(parents=True)
+        for place in range(6):  # one pixel of sixteen is not white: many are alike when it has moved
+            pixels = np.full((16, 3), 255, dtype=np.uint8)
+            pixels[place + 6 * (name == "dog")] = 0
+            Image.fromarray(pixels.reshape(4, 4, 3)).save(test / name / f"{place}.png")
+    folder = image_folder("pets", size=4, cat=9, dog=9)
+    ood = {"shuffled": OodSet("far", shuffled_test=True)}
+    prepared = run(of_folder(folder, image_size=4, test=Source(folder=str(test)), ood=ood), tmp_path / "prepared")
+    shuffled = [image.tobytes() for image in prepared.images("ood-shuffled")]
+    assert len(set(shuffled)) == len(shuffled) > 0
+    assert not set(shuffled) & {image.tobytes() for image in prepared.images("test")}
+    reasons = list(quarantine(prepared.root).values())
+    assert len(reasons) == 12 - len(shuffled)
+    assert any(reason.startswith("duplicate of") for reason in reasons)
+
+
 def test_images_without_a_label_are_quarantined(tmp_path: Path, noise: Callable[..., np.ndarray]) -> None:
     images = []
     for i in range(20):

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from components.errors import UserError
-from components.training.checkpoint import Kept, State, load_resume, save_resume
+from components.training.checkpoint import Kept, State, load_resume, save_resume, saved_step
 from components.training.config import TrainingConfig
 from components.training.optimizer import build_optimizers
 
@@ -108,6 +108,7 @@ def test_no_file_means_the_beginning(tmp_path):
     state = make()
     load_resume(tmp_path / "resume.pt", "key", state)
     assert (state.step, state.history) == (0, [])
+    assert saved_step(tmp_path / "resume.pt") == 0
 
 
 def test_the_file_of_another_run(saved):
@@ -121,6 +122,7 @@ def test_a_truncated_file(saved, keep):
     saved.write_bytes(whole[: int(keep * len(whole)) if isinstance(keep, float) else keep])
     with pytest.raises(UserError, match=r"resume\.pt: not a usable resume file .*Delete .* to start over"):
         load_resume(saved, "key", make())
+    assert saved_step(saved) == 0
 
 
 def test_a_file_that_is_no_resume_file(saved):
@@ -128,6 +130,7 @@ def test_a_file_that_is_no_resume_file(saved):
         torch.save(content, saved)
         with pytest.raises(UserError, match="not a usable resume file"):
             load_resume(saved, "key", make())
+        assert saved_step(saved) == (1 if isinstance(content, dict) and "step" in content else 0)
     saved.write_text("hello")
     with pytest.raises(UserError, match="not a usable resume file"):
         load_resume(saved, "key", make())
