@@ -1,6 +1,7 @@
 """Runs that are killed, and runs that meet another one."""
 
 import csv
+import json
 import os
 import re
 import signal
@@ -100,6 +101,10 @@ def test_a_killed_training_goes_on_where_it_was(finished, changed, killed):
     assert (changed.root / weights).read_bytes() == (finished.root / weights).read_bytes()
     before = [row["images_per_second"] for row in left["history"]]
     assert speeds(changed)[: len(before)] == before  # steps of the killed try: it did not start over
+    journals = changed.root / ".tracking/journals"
+    killed, resumed = sorted(folder for folder in journals.iterdir() if "pretrain-hybrid" in folder.name)
+    events = [json.loads(line) for line in (resumed / "events.jsonl").read_text().splitlines()]
+    assert [event["children"] for event in events if event["event"] == "nest"] == [[killed.name]]
     assert set(changed.files("outputs/hybrid")) == set(finished.files("outputs/hybrid"))  # and nothing is left over
     assert not list((changed.root / ".scratch").iterdir())
     assert "didn't change" in changed.dvc("repro", "--single-item", "pretrain@hybrid").stdout
