@@ -98,7 +98,7 @@ def versions_compared(verdict: Verdict, tracking: Path) -> str:
             names.setdefault(version, []).append(name)
     versions = {version: client.get_model_version(verdict.model, version) for version in names}
     tags = {name: version.tags for name, version in versions.items()}
-    metrics = {name: client.get_run(version.run_id).data.metrics for name, version in versions.items()}
+    metrics = {name: client.get_run(version.run_id or "").data.metrics for name, version in versions.items()}
     lines = [
         "| | " + " | ".join(f"{', '.join(names[v])}: {_linked(verdict.model, v)}" for v in names) + " |",
         "|---|" + "---:|" * len(names),
