@@ -7,10 +7,10 @@ speed    images a second with everybody's own data pipeline, in turns; ratios co
 quality  (--seconds) each trains from scratch, alone, for so long; its cosine schedule ends then, by its measured speed.
          Linear probe and k-NN on its frozen features, and its likelihood where it has one
 
-Ours is the recipe of presets/cifar10-cpu.yaml, theirs what their examples say, with AdamW (benchmarks/peers.py). A
-tenth of everybody's steps is warm-up. `ours, patch tokens` and `ours, pixel tokens` are the hybrid on one palette, so
-that their likelihoods can be compared (--contenders). What is finished lies in --out and isn't run again under the same
-settings.
+Ours is the recipe of presets/cifar10-cpu.yaml, theirs what their examples say, with AdamW (benchmarks/peers.py), which
+`ours, contrastive, AdamW` has too, at their rate. A tenth of everybody's steps is warm-up. `ours, patch tokens` and
+`ours, pixel tokens` are the hybrid on one palette, so that their likelihoods can be compared (--contenders). What is
+finished lies in --out and isn't run again under the same settings.
 """
 
 import argparse
@@ -24,7 +24,7 @@ import numpy as np
 
 from benchmarks.images import add_arguments, open_images
 from benchmarks.measuring import Report, Row, add_shape, circumstances, medians, parser_for, run, seconds, take_turns
-from benchmarks.peers import METHODS, Peer, Setting
+from benchmarks.peers import LEARNING_RATE, METHODS, WEIGHT_DECAY, Peer, Setting
 from benchmarks.trainee import ENDLESS, LIKELIHOOD, VARIANTS, Trainee, model_config, training_config
 from components.data.prepared import Prepared
 from components.errors import UserError
@@ -35,13 +35,15 @@ from components.objectives.config_contrastive import NTXentConfig
 from components.objectives.config_generative import AutoregressiveConfig
 
 WHOLE = replace(VARIANTS["hybrid"], generative=AutoregressiveConfig())
+THEIR_OPTIMIZER = "ours, contrastive, AdamW"
 OURS = {
     "ours, contrastive": (VARIANTS["contrastive"], LIKELIHOOD),
+    THEIR_OPTIMIZER: (VARIANTS["contrastive"], LIKELIHOOD),
     "ours, hybrid": (VARIANTS["hybrid"], LIKELIHOOD),
     "ours, patch tokens": (WHOLE, "palette"),
     "ours, pixel tokens": (WHOLE, "palette"),
 }
-DEFAULT = ["ours, contrastive", "ours, hybrid", *METHODS]
+DEFAULT = ["ours, contrastive", THEIR_OPTIMIZER, "ours, hybrid", *METHODS]
 PACKAGES = ("lightly", "stable-pretraining", "timm", "torchvision")
 
 
@@ -57,6 +59,9 @@ def make(name: str, options: argparse.Namespace, prepared: Prepared, steps: int)
     training = training_config(options.batch_size, steps)
     if name in OURS:
         variant, likelihood = OURS[name]
+        if name == THEIR_OPTIMIZER:
+            rate = LEARNING_RATE * 256 / options.batch_size  # ours is scaled with the batch, theirs is not
+            training = replace(training, optimizer="adamw", learning_rate=rate, weight_decay=WEIGHT_DECAY)
         model = model_config(1 if name == "ours, pixel tokens" else options.patch_size, options.size, likelihood)
         return Trainee(images, prepared.palette, model, variant, training, seed=options.seed)
     model, temperature = model_config(options.patch_size, options.size), NTXentConfig().temperature
