@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from components.evaluation.figures_methods import Panel, methods_figure
+from components.evaluation.figures_methods import methods_figure
 from components.files import atomic_file
 from pipelines.comparison import COLUMNS, measured
-from pipelines.study.methods import PANELS
+from pipelines.study.methods import PANELS, panels
 
 
 @dataclass(frozen=True)
@@ -72,15 +72,11 @@ def write_results(folder: Path, results: Sequence[Result], table: str) -> None:
 def draw_results(results: Sequence[Result], kinds: Mapping[str, str], path: Path) -> None:
     """The variants at each point as a study's methods are drawn; `kinds` {variant: what it learns by}."""
     groups = {", ".join([group[0].variant, *map(str, group[0].point.values())]): group for group in rank(results)}
-    panels = []
-    for column in sorted((c for c in COLUMNS if c.name in PANELS), key=lambda c: PANELS.index(c.name)):
-        spreads = {}
-        for name, group in groups.items():
-            if found := [result.numbers[column.name] for result in group if column.name in result.numbers]:
-                spreads[name] = statistics.fmean(found), statistics.stdev(found) if len(found) > 1 else 0.0
-        if spreads:
-            panels.append(Panel(column.title, spreads, column.higher_is_better))
-    methods_figure({name: kinds[group[0].variant] for name, group in groups.items()}, panels, path)
+    found = {
+        name: {key: [r.numbers[key] for r in group if key in r.numbers] for key in PANELS}
+        for name, group in groups.items()
+    }
+    methods_figure({name: kinds[group[0].variant] for name, group in groups.items()}, panels(found), path)
 
 
 def _spread(group: Sequence[Result], name: str, form: str) -> str:

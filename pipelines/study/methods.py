@@ -6,7 +6,7 @@ What has run so far counts; a method is a model of the study, its kind what its 
 import csv
 import math
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,6 +62,11 @@ class Method:
         """A column's number at each seed that has it."""
         return [numbers[column.key] for numbers in self.seeds if column.key in numbers]
 
+    @property
+    def columns(self) -> dict[str, list[float]]:
+        """All columns' numbers."""
+        return {column.name: self.values(column) for column in COLUMNS}
+
 
 def write_methods(study: Path) -> str:
     """Write methods.md, methods.csv and methods.png to the study's folder; returns what methods.md holds.
@@ -78,7 +83,7 @@ def write_methods(study: Path) -> str:
         temporary.write_text(text)
     with atomic_file(study / NUMBERS) as temporary, temporary.open("w", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows(_csv_rows([*methods, *references]))
-    methods_figure({m.name: m.kind for m in methods}, _panels(methods), study / FIGURE)
+    methods_figure({m.name: m.kind for m in methods}, panels({m.name: m.columns for m in methods}), study / FIGURE)
     return text
 
 
@@ -130,16 +135,19 @@ def _csv_rows(methods: Sequence[Method]) -> Iterator[list[object]]:
         yield [method.name, method.kind, len(method.seeds), *("" if n is None else n for n in numbers)]
 
 
-def _panels(methods: Sequence[Method]) -> list[Panel]:
-    """The columns of the figure that some method has."""
-    panels = []
-    for column in sorted((c for c in COLUMNS if c.name in PANELS), key=lambda c: PANELS.index(c.name)):
-        higher = next(c.higher_is_better for c in COMPARED if c.name == column.name)
-        found = {method.name: values for method in methods if (values := method.values(column))}
-        if found:
-            spreads = {name: (statistics.fmean(values), _deviation(values) or 0.0) for name, values in found.items()}
-            panels.append(Panel(column.title, spreads, higher))
-    return panels
+def panels(found: Mapping[str, Mapping[str, Sequence[float]]]) -> list[Panel]:
+    """The columns of the figure that some method has; `found` {method: {column: its number at each seed}}."""
+    columns = {column.name: column for column in COMPARED}
+    drawn = []
+    for name in PANELS:
+        spreads = {
+            method: (statistics.fmean(values), _deviation(values) or 0.0)
+            for method, numbers in found.items()
+            if (values := numbers.get(name))
+        }
+        if spreads:
+            drawn.append(Panel(columns[name].title, spreads, columns[name].higher_is_better))
+    return drawn
 
 
 def _mean(values: Sequence[float]) -> float | None:

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from components.errors import UserError
-from pipelines.study.methods import _panels, methods_of, write_methods
+from pipelines.study.methods import methods_of, panels, write_methods
 
 NUMBERS = {3: {"linear_accuracy": 0.5, "knn_accuracy": 0.4}, 4: {"linear_accuracy": 0.7}}
 
@@ -73,7 +73,7 @@ def test_the_csv_holds_mean_and_deviation_with_the_bound_apart(study):
 
 
 def test_the_figure_shows_accuracy_against_ood_detection_first(study):
-    titles = [panel.title for panel in _panels(methods_of(study))]
+    titles = [panel.title for panel in panels({method.name: method.columns for method in methods_of(study)})]
     assert titles == ["linear probe", "near-OOD AUROC", "corrupted / clean accuracy", "bits/dim"]
 
 
