@@ -13,7 +13,7 @@ export GX_ANALYTICS_ENABLED := false
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run flow deploy worker undeploy test lint format ui sync zoo import-study promote rollback clean lock
+.PHONY: help setup run flow deploy worker undeploy test lint format docs ui sync zoo import-study promote rollback clean lock
 
 help: ## what each command does
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -55,6 +55,12 @@ format: $(VENV)/dev.stamp ## let ruff mend what it can
 	@ruff check --fix .
 	@ruff format .
 
+$(VENV)/docs.stamp: requirements/docs.txt $(VENV)/main.stamp
+	@cmp --silent $< $@ || { $(UV) pip install --quiet --require-hashes --python $(VENV)/bin/python -r $< && cp $< $@; }
+
+docs: $(VENV)/docs.stamp ## the documentation as a site with an API reference, in site/
+	@NO_MKDOCS_2_WARNING=1 mkdocs build --strict
+
 deploy: $(VENV)/main.stamp ## schedules: a Prefect server on this machine, and what prefect.yaml says (PORT, DATABASE, ACTIVE, TIMEZONE)
 	@python -m pipelines.flows.deploy
 
@@ -90,7 +96,7 @@ rollback: $(VENV)/main.stamp ## make the champion before the present one champio
 
 clean: ## remove what runs have written, but keep DVC's cache, MLflow's store and the environment
 	rm -rf outputs data/prepared data/validation data/validation-failed data/quarantine.csv .scratch \
-	  .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	  .pytest_cache .mypy_cache .ruff_cache .hypothesis site
 	find components pipelines tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 lock: $(VENV)/dev.stamp ## resolve requirements/ anew from pyproject.toml
@@ -98,4 +104,5 @@ lock: $(VENV)/dev.stamp ## resolve requirements/ anew from pyproject.toml
 	$$compile pyproject.toml --output-file requirements/main.txt && \
 	$$compile pyproject.toml --group dev --constraint requirements/main.txt --output-file requirements/dev.txt && \
 	$$compile pyproject.toml --group benchmarks --constraint requirements/dev.txt --output-file requirements/benchmarks.txt && \
+	$$compile --group docs --constraint requirements/main.txt --output-file requirements/docs.txt && \
 	$$compile --group serve --constraint requirements/main.txt --output-file requirements/serve.txt
