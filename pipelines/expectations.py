@@ -6,10 +6,14 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
+
+from components.errors import UserError
+from pipelines.config import nearest
 
 os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")  # read when the package is imported
 
@@ -42,7 +46,8 @@ def run_checks(
 ) -> list[dict[str, Any]]:
     """Check each frame in a Great Expectations project made in `folder`, build its Data Docs, and return the results.
 
-    `data` is what the project calls its data source; `frames` and `checks` have the same keys.
+    `data` is the name of the project's data source; `frames` and `checks` have the same keys.
+    Raises UserError where an expectation or one of its arguments is unknown.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # its dependencies' deprecations, of no use to the reader
@@ -61,8 +66,11 @@ def run_checks(
             expectations = []
             for number, check in enumerate(checks[name]):
                 condition = {} if check.split is None else {"row_condition": Column("split") == check.split}
-                expectation = getattr(gxe, check.expectation)
-                expectations.append(expectation(**check.arguments, **condition, meta={"check": number}))
+                kind = _kind(check, gxe)
+                try:
+                    expectations.append(kind(**check.arguments, **condition, meta={"check": number}))
+                except ValueError as error:  # pydantic's, which names the argument
+                    raise UserError(f"{_named(check)}: {' '.join(str(error).split())}.") from error
             suite = context.suites.add(gx.ExpectationSuite(name=name, expectations=expectations))
             definition = gx.ValidationDefinition(name=name, data=batch, suite=suite)
             outcome = context.validation_definitions.add(definition).run(
@@ -80,6 +88,19 @@ def run_checks(
     return results
 
 
+def _kind(check: Check, gxe: ModuleType) -> type[Any]:
+    """The class of a check's expectation. Raises UserError where there is none."""
+    known = [name for name in dir(gxe) if name.startswith("Expect")]
+    if check.expectation not in known:
+        close = nearest(check.expectation, known)
+        raise UserError(f"{_named(check)}: Great Expectations has no expectation of this name{close}.")
+    return cast(type[Any], getattr(gxe, check.expectation))
+
+
+def _named(check: Check) -> str:
+    return f"expectation {check.expectation} ({check.claim})"
+
+
 def _identifier(frame: pd.DataFrame) -> str:
     """The column that tells a reader which row is meant."""
     return next(column for column in ("path", "class_name", "split", "role") if column in frame.columns)
@@ -87,8 +108,9 @@ def _identifier(frame: pd.DataFrame) -> str:
 
 def _result(check: Check, result: Any, frame: pd.DataFrame) -> dict[str, Any]:
     found = result.result
+    problem = _absent_column(check, frame) or _exception(result.exception_info)
     examples: list[str] = []
-    if not result.success:
+    if not result.success and not problem:
         rows = frame if check.split is None else frame[frame["split"] == check.split]
         named = found.get("unexpected_index_list") or rows.head(EXAMPLES).to_dict("records")
         examples = [str(row[_identifier(frame)]) for row in named[:EXAMPLES]]
@@ -99,4 +121,22 @@ def _result(check: Check, result: Any, frame: pd.DataFrame) -> dict[str, Any]:
         "success": bool(result.success),
         "unexpected": found.get("unexpected_count"),
         "examples": examples,
+        "problem": problem,  # why it could not be computed; "" where it was
     }
+
+
+def _absent_column(check: Check, frame: pd.DataFrame) -> str:
+    for argument in ("column", "column_A", "column_B", "column_list"):
+        value = check.arguments.get(argument, [])
+        for column in [value] if isinstance(value, str) else value:
+            if column not in frame.columns:
+                there = ", ".join(map(str, frame.columns))
+                return f"there is no column {column!r}{nearest(column, frame.columns)}; the columns are {there}"
+    return ""
+
+
+def _exception(info: Mapping[str, Any]) -> str:
+    """The message of an exception inside an expectation; "" where there was none."""
+    # either one record, or one for each of the metrics that the expectation needs
+    records = [info] if "raised_exception" in info else [record for record in info.values() if isinstance(record, dict)]
+    return "; ".join(dict.fromkeys(str(r["exception_message"]) for r in records if r.get("raised_exception")))

@@ -200,7 +200,10 @@ def _violation(prepared: Prepared, results: list[dict[str, Any]], report: Path) 
         where = f"split {result['split']}" if result["split"] else "the whole set"
         count = f", {result['unexpected']} rows" if result["unexpected"] else ""
         examples = f", for example {', '.join(result['examples'])}" if result["examples"] else ""
-        lines.append(f"  - not so: {result['claim']} ({result['expectation']}) in {where}{count}{examples}")
+        told = f"{result['claim']} ({result['expectation']}) in {where}{count}{examples}"
+        lines.append(
+            f"  - cannot be checked: {told}: {result['problem']}" if result["problem"] else f"  - not so: {told}"
+        )
     lines.append(f"The report is {report / 'summary.md'}. Repair the source, then run `dvc repro` again.")
     return "\n".join(lines)
 

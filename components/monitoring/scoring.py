@@ -1,7 +1,7 @@
 """A registered model at work: files in, one row of predictions an image out, without holding the images in memory."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -88,6 +88,18 @@ class Scorer:
             raise UserError("the model and its reference don't belong together: their shapes differ")
         return height, channels
 
+    def answers(
+        self, files: Sequence[IncomingFile], batch_size: int, unusable: list[Unusable]
+    ) -> Iterator[tuple[list[str], np.ndarray, dict[str, np.ndarray]]]:
+        """Names, uint8 images (N, H, W, C) and the model's outputs of the files that can be used, a batch at a time.
+
+        Batches hold at most `batch_size` images and at least one. Files that cannot be used are appended to `unusable`.
+        """
+        for start in range(0, len(files), batch_size):
+            names, images = self._read(files[start : start + batch_size], unusable)
+            if names:
+                yield names, images, run_session(self.session, images)
+
     def score(self, files: Sequence[IncomingFile], out: Path, batch_size: int, metadata: Mapping[str, str]) -> Scored:
         """Write the predictions of these files to the Parquet file `out`, with `metadata` in its schema.
 
@@ -98,11 +110,7 @@ class Scorer:
         sample = _Sample(self.reference.embedding.shape[1])
         schema = SCHEMA.with_metadata(dict(metadata))
         with atomic_file(out) as temporary, pq.ParquetWriter(temporary, schema) as writer:
-            for start in range(0, len(files), batch_size):
-                paths, images = self._read(files[start : start + batch_size], unusable)
-                if not paths:
-                    continue
-                answers = run_session(self.session, images)
+            for paths, images, answers in self.answers(files, batch_size, unusable):
                 sample.add(answers["embedding"])
                 predicted = answers["probabilities"].argmax(1)
                 part = {

@@ -33,7 +33,7 @@ class Fetched:
 
 
 def fetch_model(name: str, alias: str, to: Path, root: Path) -> Fetched:
-    """Download the version that an alias of a registered model points at into the folder `to`.
+    """Download the version of a registered model that has this alias or number into the folder `to`.
 
     `root` is the project's tracking folder. Raises UserError where MLflow can't be reached, the model or the alias is
     unknown, the files are gone, or it is no ONNX model with a reference, as the export stage makes them.
@@ -75,6 +75,9 @@ def _version(client: "MlflowClient", name: str, alias: str, shown: str) -> "Mode
         hint = f", did you mean {nearest[0]!r}" if nearest else ""
         there = f"Registered are: {', '.join(known)}." if known else "None is registered yet: run `dvc repro` first."
         raise UserError(f"model: no registered model {name!r} in {shown}{hint}. {there}") from error
+    numbers = sorted(int(version.version) for version in client.search_model_versions(f"name = '{name}'"))
+    if alias not in aliases and alias in map(str, numbers):
+        return client.get_model_version(name, alias)
     if alias not in aliases:
         has = f"Its aliases: {', '.join(aliases)}." if aliases else "It has no alias at all."
         raise UserError(

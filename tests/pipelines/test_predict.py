@@ -1,0 +1,92 @@
+import csv
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mlflow import MlflowClient
+from PIL import Image
+
+from components.monitoring.reference import Reference
+from pipelines.tracking import Journal, deliver
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory, empty_store: Path, onnx_file: Path) -> Path:
+    """A project with two versions of `gcrl`, the first of them champion, an export of its own, and three images."""
+    folder = tmp_path_factory.mktemp("predict") / "project"
+    (folder / "mlruns").mkdir(parents=True)
+    shutil.copyfile(empty_store, folder / "mlruns" / "mlflow.db")
+    shutil.copyfile(ROOT / "presets" / "digits-cpu.yaml", folder / "params.yaml")
+    images = np.random.default_rng(0).integers(0, 256, (3, 2, 2, 1), dtype=np.uint8)
+    (folder / "images").mkdir()
+    for number, image in enumerate(images):
+        Image.fromarray(image[..., 0]).save(folder / "images" / f"{number}.png")
+    export = folder / "outputs" / "hybrid" / "export"
+    export.mkdir(parents=True)
+    shutil.copyfile(onnx_file, export / "model.onnx")
+    Reference.of(onnx_file, images, ("zero", "one"), False, 0.06, 2.0).save(export / "reference.npz")
+    for _ in range(2):
+        with Journal.start("report", root=folder / ".tracking") as journal:
+            journal.model(onnx_file, "model", "gcrl", extra_files=[export / "reference.npz"])
+    uri = f"sqlite:///{folder / 'mlruns' / 'mlflow.db'}"
+    assert deliver(uri, root=folder / ".tracking").pending == []
+    MlflowClient(uri, uri).set_registered_model_alias("gcrl", "champion", "1")
+    return folder
+
+
+@pytest.fixture
+def predict(project: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """`predict("images", "out.csv", …)`: the command as it is typed in the project's folder."""
+    kept = {k: v for k, v in os.environ.items() if k not in ("MLFLOW_TRACKING_URI", "PIPELINE_TRACKING")}
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "pipelines", "predict", *arguments]
+        environment = kept | {"PYTHONPATH": str(ROOT)}
+        return subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, timeout=120)
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("option", "shown"),
+    [
+        ([], "gcrl version 1"),
+        (["--model", "2"], "gcrl version 2"),
+        (["--model", "outputs/hybrid/export"], "outputs/hybrid/export/model.onnx"),
+    ],
+)
+def test_the_same_table_from_champion_version_and_file(predict, project, tmp_path, option, shown):
+    done = predict("images", str(tmp_path / "out.csv"), *option)
+    assert (done.returncode, done.stdout) == (0, f"{shown}: 3 files → {tmp_path / 'out.csv'}\n"), done.stderr
+    with (tmp_path / "out.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["path"] for row in rows] == ["0.png", "1.png", "2.png"]
+    for row in rows:
+        assert float(row["probability: zero"]) + float(row["probability: one"]) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere", "out.csv"], "nowhere is not a folder"),
+        (["empty", "out.csv"], "empty is empty. Give a folder of images"),
+        (["images", "out.xlsx"], "must end with .csv or .parquet"),
+        (["images", "images/out.csv"], "lies inside images"),
+        (["images", "out.csv", "--model", "outputs/hybrid"], "holds no model.onnx and no reference.npz"),
+        (["images", "out.csv", "--model", "7"], "no version of gcrl"),
+    ],
+)
+def test_a_mistake_is_one_line(predict, project, arguments, message):
+    (project / "empty").mkdir(exist_ok=True)
+    done = predict(*arguments)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert not (project / "out.csv").exists()
