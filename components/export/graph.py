@@ -1,17 +1,23 @@
 """The shipped model as one graph: uint8 pixels in; embedding, class probabilities and a calibrated OOD score out."""
 
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from components.errors import UserError
 from components.evaluation.fused import Fused
 from components.evaluation.probes import LinearProbe
 from components.export.session import INPUT, OUTPUTS
 from components.model.gcrl import GCRL
 from components.model.tokens import to_unit
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
 
 
 class Shipped(nn.Module):
@@ -63,7 +69,14 @@ class Shipped(nn.Module):
 
 
 def export_onnx(module: Shipped, image_size: int, channels: int, path: Path, opset: int) -> None:
-    """Write the module as an ONNX file with a dynamic batch, and check it with onnx's checker."""
+    """Write the module as an ONNX file with a dynamic batch, and check it with onnx's checker.
+
+    The same weights give the same bytes, wherever and however often they are exported: the file holds no trace of the
+    exporting machine.
+
+    Raises:
+        UserError: the graph cannot be converted to `opset`.
+    """
     import onnx
 
     example = torch.zeros(2, image_size, image_size, channels, dtype=torch.uint8)
@@ -86,5 +99,21 @@ def export_onnx(module: Shipped, image_size: int, channels: int, path: Path, ops
         for value in node.outputs:
             if value.name in OUTPUTS and value not in graph.outputs:
                 value.name = f"{value.name}_lookup"
-    program.save(path)
+    written = program.model.opset_imports[""]
+    if written != opset:  # the exporter warns, and leaves the graph as it was
+        raise UserError(f"export.opset: this model cannot be written in opset {opset}, only in {written}.")
+    proto = program.model_proto
+    _drop_traces(proto)
+    proto.producer_version = torch.__version__.partition("+")[0]  # without the build for one processor or another
+    path.write_bytes(proto.SerializeToString(deterministic=True))
     onnx.checker.check_model(str(path), full_check=True)
+
+
+def _drop_traces(message: "Message") -> None:
+    """Clear what the exporter notes down for debugging, source paths and stack traces, at every level of the model."""
+    for field, value in message.ListFields():
+        if field.name in ("metadata_props", "doc_string"):
+            message.ClearField(field.name)
+        elif field.message_type is not None:
+            for part in value if isinstance(value, Iterable) else [value]:
+                _drop_traces(part)
