@@ -60,8 +60,9 @@ class Shipped(nn.Module):
         features = outputs.features
         probabilities = ((features @ self.weight.T + self.bias) / self.temperature).softmax(-1)
         white = (features - self.center) @ self.whitening  # (N, D)
-        squared = (white[:, None] - self.means).square().sum(-1)  # (N, K)
-        score = (squared.amin(-1).sqrt() - self.locations[0]) / self.scales[0]
+        # axes counted from the front: over an axis counted from the end, ONNX Runtime does not reduce an empty batch
+        squared = (white[:, None] - self.means).square().sum(2)  # (N, K)
+        score = (squared.amin(1).sqrt() - self.locations[0]) / self.scales[0]
         if self.has_likelihood:
             bits = outputs.nll.mean((1, 2)) / (np.log(2) * image.shape[3])  # (N,)
             score = score + ((bits - self.locations[1]) / self.scales[1]).abs()
