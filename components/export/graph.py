@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from components.model.gcrl import GCRL
 from components.model.tokens import to_unit
 
 if TYPE_CHECKING:
-    from google.protobuf.message import Message
+    import onnx_ir as ir
 
 
 class Shipped(nn.Module):
@@ -60,9 +60,8 @@ class Shipped(nn.Module):
         features = outputs.features
         probabilities = ((features @ self.weight.T + self.bias) / self.temperature).softmax(-1)
         white = (features - self.center) @ self.whitening  # (N, D)
-        # axes counted from the front: over an axis counted from the end, ONNX Runtime does not reduce an empty batch
-        squared = (white[:, None] - self.means).square().sum(2)  # (N, K)
-        score = (squared.amin(1).sqrt() - self.locations[0]) / self.scales[0]
+        squared = (white[:, None] - self.means).square().sum(-1)  # (N, K)
+        score = (squared.amin(-1).sqrt() - self.locations[0]) / self.scales[0]
         if self.has_likelihood:
             bits = outputs.nll.mean((1, 2)) / (np.log(2) * image.shape[3])  # (N,)
             score = score + ((bits - self.locations[1]) / self.scales[1]).abs()
@@ -95,14 +94,15 @@ def export_onnx(module: Shipped, image_size: int, channels: int, path: Path, ops
             verbose=False,
         )
     assert program is not None
+    written = program.model.opset_imports[""]
+    if written != opset:  # the exporter warns, and leaves the graph as it was
+        raise UserError(f"export.opset: this model cannot be written in opset {opset}, only in {written}.")
     graph = program.model.graph
     for node in graph:  # the exporter names a value after its operator: F.embedding's clashes with our output
         for value in node.outputs:
             if value.name in OUTPUTS and value not in graph.outputs:
                 value.name = f"{value.name}_lookup"
-    written = program.model.opset_imports[""]
-    if written != opset:  # the exporter warns, and leaves the graph as it was
-        raise UserError(f"export.opset: this model cannot be written in opset {opset}, only in {written}.")
+    _count_axes_from_the_front(graph)
     proto = program.model_proto
     _drop_traces(proto)
     proto.producer_version = torch.__version__.partition("+")[0]  # without the build for one processor or another
@@ -110,8 +110,26 @@ def export_onnx(module: Shipped, image_size: int, channels: int, path: Path, ops
     onnx.checker.check_model(str(path), full_check=True)
 
 
-def _drop_traces(message: "Message") -> None:
-    """Clear what the exporter notes down for debugging, source paths and stack traces, at every level of the model."""
+def _count_axes_from_the_front(graph: "ir.Graph") -> None:
+    """ONNX Runtime does not reduce an empty batch over an axis that is counted from the end: the shape stays."""
+    import onnx_ir as ir
+
+    for node in graph:
+        if not node.op_type.startswith("Reduce") or len(node.inputs) < 2:
+            continue
+        reduced, axes = (value for value in node.inputs if value is not None)
+        shape, numbers = reduced.shape, axes.const_value
+        assert shape is not None
+        assert numbers is not None
+        positive = ir.tensor(numbers.numpy() % len(shape), name=f"{node.name}_axes")
+        graph.register_initializer(value := ir.Value(name=positive.name, const_value=positive))
+        node.replace_input_with(1, value)
+        if not axes.uses():
+            del graph.initializers[axes.name or ""]
+
+
+def _drop_traces(message: Any) -> None:
+    """Clear the exporter's notes for debugging, source paths and stack traces, at every level of a protobuf message."""
     for field, value in message.ListFields():
         if field.name in ("metadata_props", "doc_string"):
             message.ClearField(field.name)
