@@ -13,7 +13,7 @@ export GX_ANALYTICS_ENABLED := false
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run flow deploy worker undeploy test lint format docs ui sync zoo import-study promote rollback clean lock
+.PHONY: help setup repository run flow deploy worker undeploy test lint format docs ui sync zoo import-study promote rollback clean lock
 
 help: ## what each command does
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -32,13 +32,18 @@ $(VENV)/dev.stamp: requirements/dev.txt $(VENV)/main.stamp
 
 setup: $(VENV)/dev.stamp ## everything for working on the code
 
-run: $(VENV)/main.stamp ## reproduce the pipeline: make run, or make run PRESET=name (see presets/)
+# DVC wants a git repository: told before anything is installed
+repository:
+	@test -e .git || git rev-parse --git-dir >/dev/null 2>&1 || grep -qs 'no_scm = true' .dvc/config .dvc/config.local || { \
+	  echo "error: this folder is no git repository, as a downloaded archive is none, and DVC works in one. Clone the project, or make it one: git init && git add --all && git commit -m 'As downloaded'" >&2; exit 2; }
+
+run: repository $(VENV)/main.stamp ## reproduce the pipeline: make run, or make run PRESET=name (see presets/)
 	@if [ -n "$(PRESET)" ]; then python -m pipelines.presets $(PRESET); fi
 	@python -m pipelines.stages check
 	@dvc --quiet --wait-for-lock repro
 	@cat outputs/compare/comparison.md
 
-flow: $(VENV)/main.stamp ## a Prefect flow (docs/flows.md): make flow, or make flow FLOW=sweep ARGS="seeds=[1,2]"
+flow: repository $(VENV)/main.stamp ## a Prefect flow (docs/flows.md): make flow, or make flow FLOW=sweep ARGS="seeds=[1,2]"
 	@python -m pipelines.flows $(or $(FLOW),reproduce) $(ARGS)
 
 test: $(VENV)/dev.stamp ## all tests

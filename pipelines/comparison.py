@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from components.markdown import literal, table
+
 
 @dataclass(frozen=True)
 class Column:
@@ -81,31 +83,27 @@ def markdown(rows: Mapping[str, Row], scores: Mapping[str, float], notes: Mappin
     stand behind the names."""
     names = sorted(rows, key=lambda n: scores[n], reverse=True)
     columns = measured(rows.values())
-    lines = [
-        "| variant | score | " + " | ".join(c.title for c in columns) + " |",
-        "|---|" + "---|" * (len(columns) + 1),
-    ]
+    lines = []
     for name in names:
-        cells = [_cell(c, rows, name) for c in columns]
         shown = f"{scores[name]:.4f}" if math.isfinite(scores[name]) else "–"
         note = f" ({notes[name]})" if notes and name in notes else ""
-        lines.append(f"| {name}{note} | {shown} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+        lines.append([literal(f"{name}{note}"), shown, *(_cell(c, rows, name) for c in columns)])
+    return table(["variant", "score", *(c.title for c in columns)], lines) + "\n"
 
 
 def beside_teachers(students: Mapping[str, tuple[str, str]], rows: Mapping[str, Row], sizes: Mapping[str, Size]) -> str:
     """A table of each teacher and, below it, its students {name: (teacher, objective)}."""
     shown = [column for column in COLUMNS if column.name in BESIDE]
     titles = ["", "learns by", "parameters", "ONNX MB", *(column.title for column in shown)]
-    lines = [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
+    lines = []
     for teacher in dict.fromkeys(teacher for teacher, _ in students.values()):
         of_teacher = {name: objective for name, (its, objective) in students.items() if its == teacher}
         for name, objective in {teacher: "(teacher)", **of_teacher}.items():
             values = [rows[name][column.name] for column in shown]
             numbers = ["–" if v is None else f"{v:{c.form}}" for c, v in zip(shown, values, strict=True)]
             size = [f"{sizes[name].parameters:,}", f"{sizes[name].megabytes:.2f}"]
-            lines.append(f"| {' | '.join([name, objective, *size, *numbers])} |")
-    return "\n".join(lines) + "\n"
+            lines.append([literal(name), literal(objective), *size, *numbers])
+    return table(titles, lines) + "\n"
 
 
 def _cell(column: Column, rows: Mapping[str, Row], name: str) -> str:

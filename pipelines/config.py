@@ -7,6 +7,7 @@ them, on parameters that were validated elsewhere.
 import difflib
 import json
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from pydantic import ValidationError
 
 PARAMS = Path("params.yaml")
+LONGEST_NAME = 64  # of what becomes a folder, a stage and a run, with words before and after
+LONGEST_EXPERIMENT = 200
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,26 @@ class TrackingConfig:
 
     experiment: str = "gcrl"
     registered_model: str = "gcrl"
+
+    def __post_init__(self) -> None:
+        name = self.experiment
+        if not (0 < len(name) <= LONGEST_EXPERIMENT and name.isprintable() and name == name.strip()):
+            raise ValueError(
+                f"experiment '{_shortened(name)}': expected 1 to {LONGEST_EXPERIMENT} printable characters, no space "
+                "at the beginning or the end"
+            )
+        if not unicodedata.is_normalized("NFC", name):
+            raise ValueError(
+                f"experiment '{_shortened(name)}': expected composed characters (Unicode's form NFC), for another "
+                "experiment may look the same"
+            )
+        if not re.fullmatch(r"[A-Za-z0-9](?:[A-Za-z0-9 ._-]*[A-Za-z0-9])?", self.registered_model, re.ASCII) or (
+            len(self.registered_model) > LONGEST_NAME
+        ):
+            raise ValueError(
+                f"registered_model '{_shortened(self.registered_model)}': expected up to {LONGEST_NAME} letters (a to "
+                "z, A to Z), digits, spaces, ., _ and -, with a letter or digit at both ends"
+            )
 
 
 def by_name(kinds: Any) -> dict[str, Any]:
@@ -168,10 +191,11 @@ def _check_combinations(path: Path | str, params: Params) -> None:
         raise ConfigError(f"{path}: variants: expected at least one variant, found none.")
     for kind in ("variant", "student"):
         for name in getattr(params, f"{kind}s"):
-            if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name) or name in RESERVED:
+            if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name) or len(name) > LONGEST_NAME or name in RESERVED:
                 raise ConfigError(
-                    f"{path}: {kind}s.{name}: a {kind}'s name is a folder's name: lower-case letters, digits, - and _; "
-                    f"taken are {', '.join(RESERVED)}."
+                    f"{path}: {kind}s.{_shortened(name)}: a {kind}'s name is a folder's name: up to {LONGEST_NAME} "
+                    "lower-case letters (a to z), digits, - and _, the first a letter or digit; taken are "
+                    f"{', '.join(RESERVED)}."
                 )
     for name, variant in params.variants.items():
         if variant.w_con and variant.contrastive.name == "rotation" and params.augmentation.rotate_degrees >= 45:
@@ -270,6 +294,12 @@ def _explain(error: "ValidationError") -> list[str]:
         else:
             lines.append(f"{key}: {item['msg'][0].lower()}{item['msg'][1:]}, found {item['input']!r}.")
     return lines
+
+
+def _shortened(name: str) -> str:
+    """A name that may be long or hold anything, for a message of one line."""
+    shown = name if len(name) <= LONGEST_NAME else f"{name[:20]}... ({len(name)} characters)"
+    return ascii(shown)[1:-1]
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

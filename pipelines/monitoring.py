@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from components.files import write_json
+from components.markdown import literal, literals, table
 from components.monitoring.config import DriftThresholds
 from components.monitoring.drift import DriftTest
 from components.monitoring.reference import Reference
@@ -81,36 +82,55 @@ class Report:
         shares = [np.bincount(x.predicted, minlength=classes) / len(x.predicted) for x in (scored, reference)]
         shown = np.sort(np.argsort(-np.abs(shares[0] - shares[1]), kind="stable")[:CLASSES])
         lines = [
-            f"# {self.model} on new images",
+            f"# {literal(self.model)} on new images",
             "",
-            f"{self.message}.",
+            f"{literal(self.message)}.",
             "",
-            "| compared with validation | effect | limit | p-value | significant below | |",
-            "|---|---:|---:|---:|---:|---|",
-            *(
-                f"| {test.title} | {test.effect:.3f} {test.measure} | {_limit(test)} | {_p(test.p_value)} "
-                f"| {test.level:.2g} | {_verdict(test)} |"
-                for test in self.tests.values()
+            table(
+                ["compared with validation", "effect", "limit", "p-value", "significant below", ""],
+                [
+                    [
+                        test.title,
+                        f"{test.effect:.3f} {test.measure}",
+                        _limit(test),
+                        _p(test.p_value),
+                        f"{test.level:.2g}",
+                        _verdict(test),
+                    ]
+                    for test in self.tests.values()
+                ],
+                "lrrrrl",
             ),
             "",
-            "| | batch | validation |",
-            "|---|---:|---:|",
-            f"| images | {len(scored.path):,} | {len(reference.ood_score):,} |",
-            f"| unusable files | {len(scored.unusable):,} | |",
-            f"| flagged as OOD | {scored.is_ood.mean():.1%} | {reference.is_ood.mean():.1%} |",
-            *(f"| predicted {reference.classes[k]} | {shares[0][k]:.1%} | {shares[1][k]:.1%} |" for k in shown),
+            table(
+                ["", "batch", "validation"],
+                [
+                    ["images", f"{len(scored.path):,}", f"{len(reference.ood_score):,}"],
+                    ["unusable files", f"{len(scored.unusable):,}", ""],
+                    ["flagged as OOD", f"{scored.is_ood.mean():.1%}", f"{reference.is_ood.mean():.1%}"],
+                    *(
+                        [f"predicted {literal(reference.classes[k])}", f"{shares[0][k]:.1%}", f"{shares[1][k]:.1%}"]
+                        for k in shown
+                    ),
+                ],
+                "lrr",
+            ),
             "",
-            "| expected of the batch | holds | examples against it |",
-            "|---|---|---|",
-            *(
-                f"| {result['claim']} | {'yes' if result['success'] else '**no**'} "
-                f"| {', '.join(result['examples']) if result['unexpected'] else ''} |"
-                for result in self.expectations
+            table(
+                ["expected of the batch", "holds", "examples against it"],
+                [
+                    [
+                        result["claim"],
+                        "yes" if result["success"] else "**no**",
+                        literals(result["examples"]) if result["unexpected"] else "",
+                    ]
+                    for result in self.expectations
+                ],
             ),
             "",
             *(f"![{FIGURES[name]}]({address})" for name, address in figures.items()),
             "",
-            f"Images from `{self.incoming}`; predictions, unusable files and figures in `{self.folder}`.",
+            f"Images from {literal(self.incoming)}; predictions, unusable files and figures in {literal(self.folder)}.",
         ]
         return "\n".join(lines) + "\n"
 

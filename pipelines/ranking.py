@@ -11,6 +11,7 @@ from typing import Any
 
 from components.evaluation.figures_methods import methods_figure
 from components.files import atomic_file
+from components.markdown import literal, table
 from pipelines.comparison import COLUMNS, measured
 from pipelines.study.methods import PANELS, panels
 
@@ -43,15 +44,16 @@ def markdown(results: Sequence[Result], failures: Mapping[str, str]) -> str:
     """The table, one row a variant and point; below it the members that failed: {member: why}."""
     keys = list(results[0].point) if results else []
     columns = measured(result.numbers for result in results)
-    titles = ["variant", *keys, "score", *(column.title for column in columns), "seeds"]
-    lines = [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
+    titles = ["variant", *map(literal, keys), "score", *(column.title for column in columns), "seeds"]
+    rows = []
     for group in rank(results):
-        cells = [group[0].variant, *(_text(group[0].point[key]) for key in keys), _spread(group, "score", ".4f")]
+        names = [group[0].variant, *(_text(group[0].point[key]) for key in keys)]
+        cells = [*map(literal, names), _spread(group, "score", ".4f")]
         cells += [_spread(group, column.name, column.form) for column in columns]
-        lines.append(f"| {' | '.join([*cells, str(len(group))])} |")
-    lines += ["", "Mean ± sample standard deviation over seeds."]
+        rows.append([*cells, str(len(group))])
+    lines = [table(titles, rows), "", "Mean ± sample standard deviation over seeds."]
     if failures:
-        lines += ["", "Failed:", *(f"- {member}: {message}" for member, message in failures.items())]
+        lines += ["", "Failed:", *(f"- {literal(f'{member}: {message}')}" for member, message in failures.items())]
     return "\n".join(lines) + "\n"
 
 

@@ -11,6 +11,7 @@ from components.data.config import DataConfig
 from components.data.prepared import Prepared
 from components.errors import UserError
 from components.files import atomic_directory, write_json
+from components.markdown import literal, literals, table
 from pipelines.expectations import DRIFT, Check, mean_like, run_checks
 
 LABELLED_SPLITS = ("train", "val", "test")
@@ -220,23 +221,32 @@ def _markdown(summary: dict[str, Any], prepared: Prepared, folder: Path) -> str:
         f"{kept} of {len(results)} expectations hold. Data set `{summary['fingerprint'][:12]}`; "
         f"all values are in the Data Docs: {', '.join(links)}.",
         "",
-        "| split | images |",
-        "|---|---:|",
-        *(f"| {name} | {split['count']} |" for name, split in prepared.meta["splits"].items()),
-        "",
-        "| source | files | quarantined |",
-        "|---|---:|---:|",
-        *(
-            f"| {source['name']} ({role}) | {source['files']} | {source['quarantined']} |"
-            for role, source in prepared.meta["sources"].items()
+        table(
+            ["split", "images"],
+            [[literal(name), str(split["count"])] for name, split in prepared.meta["splits"].items()],
+            "lr",
         ),
         "",
-        "| holds | split | expectation | examples against it |",
-        "|---|---|---|---|",
-        *(
-            f"| {'yes' if result['success'] else '**no**'} | {result['split'] or 'all'} | {result['claim']} "
-            f"| {', '.join(result['examples'])} |"
-            for result in sorted(results, key=lambda result: result["success"])
+        table(
+            ["source", "files", "quarantined"],
+            [
+                [literal(f"{source['name']} ({role})"), str(source["files"]), str(source["quarantined"])]
+                for role, source in prepared.meta["sources"].items()
+            ],
+            "lrr",
+        ),
+        "",
+        table(
+            ["holds", "split", "expectation", "examples against it"],
+            [
+                [
+                    "yes" if result["success"] else "**no**",
+                    literal(result["split"] or "all"),
+                    result["claim"],
+                    literals(result["examples"]),
+                ]
+                for result in sorted(results, key=lambda result: result["success"])
+            ],
         ),
     ]
     return "\n".join(lines) + "\n"

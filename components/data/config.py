@@ -1,9 +1,11 @@
 """What the data is, where it comes from and how it is augmented. No tensor library is imported here."""
 
+import re
 from dataclasses import dataclass, field
 from typing import Literal
 
 TorchvisionName = Literal["CIFAR10", "CIFAR100", "SVHN", "STL10", "FashionMNIST", "MNIST"]
+LONGEST_OOD_NAME = 64
 RESERVED_NAMES = ("train", "val", "test", "near", "far", "mean")  # no OOD set may be called so
 
 
@@ -76,8 +78,11 @@ class DataConfig:
         if not 2 <= self.palette_colours <= 4096:
             raise ValueError("palette_colours must lie between 2 and 4096")
         for name in self.ood:
-            if not name.replace("-", "").isalnum() or name != name.lower():
-                raise ValueError(f"OOD set name {name!r}: use lower-case letters, digits and hyphens")
+            if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", name) or len(name) > LONGEST_OOD_NAME:
+                raise ValueError(
+                    f"OOD set name {name[: LONGEST_OOD_NAME + 1]!a}: use up to {LONGEST_OOD_NAME} lower-case letters "
+                    "(a to z), digits and hyphens, the first a letter or digit"
+                )
             if name in RESERVED_NAMES:
                 raise ValueError(f"OOD set name {name!r}: means something else in the metrics, choose another")
 

@@ -1,5 +1,6 @@
 """One look for all figures. Matplotlib is imported on use, and pyplot (slow, global state) never."""
 
+import warnings
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from components.files import atomic_file
 
 if TYPE_CHECKING:
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 # Okabe and Ito's colour-blind-safe palette (https://jfly.uni-koeln.de/color/)
@@ -37,6 +39,7 @@ STYLE: dict[Any, Any] = {
     "figure.constrained_layout.w_pad": 0.12,  # inches, as is h_pad
     "figure.constrained_layout.h_pad": 0.1,
     "savefig.dpi": 150,
+    "text.parse_math": False,  # a class may be called $1_$5
 }
 
 
@@ -57,12 +60,31 @@ def variant_colours(names: Iterable[str]) -> dict[str, str]:
 
 @contextmanager
 def figure(path: Path | str, width: float, height: float) -> Iterator["Figure"]:
-    """Yield an empty figure of `width` × `height` inches; on success it is written to `path` as PNG."""
+    """Yield an empty figure of `width` × `height` inches; on success it is written to `path` as PNG.
+
+    All text is shown as it is written, dollar signs too; a character that no font has is a box.
+    """
     import matplotlib
     from matplotlib.figure import Figure
 
     with matplotlib.rc_context(STYLE):
         canvas = Figure(figsize=(width, height), layout="constrained")
         yield canvas
-        with atomic_file(path) as temporary:
+        for axes in canvas.axes:
+            _write_powers_out(axes.xaxis)
+            _write_powers_out(axes.yaxis)
+        with atomic_file(path) as temporary, warnings.catch_warnings():
+            warnings.filterwarnings("ignore", r"Glyph .* missing from font", UserWarning)
             canvas.savefig(temporary, format="png")
+
+
+def _write_powers_out(axis: "Axis") -> None:
+    """A logarithmic axis writes its powers as formulas, which are not parsed here: 1e+05 instead."""
+    from matplotlib.ticker import LogFormatter, LogFormatterMathtext
+
+    for formatter, replace in (
+        (axis.get_major_formatter(), axis.set_major_formatter),
+        (axis.get_minor_formatter(), axis.set_minor_formatter),
+    ):
+        if isinstance(formatter, LogFormatterMathtext):
+            replace(LogFormatter(labelOnlyBase=formatter.labelOnlyBase))

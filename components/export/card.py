@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from components.markdown import literal, literals, table
+
 
 def model_card(
     variant: str,
@@ -17,15 +19,22 @@ def model_card(
     height, width, channels = image_shape
     mode = "L" if channels == 1 else "RGB"
     sets = sorted({key.split("/")[1] for key in ood if key.startswith("fused/") and key.endswith("auroc_low")})
-    rows = "\n".join(
-        f"| {name} | {ood[f'fused/{name}/auroc']:.3f} "
-        f"({ood[f'fused/{name}/auroc_low']:.3f} to {ood[f'fused/{name}/auroc_high']:.3f}) "
-        f"| {ood[f'fused/{name}/fpr95']:.3f} | {ood[f'fused/{name}/flagged']:.1%} |"
-        for name in sets
+    detection = table(
+        ["OOD set", "AUROC (95 % interval)", "FPR@95", "flagged"],
+        [
+            [
+                literal(name),
+                f"{ood[f'fused/{name}/auroc']:.3f} "
+                f"({ood[f'fused/{name}/auroc_low']:.3f} to {ood[f'fused/{name}/auroc_high']:.3f})",
+                f"{ood[f'fused/{name}/fpr95']:.3f}",
+                f"{ood[f'fused/{name}/flagged']:.1%}",
+            ]
+            for name in sets
+        ],
     )
     bits = metrics["embed"].get("bits_per_dim/test")
     likelihood = f"{bits:.3f} bits/dim on test images" if bits is not None else "none: it has no decoder"
-    return f"""# Model card: {variant}
+    return f"""# Model card: {literal(variant)}
 
 One ONNX file that turns an image into an embedding, class probabilities and a calibrated out-of-distribution (OOD)
 score.
@@ -38,7 +47,7 @@ score.
 | output | |
 |---|---|
 | `embedding` | float32 `(N, {facts["feature_size"]})` |
-| `probabilities` | float32 `(N, {len(classes)})`, temperature scaled; classes in order: {", ".join(classes)} |
+| `probabilities` | float32 `(N, {len(classes)})`, temperature scaled; classes in order: {literals(classes)} |
 | `ood_score` | float32 `(N,)`, higher = more out-of-distribution |
 | `is_ood` | bool `(N,)`: `ood_score` above {threshold:.4g}, which flags {facts["false_alarm_rate"]:.0%} of validation |
 
@@ -51,9 +60,7 @@ score.
 | likelihood | {likelihood} |
 | test images flagged as OOD | {ood["fused/test/flagged"]:.1%} |
 
-| OOD set | AUROC (95 % interval) | FPR@95 | flagged |
-|---|---|---|---|
-{rows}
+{detection}
 
 These numbers also decide which model of several is best and may become champion: the best of many looks a little better
 than it is.
@@ -66,7 +73,7 @@ difference between the two: embedding {export["parity/embedding"]:.1e}, probabil
 
 ## Where it comes from
 {facts["parameters"]:,} parameters, {facts["steps"]:,} steps of {facts["batch_size"]} images, seed {facts["seed"]}, data
-fingerprint `{facts["data_fingerprint"][:16]}`. Objective: {facts["objective"]}.
+fingerprint `{facts["data_fingerprint"][:16]}`. Objective: {literal(facts["objective"])}.
 
 ## Limits
 The score knows images unlike the training set as far as the sets above show it; other kinds of novelty are untested. An

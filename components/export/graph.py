@@ -1,17 +1,23 @@
 """The shipped model as one graph: uint8 pixels in; embedding, class probabilities and a calibrated OOD score out."""
 
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from components.errors import UserError
 from components.evaluation.fused import Fused
 from components.evaluation.probes import LinearProbe
 from components.export.session import INPUT, OUTPUTS
 from components.model.gcrl import GCRL
 from components.model.tokens import to_unit
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
 
 
 class Shipped(nn.Module):
@@ -63,7 +69,14 @@ class Shipped(nn.Module):
 
 
 def export_onnx(module: Shipped, image_size: int, channels: int, path: Path, opset: int) -> None:
-    """Write the module as an ONNX file with a dynamic batch, and check it with onnx's checker."""
+    """Write the module as an ONNX file with a dynamic batch, and check it with onnx's checker.
+
+    The same weights give the same bytes, wherever and however often they are exported: the file holds no trace of the
+    exporting machine.
+
+    Raises:
+        UserError: the graph cannot be converted to `opset`.
+    """
     import onnx
 
     example = torch.zeros(2, image_size, image_size, channels, dtype=torch.uint8)
@@ -81,10 +94,45 @@ def export_onnx(module: Shipped, image_size: int, channels: int, path: Path, ops
             verbose=False,
         )
     assert program is not None
+    written = program.model.opset_imports[""]
+    if written != opset:  # the exporter warns, and leaves the graph as it was
+        raise UserError(f"export.opset: this model cannot be written in opset {opset}, only in {written}.")
     graph = program.model.graph
     for node in graph:  # the exporter names a value after its operator: F.embedding's clashes with our output
         for value in node.outputs:
             if value.name in OUTPUTS and value not in graph.outputs:
                 value.name = f"{value.name}_lookup"
-    program.save(path)
+    _count_axes_from_the_front(graph)
+    proto = program.model_proto
+    _drop_traces(proto)
+    proto.producer_version = torch.__version__.partition("+")[0]  # without the build for one processor or another
+    path.write_bytes(proto.SerializeToString(deterministic=True))
     onnx.checker.check_model(str(path), full_check=True)
+
+
+def _count_axes_from_the_front(graph: "ir.Graph") -> None:
+    """ONNX Runtime does not reduce an empty batch over an axis that is counted from the end: the shape stays."""
+    import onnx_ir as ir
+
+    for node in graph:
+        if not node.op_type.startswith("Reduce") or len(node.inputs) < 2:
+            continue
+        reduced, axes = (value for value in node.inputs if value is not None)
+        shape, numbers = reduced.shape, axes.const_value
+        assert shape is not None
+        assert numbers is not None
+        positive = ir.tensor(numbers.numpy() % len(shape), name=f"{node.name}_axes")
+        graph.register_initializer(value := ir.Value(name=positive.name, const_value=positive))
+        node.replace_input_with(1, value)
+        if not axes.uses():
+            del graph.initializers[axes.name or ""]
+
+
+def _drop_traces(message: Any) -> None:
+    """Clear the exporter's notes for debugging, source paths and stack traces, at every level of a protobuf message."""
+    for field, value in message.ListFields():
+        if field.name in ("metadata_props", "doc_string"):
+            message.ClearField(field.name)
+        elif field.message_type is not None:
+            for part in value if isinstance(value, Iterable) else [value]:
+                _drop_traces(part)

@@ -9,6 +9,7 @@ from pathlib import Path
 from prefect import get_run_logger
 from prefect.artifacts import create_markdown_artifact
 
+from components.markdown import literal, table
 from pipelines.flows.stages import Outcome, summary
 from pipelines.paths import stage_folder
 from pipelines.tracking import store
@@ -17,7 +18,7 @@ from pipelines.tracking.links import run_links
 
 def show_outcomes(key: str, outcomes: Mapping[str, Outcome], folder: Path) -> None:
     """Artifact `key` is a table of the stages; artifact `comparison` what the stage compare wrote, if it got there."""
-    create_markdown_artifact(markdown(outcomes, folder), key=key, description=summary(outcomes))
+    create_markdown_artifact(markdown(outcomes, folder), key=key, description=literal(summary(outcomes)))
     page, figure = (folder / stage_folder("compare") / f"comparison.{kind}" for kind in ("md", "png"))
     if "compare" in outcomes and outcomes["compare"].result in ("run", "cached") and page.exists():
         shown = f"\n![The variants compared]({picture(figure)})\n" if figure.exists() else ""
@@ -33,11 +34,15 @@ def markdown(outcomes: Mapping[str, Outcome], folder: Path) -> str:
     """The table; a model's report links to its MLflow run where MLflow is a server."""
     links = _links(outcomes, folder)
     rows = [
-        f"| {f'[{name}]({links[name]})' if name in links else name} | {outcome.result} | {outcome.seconds:.1f} "
-        f"| {outcome.message.replace('|', chr(92) + '|')} |"
+        [
+            f"[{literal(name)}]({links[name]})" if name in links else literal(name),
+            outcome.result,
+            f"{outcome.seconds:.1f}",
+            literal(outcome.message),
+        ]
         for name, outcome in outcomes.items()
     ]
-    return "\n".join([f"{summary(outcomes)}.", "", "| stage | result | seconds | why |", "|---|---|---:|---|", *rows])
+    return f"{literal(summary(outcomes))}.\n\n{table(['stage', 'result', 'seconds', 'why'], rows, 'llr')}"
 
 
 def _links(outcomes: Mapping[str, Outcome], folder: Path) -> dict[str, str]:

@@ -9,6 +9,7 @@ from ruamel.yaml import YAML
 
 from components.data.places import key_of
 from components.files import read_json
+from components.markdown import literal
 from pipelines.dotted import flat
 from pipelines.paths import stage_folder
 
@@ -53,7 +54,7 @@ def changes(before: Recorded | None, after: Recorded | None) -> list[str]:
     for key in sorted({*before.params, *after.params}):
         old, new = before.params.get(key, "–"), after.params.get(key, "–")
         if old != new:
-            lines.append(f"`{key}`: {old} → {new}")
+            lines.append(f"`{key}`: {literal(old)} → {literal(new)}")
     code = sorted(path for path, md5 in after.code.items() if before.code.get(path) not in (None, md5))
     return lines + ([f"code: {', '.join(f'`{path}`' for path in code)}"] if code else [])
 

@@ -17,6 +17,7 @@ from pydantic import ConfigDict, Field, with_config
 
 from components.errors import UserError
 from components.files import atomic_directory, atomic_file
+from components.markdown import literal
 from components.monitoring.config import DriftThresholds
 from components.monitoring.drift import drift_tests
 from components.monitoring.figures import embedding_projection, score_histogram
@@ -84,7 +85,7 @@ def monitor(
         return Failed(message=str(error))
     _track(report, fetched, thresholds, f"{tracking.experiment}-monitoring", root / ".tracking")
     pictures = {name: picture(report.folder / name) for name in FIGURES}
-    create_markdown_artifact(report.markdown(pictures), key="monitor", description=report.message)
+    create_markdown_artifact(report.markdown(pictures), key="monitor", description=literal(report.message))
     if report.drifted:
         resource = {"prefect.resource.id": f"gcrl.model.{fetched.name}", "prefect.resource.name": fetched.name}
         payload = {"message": report.message, "incoming": str(folder), "report": str(report.folder)}
@@ -150,7 +151,7 @@ def _track(report: Report, fetched: Fetched, thresholds: DriftThresholds, experi
         "monitor",
         name=f"monitor {datetime.now(UTC):%Y-%m-%d %H:%M}",
         params={"incoming": report.incoming, "thresholds": asdict(thresholds)},
-        tags=tags | {"mlflow.note.content": report.message},
+        tags=tags | {"mlflow.note.content": literal(report.message)},
         experiment=experiment,
         root=root,
     )

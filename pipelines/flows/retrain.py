@@ -3,7 +3,7 @@
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,6 +18,7 @@ from pydantic import Field
 
 from components.data.intake import Batch, taken_in, undo_unfinished
 from components.errors import UserError
+from components.markdown import literal, table
 from pipelines.flows.artifacts import show_outcomes
 from pipelines.flows.changes import Recorded, changes, recorded
 from pipelines.flows.commands import Commands
@@ -135,7 +136,7 @@ def _finish(
     result = Retrained(outcomes, batch, verdict, push_error)
     show_outcomes("retrain-stages", outcomes, place.folder)
     page = _page(result, changes(before, recorded(place.folder)), _versions(verdict, tracking))
-    create_markdown_artifact(page, key="retrain", description=result.message)
+    create_markdown_artifact(page, key="retrain", description=literal(result.message))
     if verdict.moved and verdict.promotion is not None:
         resource = {"prefect.resource.id": f"gcrl.model.{verdict.model}", "prefect.resource.name": verdict.model}
         version = {"gcrl.model.version": verdict.promotion["champion"]}
@@ -182,26 +183,26 @@ def _versions(verdict: Verdict, tracking: Path) -> str:
 
 
 def _page(result: Retrained, changed: list[str], versions: str) -> str:
-    sections = [f"**{result.verdict.sentence()}.**"]
+    sections = [f"**{literal(result.verdict.sentence())}.**"]
     if result.push_error:
-        sections.append(f"`dvc push` failed: {result.push_error}")
+        sections.append(f"`dvc push` failed: {literal(result.push_error)}")
     if batch := result.batch:
-        sections.append(f"## Images\n{_came_in(batch)}.")
+        sections.append(f"## Images\n{literal(_came_in(batch))}.")
         if any(batch.taken):
-            sections.append("\n".join(["| class | taken in |", "|---|---:|", *_rows(sorted(batch.taken.items()))]))
+            sections.append(table(["class", "taken in"], _cells(sorted(batch.taken.items())), "lr"))
         if batch.rejected:
-            sections.append("\n".join(["| rejected | why |", "|---|---|", *_rows(batch.rejected[:20])]))
+            sections.append(table(["rejected", "why"], _cells(batch.rejected[:20])))
     sections.append(
         "\n".join(["## What changed since the last run", *(f"- {line}" for line in changed or ["nothing"])])
     )
     if versions:
         sections.append(f"## Champion against challenger\n{versions}")
-    sections.append(f"## Stages\n{summary(result.outcomes)}; artifact `retrain-stages` lists them.")
+    sections.append(f"## Stages\n{literal(summary(result.outcomes))}; artifact `retrain-stages` lists them.")
     return "\n\n".join(sections) + "\n"
 
 
-def _rows(rows: Any) -> list[str]:
-    return [f"| {' | '.join(str(cell).replace('|', chr(92) + '|') for cell in row)} |" for row in rows]
+def _cells(rows: Iterable[Iterable[object]]) -> list[list[str]]:
+    return [[literal(cell) for cell in row] for row in rows]
 
 
 def _came_in(batch: Batch) -> str:

@@ -22,6 +22,7 @@ from prefect.futures import PrefectFuture
 from prefect.states import Completed, Failed, State
 from prefect.utilities.urls import url_for
 
+from components.markdown import literal
 from pipelines.flows.commands import Commands, TimeoutExceededError
 from pipelines.flows.dag import Dag, Stage, read_dag
 from pipelines.invocation import VARIABLE
@@ -246,9 +247,10 @@ class Output:
         self.percent = percent
         if self.progress is None:
             key = re.sub("[^a-z0-9]+", "-", self.stage.lower()).strip("-")
-            self.progress = cast(UUID, create_progress_artifact(percent, key=f"progress-{key}", description=line))
+            made = create_progress_artifact(percent, key=f"progress-{key}", description=literal(line))
+            self.progress = cast(UUID, made)
         else:
-            update_progress_artifact(self.progress, percent, description=line)
+            update_progress_artifact(self.progress, percent, description=literal(line))
 
 
 def _without_a_try(state: State, missing: Sequence[str]) -> Outcome:

@@ -15,6 +15,7 @@ from pydantic import Field
 
 from components.errors import ConfigError, UserError
 from components.files import read_json
+from components.markdown import literal
 from pipelines.config import TrackingConfig
 from pipelines.flows.artifacts import show_outcomes
 from pipelines.flows.naming import run_name
@@ -84,7 +85,7 @@ def sweep(
     write_results(folder, results, table)
     if results:
         draw_results(results, kinds, folder / "ranking.png")
-    create_markdown_artifact(table, key="sweep", description=f"Sweep {name}")
+    create_markdown_artifact(table, key="sweep", description=literal(f"Sweep {name}"))
     _track(Path(project) / ".tracking", tracking, name, folder, results, failures)
     if failures:
         told = "; ".join(f"{member}: {message}" for member, message in failures.items())

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from components.files import read_json
+from components.markdown import literal, table
 from pipelines.comparison import COLUMNS, score, unmet
 from pipelines.config import Params
 from pipelines.paths import stage_folder
@@ -99,18 +100,14 @@ def versions_compared(verdict: Verdict, tracking: Path) -> str:
     versions = {version: client.get_model_version(verdict.model, version) for version in names}
     tags = {name: version.tags for name, version in versions.items()}
     metrics = {name: client.get_run(version.run_id or "").data.metrics for name, version in versions.items()}
-    lines = [
-        "| | " + " | ".join(f"{', '.join(names[v])}: {_linked(verdict.model, v)}" for v in names) + " |",
-        "|---|" + "---:|" * len(names),
-        "| variant | " + " | ".join(tags[v].get("variant", "–") for v in names) + " |",
-        "| score | " + " | ".join(_number(metrics[v].get("score"), ".4f") for v in names) + " |",
-        *(
-            f"| {column.title} | " + " | ".join(_number(metrics[v].get(column.name), column.form) for v in names) + " |"
-            for column in COLUMNS
-        ),
-        "| data | " + " | ".join(f"`{tags[v].get('data_fingerprint', '–')[:12]}`" for v in names) + " |",
+    rows = [
+        ["variant", *(literal(tags[v].get("variant", "–")) for v in names)],
+        ["score", *(_number(metrics[v].get("score"), ".4f") for v in names)],
+        *([column.title, *(_number(metrics[v].get(column.name), column.form) for v in names)] for column in COLUMNS),
+        ["data", *(literal(tags[v].get("data_fingerprint", "–")[:12]) for v in names)],
     ]
-    return "\n".join(lines)
+    titles = ["", *(f"{', '.join(names[v])}: {_linked(verdict.model, v)}" for v in names)]
+    return table(titles, rows, "l" + "r" * len(names))
 
 
 def _linked(model: str, version: str) -> str:

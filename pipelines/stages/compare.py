@@ -11,6 +11,7 @@ from components.data.prepared import Prepared
 from components.evaluation.figure_style import variant_colours
 from components.evaluation.figures_comparison import comparison_figure
 from components.files import atomic_file, write_json
+from components.markdown import literal, literals
 from pipelines.comparison import COLUMNS, Row, Size, beside_teachers, markdown, measured, score, unmet
 from pipelines.config import Params
 from pipelines.page.content import Report
@@ -166,10 +167,10 @@ def _page(params: Params, table: str, compared: Compared) -> str:
     return f"""# Comparison
 
 {table}
-score: mean of {", ".join(params.gate.score)}. Bold: best of its column. AUROC and FPR@95 are those of the fused score.
+score: mean of {literals(params.gate.score)}. Bold: best of its column. AUROC and FPR@95 are those of the fused score.
 Floor (linear probe, k-NN): raw pixels {pixels}; untrained encoder {untrained}.
 
-Best: **{best}**; gate {gate}.
+Best: **{literal(best)}**; gate {literal(gate)}.
 
 - the report page, with figures, pictures and provenance: {stage_folder("compare")}/{PAGE}
 - ONNX model and its card: {folder}/model.onnx, {folder}/card.md

@@ -13,6 +13,7 @@ from pathlib import Path
 from components.errors import UserError
 from components.evaluation.figures_methods import Panel, methods_figure
 from components.files import atomic_file
+from components.markdown import literal, table
 from pipelines.comparison import COLUMNS as COMPARED
 from pipelines.comparison import Row, score
 from pipelines.study.members import Member, members_of
@@ -109,14 +110,14 @@ def _method(name: str, members: Sequence[Member]) -> Method:
 def _markdown(methods: Sequence[Method]) -> str:
     columns = [c for c in COLUMNS if c.key != BOUND and any(method.values(c) for method in methods)]
     titles = ["method", "kind", "seeds", *(column.title for column in columns)]
-    lines = [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
+    rows = []
     for method in methods:
         cells = [_bits(method) if column is BITS else spread(method.values(column), column.form) for column in columns]
-        lines.append(f"| {' | '.join([method.name, method.kind, str(len(method.seeds)), *cells])} |")
+        rows.append([literal(method.name), literal(method.kind), str(len(method.seeds)), *cells])
     notes = ["Mean ± sample standard deviation over seeds; the best mean of the columns in gate.score first."]
     if any(method.values(BITS) for method in methods):
         notes.append("bits/dim: exact, of test images; ≤ marks an upper bound, of validation images; – none.")
-    return "\n".join([*lines, "", *notes]) + "\n"
+    return "\n".join([table(titles, rows), "", *notes]) + "\n"
 
 
 def _bits(method: Method) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from components.files import atomic_file, read_json
+from components.markdown import literal, table
 from pipelines.comparison import COLUMNS
 from pipelines.study.members import FLOOR, STAGES, Member, members_of
 
@@ -80,12 +81,12 @@ def _table(rows: Mapping[str, Sequence[Numbers]], columns: Sequence[tuple[str, s
     columns = [column for column in columns if column[1] in known]
     if not columns:
         return ""
-    lines = [f"| model | seeds | {' | '.join(title for title, *_ in columns)} |", "|---" * (len(columns) + 2) + "|"]
+    lines = []
     for model, found in rows.items():
         cells = [spread([n[name] for n in found if name in n], form) for _, name, form in columns]
         if set(cells) != {NONE}:
-            lines.append(f"| {model} | {sum(map(bool, found))} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+            lines.append([literal(model), str(sum(map(bool, found))), *cells])
+    return table(["model", "seeds", *(title for title, *_ in columns)], lines) + "\n"
 
 
 def spread(values: Sequence[float], form: str) -> str:

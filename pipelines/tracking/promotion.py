@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from components.errors import UserError
 from pipelines.tracking.provenance import user
+from pipelines.tracking.store import quoted
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -121,7 +122,7 @@ def _model(client: "MlflowClient", name: str) -> "RegisteredModel":
 
 
 def _versions(client: "MlflowClient", name: str) -> "list[ModelVersion]":
-    return sorted(client.search_model_versions(f"name = '{name}'"), key=lambda v: int(v.version))
+    return sorted(client.search_model_versions(f"name = {quoted(name)}"), key=lambda v: int(v.version))
 
 
 def _version(client: "MlflowClient", model: "RegisteredModel", wanted: str) -> "ModelVersion":

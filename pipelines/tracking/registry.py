@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from components.files import write_json
 from pipelines.tracking import promotion
-from pipelines.tracking.store import RUN_KEY, turn
+from pipelines.tracking.store import RUN_KEY, quoted, turn
 
 if TYPE_CHECKING:
     import onnx
@@ -30,7 +30,7 @@ def log_model(
     from mlflow.entities import LoggedModelOutput
     from mlflow.models import Model
 
-    same = f"source_run_id = '{run_id}' AND name = '{model['name']}'"
+    same = f"source_run_id = {quoted(run_id)} AND name = {quoted(model['name'])}"
     found = client.search_logged_models([experiment_id], filter_string=same)
     logged = found[0] if found else client.create_logged_model(experiment_id, model["name"], run_id, model["tags"])
     if logged.status == "READY":
@@ -102,7 +102,7 @@ def register(
 
 def find_version(client: "MlflowClient", name: str, run_key: str) -> "ModelVersion | None":
     """The version of a registered model that the run of this key registered."""
-    versions = client.search_model_versions(f"name = '{name}' AND tags.`{RUN_KEY}` = '{run_key}'")
+    versions = client.search_model_versions(f"name = {quoted(name)} AND tags.`{RUN_KEY}` = {quoted(run_key)}")
     return min(versions, key=lambda v: int(v.version)) if versions else None
 
 

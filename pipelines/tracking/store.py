@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
+from components.errors import UserError
 from pipelines.tracking import views
 
 if TYPE_CHECKING:
@@ -92,7 +93,15 @@ def experiment_id(client: "MlflowClient", uri: str, name: str) -> str:
 def find_runs(client: "MlflowClient", run_key: str, experiments: list[str] | None = None) -> "list[Run]":
     """Runs with this key, oldest first, in these experiments or in all."""
     experiments = experiments or [e.experiment_id for e in client.search_experiments()]
-    return list(client.search_runs(experiments, f"tags.`{RUN_KEY}` = '{run_key}'", order_by=["start_time ASC"]))
+    return list(client.search_runs(experiments, f"tags.`{RUN_KEY}` = {quoted(run_key)}", order_by=["start_time ASC"]))
+
+
+def quoted(value: str) -> str:
+    """A value in one of MLflow's filters, which know no escapes. Raises UserError where it can't be written."""
+    for mark in ("'", '"'):
+        if mark not in value and "\\" not in value:
+            return f"{mark}{value}{mark}"
+    raise UserError(f"{value!r}: MLflow can't search for a name with both kinds of quotation marks or a backslash.")
 
 
 def run_exists(client: "MlflowClient", run_id: str) -> bool:

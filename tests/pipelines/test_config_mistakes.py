@@ -169,6 +169,8 @@ TURNED = {"augmentation.rotate_degrees": 60}
         ({"embed.layer_images": -1}, "embed: layer_images must not be negative"),
         ({"embed.corrupted_images": 0}, "embed: corrupted_images must be at least 1"),
         ({"ood.detectors": ["knn"]}, "ood: detectors must hold `fused`"),
+        ({"export.opset": 17}, "export: opset must lie between 18 and"),
+        ({"export.opset": 99}, "export: opset must lie between 18 and"),
         ({"export.batch_sizes": [4]}, "export: batch_sizes must hold two different sizes"),
         ({"gate.score": []}, "gate: score must name at least one column"),
     ],
@@ -177,6 +179,66 @@ def test_an_impossible_combination(load, changes, told):
     with pytest.raises(ConfigError) as refused:
         load(changes)
     assert told in str(refused.value)
+
+
+LONG = "a" * 300
+
+
+@pytest.mark.parametrize("kind", ["variant", "student"])
+@pytest.mark.parametrize("name", ["", "Big", "a b", "a/b", "../a", "naïve", "١٢", "²", "a\n", "-a", "_", ".", LONG])
+def test_a_name_that_can_be_no_folders(load, kind, name):
+    settings = {"variant": {"w_gen": 1, "w_con": 1}, "student": {"teacher": "hybrid", "kd": {}}}[kind]
+    with pytest.raises(ConfigError) as refused:
+        load({f"{kind}s": {name: settings}})
+    told = str(refused.value)
+    assert f"a {kind}'s name is a folder's name: up to 64 lower-case letters (a to z), digits, - and _" in told
+    assert len(told.splitlines()) == 1
+    assert len(told) < 400
+
+
+@pytest.mark.parametrize("name", ["", "A", "a_b", "a b", "a/b", "ä", "١٢", "²", "a\n", "-a", "--", "'", LONG])
+def test_an_ood_sets_name(load, name):
+    with pytest.raises(ConfigError) as refused:
+        load({"data.ood": {name: {"distance": "far", "shuffled_test": True}}})
+    told = str(refused.value)
+    assert "use up to 64 lower-case letters (a to z), digits and hyphens, the first a letter or digit" in told
+    assert len(told.splitlines()) == 1
+    assert len(told) < 400
+
+
+@pytest.mark.parametrize(
+    "name", ["", " ", "a/b:c", "a:b", "o'brien", 'o"brien', "a\\b", ".", "..", "a/", " a", "a\n", "ä", "a%", LONG]
+)
+def test_a_registered_models_name(load, name):
+    with pytest.raises(ConfigError) as refused:
+        load({"tracking.registered_model": name})
+    told = str(refused.value)
+    assert "tracking: registered_model '" in told
+    assert "expected up to 64 letters (a to z, A to Z), digits, spaces, ., _ and -" in told
+    assert len(told.splitlines()) == 1
+    assert len(told) < 400
+
+
+@pytest.mark.parametrize("name", ["", " ", " a", "a\t", "a\nb", "\u200b", "cafe\u0301", LONG])
+def test_an_experiments_name(load, name):
+    with pytest.raises(ConfigError) as refused:
+        load({"tracking.experiment": name})
+    assert "tracking: experiment '" in str(refused.value)
+    assert ": expected" in str(refused.value)
+    assert len(str(refused.value).splitlines()) == 1
+    assert len(str(refused.value)) < 400
+
+
+def test_names_that_are_right(load):
+    params = load(
+        {
+            "variants.0-a_b": {"w_gen": 1, "w_con": 1},
+            "data.ood.12": {"distance": "far", "shuffled_test": True},
+            "tracking": {"experiment": "/Users/o'brien@example.org/café 1", "registered_model": "My model-1.0_b"},
+        }
+    )
+    assert "0-a_b" in params.variants
+    assert "12" in params.data.ood
 
 
 def test_every_mistake_is_told_at_once(load):

@@ -33,6 +33,7 @@ PLUMBING = {
     "pipelines/stages/progress.py",
     "components/files.py",
     "components/errors.py",
+    "components/markdown.py",
 }
 AUGMENT = "components/data/augment.py"  # imported for the number of its parameters, which the weights depend on
 UNAFFECTED = {

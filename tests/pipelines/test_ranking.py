@@ -78,3 +78,8 @@ def test_the_figure_is_drawn(tmp_path, results):
     draw_results(results, kinds, tmp_path / "ranking.png")
     with Image.open(tmp_path / "ranking.png") as image:
         assert len(image.convert("RGB").getcolors(2**24)) > 20
+
+
+def test_messages_mean_nothing():
+    table = markdown([], {"seed=1": "<b>no</b> `x` [a](b)\n| y |"})
+    assert r"- seed=1: &lt;b&gt;no&lt;/b&gt; \`x\` \[a\](b)\\n\| y \|" in table.splitlines()

@@ -162,3 +162,17 @@ def test_too_many_quarantined(digits: Path, tmp_path: Path) -> None:
     (prepared / "dataset.json").write_text(json.dumps(meta))
     with pytest.raises(UserError, match=r"at most 1.0% of a source's files are quarantined .*for example labelled"):
         validate(prepared, tmp_path / "validation", DIGITS)
+
+
+def test_names_of_files_mean_nothing_in_the_report(damaged: Callable[..., str], tmp_path: Path) -> None:
+    def change(manifest: pd.DataFrame) -> None:
+        row = first(manifest, "val")
+        manifest.loc[row, ["path", "mean_0"]] = ["<b>a|b</b> [c](d) `e`.png", 300.0]
+
+    assert "<b>a|b</b> [c](d) `e`.png" in damaged(change)
+    (line,) = (
+        line
+        for line in (tmp_path / "data/validation-failed/summary.md").read_text().splitlines()
+        if "`mean_0` lies between" in line
+    )
+    assert r"| &lt;b&gt;a\|b&lt;/b&gt; \[c\](d) \`e\`.png |" in line

@@ -1,10 +1,21 @@
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import onnx
 import pytest
 import torch
 
-from components.export.graph import OUTPUTS
+from components.errors import UserError
+from components.export.config import NEWEST_OPSET, OLDEST_OPSET
+from components.export.graph import OUTPUTS, export_onnx
 from components.export.parity import open_session
+
+ROOT = Path(__file__).parents[3]
 
 
 def run(path, images: np.ndarray) -> dict[str, np.ndarray]:
@@ -50,7 +61,7 @@ def test_the_files_signature(exported):
     assert [file.name for file in exported.path.parent.iterdir()] == ["model.onnx"]  # no weights beside it
 
 
-@pytest.mark.parametrize("size", [1, 2, 7, 64])
+@pytest.mark.parametrize("size", [0, 1, 2, 7, 64])
 def test_any_number_of_images(exported, size):
     with torch.no_grad():
         expected = exported.module(torch.from_numpy(exported.images[:size]))
@@ -59,6 +70,59 @@ def test_any_number_of_images(exported, size):
         assert found[name].shape == value.shape
         assert found[name].dtype == value.numpy().dtype
         assert found[name].astype(float) == pytest.approx(value.numpy().astype(float), abs=1e-3, rel=1e-4), name
+
+
+def test_the_file_holds_nothing_of_the_machine_that_wrote_it(exported):
+    written = exported.path.read_bytes()
+    for place in (ROOT, Path(sys.prefix), Path(torch.__file__).parent, Path.home()):
+        assert os.fsencode(place.resolve()) not in written
+    for trace in (b".py", b"stack_trace", b"torch.fx", b"+cu", b"+cpu"):
+        assert trace not in written
+
+
+EXPORT = """
+import sys
+from pathlib import Path
+import torch
+from components.export.graph import export_onnx
+
+module = torch.load(sys.argv[1], weights_only=False)
+for path in sys.argv[2:]:
+    export_onnx(module, 4, module.model.tokenizer.palette.shape[1], Path(path), opset=20)
+"""
+
+
+def test_the_same_weights_give_the_same_bytes_anywhere(make_shipped, tmp_path):
+    """By another process, from another folder, with another seed of hashes; and by a second call."""
+    made = make_shipped(tmp_path / "unused", patch_size=1, colours=40, channels=3)
+    torch.save(made.module, tmp_path / "module.pt")
+    elsewhere = tmp_path / "elsewhere"
+    shutil.copytree(ROOT / "components", elsewhere / "components", ignore=shutil.ignore_patterns("__pycache__"))
+    hashes = set()
+    for folder, seed, names in ((ROOT, "0", ["a.onnx", "b.onnx"]), (elsewhere, "1", ["c.onnx"])):
+        paths = [tmp_path / name for name in names]
+        environment = os.environ | {"PYTHONPATH": str(folder), "PYTHONHASHSEED": seed, "PYTHONSAFEPATH": "1"}
+        command = [sys.executable, "-c", EXPORT, tmp_path / "module.pt", *paths]
+        subprocess.run(command, cwd=folder, env=environment, check=True)
+        hashes |= {hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
+    assert len(hashes) == 1
+
+
+@pytest.mark.parametrize("opset", [OLDEST_OPSET, NEWEST_OPSET])
+def test_the_file_has_the_opset_that_was_asked_for(make_shipped, tmp_path, opset):
+    made = make_shipped(tmp_path / "model.onnx", patch_size=2, colours=5)
+    export_onnx(made.module, 4, 1, made.path, opset)
+    assert [(o.domain, o.version) for o in onnx.load(made.path).opset_import] == [("", opset)]
+    with torch.no_grad():
+        expected = made.module(torch.from_numpy(made.images[:3]))[2]
+    assert run(made.path, made.images[:3])["ood_score"] == pytest.approx(expected.numpy(), abs=1e-3, rel=1e-4)
+
+
+def test_an_opset_that_cannot_be_written_is_refused(make_shipped, tmp_path):
+    made = make_shipped(tmp_path / "model.onnx", patch_size=2, colours=5, w_gen=0)
+    with pytest.raises(UserError, match=r"export\.opset: this model cannot be written in opset 17, only in 18\."):
+        export_onnx(made.module, 4, 1, made.path, opset=17)
+    assert not made.path.exists()
 
 
 def test_what_comes_out_makes_sense(exported):

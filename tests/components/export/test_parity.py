@@ -5,7 +5,6 @@ import torch
 from onnx import numpy_helper
 
 from components.errors import UserError
-from components.export.card import model_card
 from components.export.config import ExportConfig
 from components.export.parity import check_parity, time_inference
 from components.files import atomic_directory
@@ -84,28 +83,3 @@ def test_speed_is_measured_for_both_runtimes(exported, monkeypatch):
     names = {f"{r}_{m}" for r in ("onnx", "torch") for m in ("latency_ms", "images_per_second")}
     assert set(metrics) == names
     assert min(metrics.values()) > 0
-
-
-@pytest.mark.parametrize("bits", [{}, {"bits_per_dim/test": 1.987}], ids=["no likelihood", "likelihood"])
-def test_the_card_tells_what_was_measured(bits):
-    probe = {"linear_accuracy": 0.9861, "linear_accuracy_se": 0.006, "knn_accuracy": 0.97}
-    probe |= {"linear_ece": 0.04, "linear_ece_calibrated": 0.0123}
-    names = ("auroc", "auroc_low", "auroc_high", "fpr95", "flagged")
-    ood = {
-        f"fused/{s}/{n}": v
-        for s in ("photos", "held-out")
-        for n, v in zip(names, (0.9, 0.8, 0.95, 0.3, 0.5), strict=True)
-    }
-    ood |= {"fused/test/flagged": 0.061, "fused/near/auroc": 0.9, "fused/mean/auroc": 0.9}
-    export = dict.fromkeys(("parity/embedding", "parity/probabilities", "parity/ood_score"), 1e-6)
-    export |= {f"{r}_{m}": 12.0 for r in ("onnx", "torch") for m in ("latency_ms", "images_per_second")}
-    facts = {"feature_size": 16, "false_alarm_rate": 0.05, "parameters": 1234567, "steps": 600, "batch_size": 128}
-    facts |= {"seed": 0, "data_fingerprint": "abcdef" * 10, "objective": "1 · autoregressive + 1 · nt_xent"}
-    stages = {"probe": probe, "ood": ood, "embed": bits, "export": export}
-    card = model_card("hybrid", ["zero", "one"], (8, 8, 1), stages, 1.5, facts)
-    for told in ("98.6%", "0.012", "6.1%", "zero, one", "`(N, 8, 8, 1)`", "1,234,567", "above 1.5", "5% of validation"):
-        assert told in card
-    assert ("1.987 bits/dim" in card) == bool(bits)
-    assert "| held-out | 0.900 (0.800 to 0.950) | 0.300 | 50.0% |" in card
-    assert "| photos |" in card
-    assert "| near |" not in card

@@ -27,7 +27,7 @@ def test_what_is_new(tmp_path: Path) -> None:
     run(tmp_path, {"seed": 0, "training": {"steps": 30, "device": "cpu"}, "new": [2]}, {"a.py": "2", "b.py": "1"}, 1153)
     assert changes(before, recorded(tmp_path)) == [
         "images of `data.labelled`: 150 → 1,153 files",
-        "`new`: – → [2]",
+        r"`new`: – → \[2\]",
         "`old`: 1 → –",
         "`training.steps`: 20 → 30",
         "code: `a.py`",

@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
+from components.errors import UserError
 from pipelines.tracking import Delivery, Journal, promotion_result
-from pipelines.tracking.registry import decide
+from pipelines.tracking.registry import decide, find_version
+from pipelines.tracking.store import RUN_KEY, quoted
 
 Send = Callable[..., Delivery]
 
@@ -126,3 +128,19 @@ def test_scores_of_another_kind_or_of_other_data_are_not_compared(
     assert decided == moved
     assert told in reason
     assert decide(CANDIDATE, champion, False, rematch) == (False, "the gate failed")
+
+
+@pytest.mark.parametrize("name", ["o'brien", 'a "b"'])
+def test_a_name_with_a_quotation_mark_is_found(client: MlflowClient, name: str) -> None:
+    client.create_registered_model(name)
+    client.create_model_version(name, "s3://bucket/model", tags={RUN_KEY: f"key of {name}"})
+    found = find_version(client, name, f"key of {name}")
+    assert found is not None
+    assert found.name == name
+    assert find_version(client, name, "another") is None
+
+
+@pytest.mark.parametrize("value", ["'\"", "a\\"])
+def test_a_value_that_no_filter_can_hold_is_refused(value: str) -> None:
+    with pytest.raises(UserError, match="both kinds of quotation marks or a backslash"):
+        quoted(value)
