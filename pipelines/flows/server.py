@@ -71,6 +71,8 @@ def start(port: int | None = None, database: str | None = None) -> tuple[int, bo
     HOME.mkdir(exist_ok=True)
     environment = os.environ | {"PREFECT_HOME": str(HOME), "PREFECT_SERVER_LOGGING_LEVEL": "WARNING"}
     environment.pop("PREFECT_API_URL", None)
+    # on disk: Prefect ends a run that cannot renew its lease, because the server has forgotten it with a restart
+    environment["PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE"] = "prefect.server.concurrency.lease_storage.filesystem"
     environment["PREFECT_SERVER_UI_API_URL"] = api_url(port)  # the browser's; else port 4200, whatever --port says
     if database:
         environment["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = database
