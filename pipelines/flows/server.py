@@ -1,4 +1,8 @@
-"""This project's own Prefect server: in the background, on this machine alone, with its files in `.prefect/`."""
+"""This project's own Prefect server: in the background, on this machine alone, with its files in `.prefect/`.
+
+Not by `prefect server start --background`: that one has no log, stays in its terminal's process group, reports success
+before the server has started, and refuses to start after a kill; its `stop` ends whatever process has that number now.
+"""
 
 import os
 import re
