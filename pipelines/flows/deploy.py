@@ -110,14 +110,16 @@ def worker(pool: str | None, options: Sequence[str]) -> None:
         _use_own(port)
     from prefect.client.orchestration import get_client
 
-    from pipelines.flows import deployments
+    from pipelines.flows import deployments, recovery
 
     pool = pool or deployments.POOL
     with get_client(sync_client=True) as client:
         deployments.check_server(client)
         deployments.check_pool(client, pool)
+        for run in recovery.end_unstarted(client, pool):
+            print(f"flow run {run.name} never began: it is shown as Crashed, and its place is free", flush=True)
     os.environ["PIPELINE_PROJECT"] = str(Path.cwd())
-    os.environ.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", str(deployments.HEARTBEAT_SECONDS))
+    os.environ.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", str(recovery.HEARTBEAT_SECONDS))
     command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", pool, "--type", "process"]
     os.execv(sys.executable, [*command, "--no-create-pool-if-not-found", *options])
 

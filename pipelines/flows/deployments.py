@@ -1,34 +1,29 @@
-"""What a Prefect server is told of this project: the work pool, the deployments in prefect.yaml, one automation."""
+"""What a Prefect server is told of this project: the work pool, the deployments in prefect.yaml, automations."""
 
 import asyncio
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import httpx
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import WorkPoolCreate
-from prefect.client.schemas.objects import StateType
 from prefect.client.schemas.schedules import CronSchedule
-from prefect.events.actions import ChangeFlowRunState
-from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture, ResourceSpecification
 from prefect.exceptions import ObjectNotFound
 from prefect.workers.process import ProcessWorker
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from components.errors import UserError
+from pipelines.flows import recovery
 
 FILE = Path("prefect.yaml")
 POOL = "local"
 QUEUES = {"training": 1, "monitoring": 1}  # how many runs at a time; prefect.yaml says which flow goes where
-HEARTBEAT_SECONDS = 30  # how often a run that a worker started says that it is alive
-SILENCE = timedelta(minutes=5)
-AUTOMATION = "crash silent flow runs"
 
 
 def check_server(client: SyncPrefectClient) -> None:
@@ -87,7 +82,7 @@ def read_file() -> list[dict[str, Any]]:
 
 
 def deploy(client: SyncPrefectClient) -> None:
-    """Create or update work pool, queues, deployments and the automation; may be repeated.
+    """Create or update work pool, queues, deployments and automations; may be repeated.
 
     Raises:
         UserError: prefect.yaml is wrong. What can be checked is, before anything is changed.
@@ -101,7 +96,7 @@ def deploy(client: SyncPrefectClient) -> None:
     )
     if done.returncode:
         raise UserError(f"prefect deploy: {_last_words(done.stdout + done.stderr)}")
-    _ensure_automation(client)
+    recovery.ensure_automations(client, POOL)
 
 
 def overview(client: SyncPrefectClient) -> Iterator[str]:
@@ -133,38 +128,6 @@ def _ensure_pool(client: SyncPrefectClient) -> None:
             client.create_work_queue(name, concurrency_limit=limit, work_pool_name=POOL)
         else:
             client.update_work_queue(queue.id, concurrency_limit=limit)
-
-
-def _ensure_automation(client: SyncPrefectClient) -> None:
-    """A worker's machine that dies can report nothing: a run that falls silent is told to have crashed."""
-    beat = "prefect.flow-run.heartbeat"
-    ends = {f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Cancelled", "Crashed")}
-    automation = AutomationCore(
-        name=AUTOMATION,
-        description=f"A flow run that gave no sign of life for {SILENCE} counts as crashed, and frees its place.",
-        trigger=EventTrigger(
-            match=ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"}),
-            after={beat},
-            expect={beat, *ends},
-            for_each={"prefect.resource.id"},
-            posture=Posture.Proactive,
-            threshold=1,
-            within=SILENCE,
-        ),
-        actions=[
-            ChangeFlowRunState(
-                name="Crashed",
-                state=StateType.CRASHED,
-                force=False,
-                message=f"No sign of life for {SILENCE}: the process, or the worker's machine, is gone.",
-            )
-        ],
-    )
-    known = client.read_automations_by_name(AUTOMATION)
-    if known:
-        client.update_automation(known[0].id, automation)
-    else:
-        client.create_automation(automation)
 
 
 def _schedule(schedule: object, active: bool) -> str:

@@ -1,4 +1,8 @@
-"""This project's own Prefect server: in the background, on this machine alone, with its files in `.prefect/`."""
+"""This project's own Prefect server: in the background, on this machine alone, with its files in `.prefect/`.
+
+Not by `prefect server start --background`: that one has no log, stays in its terminal's process group, reports success
+before the server has started, and refuses to start after a kill; its `stop` ends whatever process has that number now.
+"""
 
 import os
 import re
@@ -71,6 +75,8 @@ def start(port: int | None = None, database: str | None = None) -> tuple[int, bo
     HOME.mkdir(exist_ok=True)
     environment = os.environ | {"PREFECT_HOME": str(HOME), "PREFECT_SERVER_LOGGING_LEVEL": "WARNING"}
     environment.pop("PREFECT_API_URL", None)
+    # on disk: Prefect ends a run that cannot renew its lease, because the server has forgotten it with a restart
+    environment["PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE"] = "prefect.server.concurrency.lease_storage.filesystem"
     environment["PREFECT_SERVER_UI_API_URL"] = api_url(port)  # the browser's; else port 4200, whatever --port says
     if database:
         environment["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = database

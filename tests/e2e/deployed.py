@@ -3,15 +3,19 @@
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import psutil
 from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.objects import FlowRun
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
+from prefect.states import Pending
 
 CREDENTIALS = "admin:throw-away"
 MAKE = ("make", "--no-print-directory", f"--old-file={sys.prefix}/main.stamp", f"VENV={sys.prefix}")  # installs nothing
@@ -82,11 +86,41 @@ def free_port() -> int:
 
 
 @contextmanager
-def deployed(project: Any, root: Path, *variables: str) -> Iterator[Site]:
+def deployed(project: Any, root: Path, *variables: str, **settings: str) -> Iterator[Site]:
     """A copy of a project in this folder after `make deploy` from nothing: SQLite, and a server that asks for
-    credentials. What it printed is in deploy.log beside it."""
-    site = Site(project.copy(root / "project"), free_port(), {"PREFECT_SERVER_API_AUTH_STRING": CREDENTIALS})
+    credentials. What it printed is in deploy.log beside it. `settings` are Prefect's, of server and workers."""
+    settings |= {"PREFECT_SERVER_API_AUTH_STRING": CREDENTIALS}
+    site = Site(project.copy(root / "project"), free_port(), settings)
     (root / "deploy.log").write_text(site.deploy(*variables).stdout)
     yield site
     assert "stopped" in site.run(*MAKE, "undeploy").stdout
     assert site.server() is None
+
+
+def start_worker(site: Site, folder: Path) -> psutil.Process:
+    """`make worker` in another folder than the server's; returns the process that polls."""
+    environment = site.environment | {"PREFECT_API_URL": site.url, "PREFECT_API_AUTH_STRING": CREDENTIALS}
+    command = [sys.executable, "-m", "pipelines.flows.deploy", "worker"]
+    return psutil.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def wait_for(find: Callable[[], Any], what: str, seconds: float = 90) -> Any:
+    deadline = time.monotonic() + seconds
+    while not (found := find()):
+        assert time.monotonic() < deadline, f"no {what} after {seconds} seconds"
+        time.sleep(0.1)
+    return found
+
+
+def ended(client: SyncPrefectClient, run: UUID) -> FlowRun:
+    def find() -> FlowRun | None:
+        found = client.read_flow_run(run)
+        return found if found.state is not None and found.state.is_final() else None
+
+    result: FlowRun = wait_for(find, "end of the flow run")
+    return result
+
+
+def propose_pending(client: SyncPrefectClient, run: UUID) -> Any:
+    """What a worker does before it starts a run; returns the state that the server gives it instead, or that one."""
+    return client.set_flow_run_state(run, Pending()).state

@@ -13,6 +13,7 @@ from urllib.request import urlopen
 
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
+from prefect.events.schemas.automations import AutomationCore
 from ruamel.yaml import YAML
 
 from tests.e2e.deployed import MAKE, Site, deployed, free_port
@@ -129,13 +130,48 @@ def test_a_second_time_changes_what_was_asked_and_nothing_else(site):
         told = site.deploy("ACTIVE=false").stdout
         assert state(client) == before
         assert {1} <= set(before[3].values())
-        assert before[2] == ["crash silent flow runs", "retrain on drift"]
+        assert before[2] == ["crash flow runs that never began", "crash silent flow runs", "retrain on drift"]
         schedules = [schedule for deployment in client.read_deployments() for schedule in deployment.schedules]
         assert [schedule.active for schedule in schedules] == [False] * 3
         assert {schedule.schedule.timezone for schedule in schedules} == {"UTC"}
         (drift,) = client.read_automations_by_name("retrain on drift")
         assert not drift.enabled
     assert told.count("paused") == 3
+
+
+def test_automations_that_are_as_they_should_be_are_left_alone(site):
+    """With an update the server would forget which flow runs it is watching: the watch belongs to the trigger's id."""
+
+    def triggers(client: SyncPrefectClient) -> dict[str, str]:
+        answer = client.request("POST", "/automations/filter", json={}).json()
+        return {each["name"]: each["trigger"]["id"] for each in answer if each["name"].startswith("crash ")}
+
+    with site.client() as client:
+        before = triggers(client)
+        assert len(before) == 2
+        site.deploy()
+        assert triggers(client) == before
+        (known,) = client.read_automations_by_name("crash silent flow runs")
+        other = known.model_dump(exclude={"id", "owner_resource"}) | {"description": "of another time"}
+        client.update_automation(known.id, AutomationCore.model_validate(other))
+        site.deploy()
+        (mended,) = client.read_automations_by_name(known.name)
+        assert mended.description == known.description
+
+
+def test_a_proxy_in_the_environment(alone):
+    """It is for other machines: this one is never asked through it."""
+    proxies = ("http_proxy", "https_proxy", "all_proxy")
+    settings = dict.fromkeys((*proxies, *map(str.upper, proxies)), "http://127.0.0.1:9") | {
+        "no_proxy": "",
+        "NO_PROXY": "",
+    }
+    try:
+        alone.deploy("ACTIVE=false", **settings)
+        alone.run(*MAKE, "worker", "ARGS=--run-once", **settings)
+    finally:
+        alone.run(*MAKE, "undeploy")
+    alone.run(*MAKE, "flow", "ARGS=targets=[sources]", **settings)  # with a server of its own
 
 
 # mistakes

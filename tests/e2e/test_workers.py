@@ -1,13 +1,11 @@
 """`make worker`: what is scheduled, started by an event, or killed, on real servers with SQLite and PostgreSQL."""
 
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 from uuid import UUID
 
 import psutil
@@ -16,9 +14,19 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId, FlowFilter, FlowFilterName
 from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.schedules import IntervalSchedule
-from prefect.states import Pending, Scheduled
+from prefect.states import Scheduled
 
-from tests.e2e.deployed import CREDENTIALS, MAKE, Site, deployed, free_port
+from tests.e2e.deployed import (
+    CREDENTIALS,
+    MAKE,
+    Site,
+    deployed,
+    ended,
+    free_port,
+    propose_pending,
+    start_worker,
+    wait_for,
+)
 
 pytestmark = pytest.mark.e2e
 
@@ -28,28 +36,6 @@ def site(finished, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """The finished project, deployed with its schedules paused: what is due is up to the tests."""
     with deployed(finished, tmp_path_factory.mktemp("deployed"), "ACTIVE=false") as site:
         yield site
-
-
-def wait_for(find: Callable[[], Any], what: str, seconds: float = 90) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (found := find()):
-        assert time.monotonic() < deadline, f"no {what} after {seconds} seconds"
-        time.sleep(0.1)
-    return found
-
-
-def ended(client: SyncPrefectClient, run: UUID) -> FlowRun:
-    def find() -> FlowRun | None:
-        found = client.read_flow_run(run)
-        return found if found.state is not None and found.state.is_final() else None
-
-    result: FlowRun = wait_for(find, "end of the flow run")
-    return result
-
-
-def propose_pending(client: SyncPrefectClient, run: UUID) -> Any:
-    """What a worker does before it starts a run; returns the state that the server gives it instead, or that one."""
-    return client.set_flow_run_state(run, Pending()).state
 
 
 def scheduled_run(client: SyncPrefectClient, full_name: str) -> FlowRun:
@@ -143,13 +129,6 @@ def test_a_run_beside_another_of_its_kind(site, full_name, second, message):
 
 
 # a worker that is killed
-
-
-def start_worker(site: Site, folder: Path) -> psutil.Process:
-    """`make worker` in another folder than the server's; returns the process that polls."""
-    environment = site.environment | {"PREFECT_API_URL": site.url, "PREFECT_API_AUTH_STRING": CREDENTIALS}
-    command = [sys.executable, "-m", "pipelines.flows.deploy", "worker"]
-    return psutil.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def at_work_in(folder: Path) -> list[psutil.Process]:
