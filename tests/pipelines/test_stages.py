@@ -261,15 +261,6 @@ def test_a_resume_file_is_for_one_configuration_data_and_code(params, prepared, 
     assert _resume_key(unrelated, "hybrid", prepared) == key
 
 
-def test_a_training_knows_the_tries_before_it(params, monkeypatch):
-    from pipelines.stages.training import earlier_tries
-
-    scratch = Path(".scratch/pretrain-hybrid-key")
-    assert [earlier_tries(scratch, key) for key in ("one", "two", "three")] == [[], ["one"], ["one", "two"]]
-    monkeypatch.setenv("PIPELINE_OFFLINE", "1")
-    assert earlier_tries(scratch, "four") == []
-
-
 def test_a_students_resume_file_is_for_one_teacher(prepared):
     from pipelines.stages.training import resume_key
 
