@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from components.files import write_json
 from pipelines.tracking import promotion
-from pipelines.tracking.store import find_runs, turn
+from pipelines.tracking.store import find_runs, run_exists, turn
 
 if TYPE_CHECKING:
     import onnx
@@ -42,8 +42,9 @@ def add_model(
         present = _version_of_file(client, name, digest)
         if present is None:
             _register(client, run_id, _log_model(client, experiment_id, run_id, journal, model), model, digest)
-        elif present.model_id:
-            _link(client, run_id, present.model_id)
+        elif present.run_id and run_exists(client, present.run_id):
+            for model_id in _models_of(client, present.run_id):
+                _link(client, run_id, model_id)
 
 
 def _log_model(
@@ -103,9 +104,13 @@ def _link(client: "MlflowClient", run_id: str, model_id: str) -> None:
     """Show a logged model as the run's."""
     from mlflow.entities import LoggedModelOutput
 
-    outputs = client.get_run(run_id).outputs
-    if outputs is None or model_id not in {output.model_id for output in outputs.model_outputs}:
+    if model_id not in _models_of(client, run_id):
         client.log_outputs(run_id, [LoggedModelOutput(model_id, step=0)])
+
+
+def _models_of(client: "MlflowClient", run_id: str) -> list[str]:
+    outputs = client.get_run(run_id).outputs
+    return [output.model_id for output in outputs.model_outputs] if outputs else []
 
 
 def _register(
