@@ -6,6 +6,8 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from pipelines.tracking.secrets import mask
+
 WATCHDOG = Path(__file__).with_name("watchdog.py")
 
 
@@ -67,7 +69,7 @@ class Commands:
             if timeout_seconds is not None:
                 timer.start()
             for line in process.stdout:
-                on_line(line.rstrip())
+                on_line(mask(line.rstrip()))  # DVC names its remote
             code = process.wait()
         finally:
             timer.cancel()

@@ -15,6 +15,7 @@ from pipelines.config import PARAMS
 from pipelines.flows import server
 from pipelines.flows.commit import last_commit, uncommitted
 from pipelines.presets import PRESETS
+from pipelines.tracking.secrets import is_readable, without_password
 
 URL = "PREFECT_API_URL"
 AUTH = "PREFECT_API_AUTH_STRING"
@@ -55,7 +56,7 @@ def deploy() -> None:
     os.environ["TIMEZONE"] = _timezone(os.environ.get("TIMEZONE") or "UTC")
     check_committed(Path.cwd())
     started = False
-    if own := not os.environ.get(URL):
+    if own := not _given_server():
         port, started = server.start(_port(), os.environ.get("DATABASE"))
         _use_own(port)
     try:
@@ -66,7 +67,7 @@ def deploy() -> None:
         with get_client(sync_client=True) as client:
             deployments.check_server(client)
             deployments.deploy(client)
-            print(f"Prefect: {os.environ[URL].removesuffix('/api')}")
+            print(f"Prefect: {without_password(os.environ[URL]).removesuffix('/api')}")
             for line in deployments.overview(client):
                 print(f"  {line}")
     except BaseException:
@@ -103,7 +104,7 @@ def worker(pool: str | None, options: Sequence[str]) -> None:
     Raises:
         UserError: there is no such work pool, or no server.
     """
-    if not os.environ.get(URL):
+    if not _given_server():
         port = server.running_port()
         if port is None:
             raise UserError(f"no Prefect server is running here. Start it with `make deploy`, or set {URL}.")
@@ -122,6 +123,17 @@ def worker(pool: str | None, options: Sequence[str]) -> None:
     os.environ.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", str(recovery.HEARTBEAT_SECONDS))
     command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", pool, "--type", "process"]
     os.execv(sys.executable, [*command, "--no-create-pool-if-not-found", *options])
+
+
+def _given_server() -> bool:
+    """Whether a server is named; one whose address no client could read is refused."""
+    address = os.environ.get(URL, "")
+    if not is_readable(address):
+        raise UserError(
+            f"{URL}: {without_password(address)} cannot be read as an address. Write special characters of name and "
+            f"password as %40 (for @), %2F (/), %23 (#), %3F (?), or give them in {AUTH}, which holds user:password."
+        )
+    return bool(address)
 
 
 def _use_own(port: int) -> None:

@@ -20,6 +20,7 @@ from ruamel.yaml.error import YAMLError
 
 from components.errors import UserError
 from pipelines.flows import recovery
+from pipelines.tracking.secrets import without_password
 
 FILE = Path("prefect.yaml")
 POOL = "local"
@@ -31,20 +32,17 @@ def check_server(client: SyncPrefectClient) -> None:
     Raises:
         UserError: there is no Prefect server at the client's URL, or it does not take the client's credentials.
     """
+    address = without_password(str(client.api_url))
     try:
         client.read_work_pools(limit=1)  # unlike /health, this asks for credentials
     except httpx.HTTPStatusError as error:
         code = error.response.status_code
         if code in (401, 403):
-            raise UserError(
-                f"{client.api_url}: wrong credentials; PREFECT_API_AUTH_STRING holds user:password."
-            ) from error
-        raise UserError(
-            f"PREFECT_API_URL: {client.api_url} is no Prefect API (HTTP {code}); it ends with /api."
-        ) from error
+            raise UserError(f"{address}: wrong credentials; PREFECT_API_AUTH_STRING holds user:password.") from error
+        raise UserError(f"PREFECT_API_URL: {address} is no Prefect API (HTTP {code}); it ends with /api.") from error
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
         raise UserError(
-            f"no Prefect server answers at {client.api_url}. Start this project's with `make deploy`, or let "
+            f"no Prefect server answers at {address}. Start this project's with `make deploy`, or let "
             f"PREFECT_API_URL name the right one."
         ) from error
 

@@ -17,6 +17,7 @@ import psutil
 from components.errors import UserError
 from components.files import atomic_file
 from pipelines.ports import HOST, check_free
+from pipelines.tracking.secrets import without_secrets
 
 PORT = 4200
 HOME = Path(".prefect").resolve()
@@ -88,7 +89,7 @@ def start(port: int | None = None, database: str | None = None) -> tuple[int, bo
     with atomic_file(PID_FILE) as temporary:
         temporary.write_text(str(started.pid))
     try:
-        _wait_until_healthy(started, port)
+        _wait_until_healthy(started, port, database or "")
     except BaseException:
         stop()
         raise
@@ -120,11 +121,13 @@ def _process() -> psutil.Process | None:
     return None
 
 
-def _wait_until_healthy(process: psutil.Process, port: int) -> None:
+def _wait_until_healthy(process: psutil.Process, port: int, database: str = "") -> None:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         if not process.is_running() or process.status() == psutil.STATUS_ZOMBIE:
-            raise UserError(f"the Prefect server did not start: {_last_error()} ({LOG} has more)")
+            raise UserError(
+                f"the Prefect server did not start: {without_secrets(_last_error(), database)} ({LOG} has more)"
+            )
         try:
             urllib.request.urlopen(f"{api_url(port)}/health", timeout=5).close()
             return

@@ -11,6 +11,7 @@ from pipelines.comparison import COLUMNS, score, unmet
 from pipelines.config import Params
 from pipelines.paths import stage_folder
 from pipelines.tracking import deliver, promotion, promotion_result, store
+from pipelines.tracking.secrets import without_password
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ def _linked(model: str, version: str) -> str:
     uri = store.default_uri(Path())
     if not uri.startswith("http"):
         return f"version {version}"
-    return f"[version {version}]({store.without_password(uri).rstrip('/')}/#/models/{model}/versions/{version})"
+    return f"[version {version}]({without_password(uri).rstrip('/')}/#/models/{model}/versions/{version})"
 
 
 def _number(value: float | None, form: str) -> str:

@@ -8,6 +8,7 @@ from components.model.build import load_weights
 from components.training.device import choose_device
 from pipelines.config import PARAMS, Params
 from pipelines.paths import PREPARED, stage_folder
+from pipelines.stages.attempts import forget
 from pipelines.stages.results import record_of
 from pipelines.stages.tracked import log_data, tracked
 from pipelines.tracking import deliver
@@ -44,4 +45,5 @@ def run(params: Params, variant: str) -> None:
             out.constants = {**result.constants, "data_fingerprint": prepared.fingerprint()}
             certificate_curves(result, out.path / "certificate.png")
     print(result)
+    forget("certificate", variant)
     deliver()

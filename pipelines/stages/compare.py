@@ -21,6 +21,7 @@ from pipelines.stages.rematch import rematch
 from pipelines.stages.results import constants_of, metrics_of, record_of
 from pipelines.stages.tracked import log_data, tracked
 from pipelines.tracking import Journal, deliver, promotion_result
+from pipelines.tracking.repeat import Inputs
 
 
 @dataclass(frozen=True)
@@ -72,10 +73,11 @@ class Compared:
 
 def run(params: Params) -> None:
     """Write outputs/compare, deliver what is left to MLflow, and say what happened to the champion."""
-    with tracked(params, "compare", settings={"gate": params.gate, "variants": list(params.encoders)}) as stage:
-        prepared = Prepared.open(PREPARED)
+    prepared = Prepared.open(PREPARED)
+    compared = Compared.read(params)
+    settings = {"gate": params.gate, "variants": list(params.encoders)}
+    with tracked(params, "compare", settings=settings, inputs=_inputs(params, compared, prepared)) as stage:
         log_data(stage, prepared, {"test": "comparison"})
-        compared = Compared.read(params)
         reports = compared.reports(params)
         with stage.folder() as out:
             _write_comparison(out.path, params, compared)
@@ -91,6 +93,18 @@ def run(params: Params) -> None:
     outcome = _outcome(promotion_result(stage.journal.key), params.tracking.registered_model, compared.gate)
     print(outcome)
     write_page(stage_folder("compare"), reports, prepared, params.gate, outcome)
+
+
+def _inputs(params: Params, compared: Compared, prepared: Prepared) -> Inputs:
+    """All that decides the comparison: the same reports compared again are the same run."""
+    records = {name: record_of("report", name) for name in compared.rows}
+    content = {
+        "runs": {name: record["run_key"] for name, record in records.items()},
+        "numbers": [compared.numbers, compared.scores, compared.gates],
+        "registered": params.tracking.registered_model,
+        "data": prepared.fingerprint(),
+    }
+    return Inputs(content, max(record["as_of"] for record in records.values()))
 
 
 def _write_comparison(folder: Path, params: Params, compared: Compared) -> None:
@@ -121,7 +135,11 @@ def _ask_for_promotion(journal: Journal, params: Params, compared: Compared, pre
     registered, score_name = params.tracking.registered_model, " + ".join(params.gate.score)
     keys = {name: record_of("report", name)["run_key"] for name in compared.rows}
     for name, conditions in compared.gates.items():  # what a promotion by hand asks for
-        verdict = {"gate_passed": not conditions, "gate": _told(conditions), "score_name": score_name}
+        verdict = {"gate_passed": not conditions, "gate": _told(conditions)}
+        verdict |= {"score": f"{compared.scores[name]:.6g}", "score_name": score_name}
+        verdict |= {
+            "data_fingerprint": prepared.fingerprint()
+        }  # a version of before may have been scored on other data
         journal.version_tags(registered, keys[name], verdict)
     best = compared.best
     journal.promote(

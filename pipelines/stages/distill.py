@@ -17,7 +17,6 @@ from pipelines.stages.training import (
     CURVES,
     TRAINING_CODE,
     announced,
-    earlier_tries,
     read_curves,
     resume_key,
     training_data,
@@ -49,7 +48,6 @@ def run(params: Params, name: str) -> None:
         read = weights.read_bytes() + (place.read_bytes() if student.kd else b"")
         key = resume_key(params.seed, sections, prepared, code, read)
         scratch = SCRATCH / f"distill-{name}-{key}"
-        earlier = earlier_tries(scratch, stage.journal.key)
         log_data(stage, prepared, {prepared.pretrain_split: "distillation", "val": "validation"})
         stage.journal.tags({"teacher": student.teacher})
         facts = describe(model, teacher, architecture, student, training, len(data.images))
@@ -71,7 +69,6 @@ def run(params: Params, name: str) -> None:
             )
             constants = {**facts, "seed": params.seed, "teacher": student.teacher}
             write_trained(out, model, architecture, trained, training, prepared, constants)
-        stage.journal.nest(earlier)
         shutil.rmtree(scratch)
 
 

@@ -22,7 +22,6 @@ from pipelines.stages.training import (
     CURVES,
     TRAINING_CODE,
     announced,
-    earlier_tries,
     read_curves,
     resume_key,
     training_data,
@@ -46,7 +45,6 @@ def run(params: Params, variant_name: str) -> None:
         data = training_data(prepared)
         key = _resume_key(params, variant_name, prepared)
         scratch = SCRATCH / f"pretrain-{variant_name}-{key}"
-        earlier = earlier_tries(scratch, stage.journal.key)
         log_data(stage, prepared, {prepared.pretrain_split: "pretraining", "val": "validation"})
         # an objective of its own, which is not kept: it may hold a bank of all images, or a second encoder
         objective = build_objective(variant, model, TrainingSet(data.images, data.labels), params.seed)
@@ -74,7 +72,6 @@ def run(params: Params, variant_name: str) -> None:
             if architecture.generative:
                 _write_images(out.path / "samples.npz", samples(model, params.seed))
                 _write_images(out.path / "completions.npz", completions(model, data.val[0], params.seed))
-        stage.journal.nest(earlier)
         shutil.rmtree(scratch)
 
 

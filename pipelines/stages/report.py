@@ -11,19 +11,24 @@ from pipelines.config import Params
 from pipelines.invocation import started
 from pipelines.page.gather import gather
 from pipelines.paths import PREPARED, stage_folder
+from pipelines.stages.attempts import forget
 from pipelines.stages.results import constants_of, has_run, metrics_of, record_of
 from pipelines.stages.tracked import log_data, tracked
 from pipelines.tracking import Journal, deliver
 from pipelines.tracking.journal import inherited_tags
 from pipelines.tracking.provenance import GIT_TAGS, git_commit
+from pipelines.tracking.repeat import Inputs
 
 GATHERED = (("pretrain", "curves.csv"), ("ood", "roc.csv"), ("probe", "confusion.csv"))  # for the comparison
-SHARED = ("prepare", "validate", "floor")
+MEASURED = ("prepare", "floor")  # of the stages that all variants share, those whose numbers a report has
+SHARED = (*MEASURED, "validate")  # whose runs are nested: another expectation is no reason to report again
 STAGES = ("pretrain", "embed", "probe", "ood", "export")
 
 
 def run(params: Params, variant: str, run_name: str | None = None, register: bool = True, whole: bool = True) -> None:
     """Write outputs/reports/V with all that the comparison needs, and deliver every journal so far to MLflow.
+
+    The run is that of whatever it reports: reported again, from the same stages' runs, it is the same run.
 
     A study's models are reported without the stages that did not run (not `whole`), under a name of their own, and
     become versions in the registry only where that is wanted.
@@ -35,19 +40,26 @@ def run(params: Params, variant: str, run_name: str | None = None, register: boo
         "training": params.training_of(variant),
         **{name: getattr(params, name) for name in sections},
     }
-    with tracked(params, "report", variant, settings) as stage:
-        prepared = Prepared.open(PREPARED)
+    prepared = Prepared.open(PREPARED)
+    stages = [name for name in STAGES if whole or has_run(name, variant)]
+    metrics = {name: metrics_of(name, variant) for name in stages}
+    measured = [name for name in MEASURED if whole or has_run(name)]
+    shared = {name: metrics_of(name) for name in measured}
+    own = {name: record_of(name, variant) for name in stages}
+    records = own | {name: record_of(name) for name in SHARED if whole or has_run(name)}
+    values = row(metrics)
+    total = score(values, params.gate.score)
+    content = {
+        "runs": {name: record["run_key"] for name, record in own.items()},
+        "numbers": [metrics, shared, list(params.gate.score), total],
+        "data": prepared.fingerprint(),
+    }
+    inputs = Inputs(content, max(record["finished"] for record in own.values()))
+    with tracked(params, "report", variant, settings, inputs) as stage:
         journal = stage.journal
         journal.tags({"mlflow.runName": run_name or f"{variant} {datetime.now(UTC):%Y-%m-%d %H:%M}", "kind": "model"})
         log_data(stage, prepared, dict.fromkeys(prepared.splits, "model"))
-        stages = [name for name in STAGES if whole or has_run(name, variant)]
-        shared_stages = [name for name in SHARED if whole or has_run(name)]
-        metrics = {name: metrics_of(name, variant) for name in stages}
-        values = row(metrics)
-        shared = {name: metrics_of(name) for name in shared_stages}
-        records = {s: record_of(s, variant) for s in stages} | {s: record_of(s) for s in shared_stages}
         cached = [name for name, record in records.items() if record["finished"] < started()]
-        total = score(values, params.gate.score)
         with stage.folder() as out:
             out.metrics = {name: value for name, value in values.items() if value is not None} | {"score": total}
             out.rounded = {name: round(value, 4) for name, value in out.metrics.items()}
@@ -57,7 +69,7 @@ def run(params: Params, variant: str, run_name: str | None = None, register: boo
                 out.constants["onnx_megabytes"] = metrics["export"]["onnx_megabytes"]
             for name, file in GATHERED:
                 shutil.copyfile(stage_folder(name, variant) / file, out.path / file)
-            gather(variant, stages, shared_stages, out.path / "page")
+            gather(variant, stages, measured, out.path / "page")
         # the few numbers that matter first are in the journal by now, under plain names; here follow all of them
         _log_curves(journal, variant)
         for name, numbers in (metrics | shared).items():
@@ -74,6 +86,8 @@ def run(params: Params, variant: str, run_name: str | None = None, register: boo
             registered = params.tracking.registered_model if register else None
             made_of = {"data_fingerprint": prepared.fingerprint(), "score": f"{total:.6g}"}
             _log_model(journal, variant, registered, teacher | made_of)
+    for record in records.values():
+        forget(record["stage"], record["variant"])
     deliver()
 
 

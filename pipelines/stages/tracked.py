@@ -13,8 +13,10 @@ from components.evaluation.figure_style import variant_colours
 from components.files import atomic_directory, write_json
 from pipelines.config import Params
 from pipelines.paths import stage_folder
+from pipelines.stages.attempts import Attempts
 from pipelines.tracking import Journal, LiveSender, deliver
 from pipelines.tracking.journal import offline
+from pipelines.tracking.repeat import Inputs
 from pipelines.tracking.system import SystemSampler
 
 RESULTS, RECORD = "results.json", "record.json"
@@ -66,10 +68,13 @@ class Run:
             "seconds": seconds,
             "provenance": self.journal.provenance,
         }
+        if self.journal.as_of is not None:
+            record["as_of"] = self.journal.as_of
         write_json(outputs.path / RECORD, record)
         # A curve ends with its result; a second point at step 0 would only spoil its chart.
         single = {k: v for k, v in (outputs.metrics | outputs.rounded).items() if k not in self.journal.curves}
-        self.journal.metrics({**single, "stage_seconds": seconds})
+        # Of a run that may be repeated, each try would leave another point: MLflow tells its duration all the same.
+        self.journal.metrics(single if self.journal.as_of is not None else {**single, "stage_seconds": seconds})
         self.journal.artifact(outputs.path / RESULTS)
         for figure in sorted(outputs.path.glob("*.png")):
             self.journal.artifact(figure, folder="figures")
@@ -87,9 +92,15 @@ class Outputs:
 
 @contextmanager
 def tracked(
-    params: Params, stage: str, variant: str | None = None, settings: Mapping[str, Any] | None = None
+    params: Params,
+    stage: str,
+    variant: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    inputs: Inputs | None = None,
 ) -> Iterator[Run]:
     """Run a stage's work under a journal that MLflow gets; `settings` are the sections that the stage depends on.
+
+    Runs of earlier attempts are nested under this one's; with `inputs`, an earlier attempt was this run itself.
 
     The journal is delivered at once where the stage fails. Otherwise `pretrain` delivers its own while it trains, and
     `report` and `compare` deliver all: connecting to MLflow takes seconds, which every small stage would pay.
@@ -103,10 +114,17 @@ def tracked(
         params={"seed": params.seed, **sections},
         tags={RUN_COLOUR: variant_colours(params.encoders)[variant]} if variant else {},
         experiment=params.tracking.experiment,
+        inputs=inputs,
     )
+    attempts = None if inputs else Attempts(stage, variant, {"seed": params.seed, **sections})
+    earlier = attempts.begin(journal.key) if attempts else []
     try:
         with journal:
             yield Run(stage, variant, journal, time.time())
+            if earlier:
+                journal.nest(earlier)
+        if attempts:
+            attempts.succeeded(journal.key)
     except BaseException:
         deliver(only=[journal.key], timeout=5)
         raise

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from components.data.prepared import Prepared
-from components.files import atomic_file
 from components.model.build import Architecture, save_weights
 from components.model.gcrl import GCRL
 from components.training.checkpoint import History, saved_step
@@ -20,7 +19,6 @@ from components.training.launch import OnMetrics
 from components.training.loop import PretrainData, Trained
 from components.training.optimizer import effective_learning_rate
 from pipelines.stages.tracked import Outputs, Run
-from pipelines.tracking.journal import offline
 
 ROOT = Path(__file__).parents[2]
 # Code that decides how training goes: a resume file is good only for the code that wrote it.
@@ -74,17 +72,6 @@ def resume_key(seed: int, sections: Sequence[Any], prepared: Prepared, code: Seq
         for file in sorted(place.rglob("*.py")) if place.is_dir() else [place]:
             digest.update(file.read_bytes())
     return digest.hexdigest()[:16]
-
-
-def earlier_tries(scratch: Path, run_key: str) -> list[str]:
-    """Keys of the runs that trained with this scratch folder before and did not finish; this one joins them there."""
-    if offline():  # what is imported later are the journals of finished runs alone
-        return []
-    place = scratch / "tries"
-    earlier = place.read_text().split() if place.exists() else []
-    with atomic_file(place) as temporary:
-        temporary.write_text("\n".join([*earlier, run_key]))
-    return earlier
 
 
 def training_data(prepared: Prepared) -> PretrainData:

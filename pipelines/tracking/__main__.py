@@ -1,6 +1,7 @@
 """`python -m pipelines.tracking COMMAND`: what waits on disk for MLflow, the comparison page, and who is champion."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -11,6 +12,7 @@ from components.errors import ConfigError, UserError
 from pipelines.ports import HOST, check_free
 from pipelines.tracking import outbox, promotion, store, views
 from pipelines.tracking.journal import tracking_folder
+from pipelines.tracking.secrets import without_password
 from pipelines.tracking.sender import deliver
 
 if TYPE_CHECKING:
@@ -58,7 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
 def sync(root: Path) -> int:
     """Send everything; 1 if something is still pending."""
     delivery = deliver(timeout=60.0, root=root)
-    uri = store.without_password(store.default_uri(root))
+    uri = without_password(store.default_uri(root))
     for key, run_id in delivery.sent.items():
         print(f"sent     {key} → run {run_id}")
     for key in delivery.running:
@@ -107,4 +109,7 @@ def _asked(root: Path, ask: "Callable[[MlflowClient], str]") -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # a request that was given up waits for its answer still

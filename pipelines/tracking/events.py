@@ -70,9 +70,7 @@ def apply(target: Target, event: Event) -> None:
             else:
                 target.client.log_artifact(target.run_id, str(path), fields["folder"])
         case "model":
-            logged = registry.log_model(target.client, target.experiment_id, target.run_id, target.folder, fields)
-            if fields["registered_name"]:
-                registry.register(target.client, target.run_id, target.run_key, logged, fields)
+            registry.add_model(target.client, target.experiment_id, target.run_id, target.folder, target.root, fields)
         case "nest":
             for child in fields["children"]:
                 _nest(target, child)
@@ -87,6 +85,8 @@ def apply(target: Target, event: Event) -> None:
             registry.promote(target.client, target.run_id, target.run_key, target.root, fields)
         case "finish":
             target.client.set_terminated(target.run_id, fields["status"], event.time)
+            if fields["status"] == "FINISHED" and "error" in target.client.get_run(target.run_id).data.tags:
+                target.client.delete_tag(target.run_id, "error")  # of an earlier try of the same run
         case unknown:
             raise ValueError(f"unknown event `{unknown}`: the journal was written by a newer version of this project")
 

@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING
 
 from components.errors import UserError
 from pipelines.tracking import store
+from pipelines.tracking.limit import within
+from pipelines.tracking.secrets import without_password, without_secrets
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
+DOWNLOAD_SECONDS = 1800  # of a model, over the slowest line
 REFERENCE, KNOWN = "reference.npz", "known_images.npy"
 
 
@@ -39,13 +42,13 @@ def fetch_model(name: str, alias: str, to: Path, root: Path) -> Fetched:
     unknown, the files are gone, or it is no ONNX model with a reference, as the export stage makes them.
     """
     with _asking(root) as (client, uri):
-        return _download(_version(client, name, alias, store.without_password(uri)), to, uri)
+        return _download(_version(client, name, alias, without_password(uri)), to, uri)
 
 
 def version_of(name: str, alias: str, root: Path) -> "ModelVersion":
     """The version that an alias points at. Raises UserError where MLflow can't be reached, or there is none."""
     with _asking(root) as (client, uri):
-        return _version(client, name, alias, store.without_password(uri))
+        return _version(client, name, alias, without_password(uri))
 
 
 @contextmanager
@@ -53,7 +56,8 @@ def _asking(root: Path) -> "Iterator[tuple[MlflowClient, str]]":
     """MLflow and its URI; whatever it answers with instead is a UserError."""
     uri = store.default_uri(root)
     if store.is_missing(uri):
-        raise UserError(f"MLflow: there is no store at {uri} yet. Run `dvc repro` first, or set MLFLOW_TRACKING_URI.")
+        shown = without_password(uri)
+        raise UserError(f"MLflow: there is no store at {shown} yet. Run `dvc repro` first, or set MLFLOW_TRACKING_URI.")
     try:
         yield store.connect(uri, root, timeout=60.0), uri
     except UserError:
@@ -75,7 +79,7 @@ def _version(client: "MlflowClient", name: str, alias: str, shown: str) -> "Mode
         hint = f", did you mean {nearest[0]!r}" if nearest else ""
         there = f"Registered are: {', '.join(known)}." if known else "None is registered yet: run `dvc repro` first."
         raise UserError(f"model: no registered model {name!r} in {shown}{hint}. {there}") from error
-    numbers = sorted(int(version.version) for version in client.search_model_versions(f"name = '{name}'"))
+    numbers = sorted(int(version.version) for version in client.search_model_versions(f"name = {store.quoted(name)}"))
     if alias not in aliases and alias in map(str, numbers):
         return client.get_model_version(name, alias)
     if alias not in aliases:
@@ -94,11 +98,12 @@ def _download(version: "ModelVersion", to: Path, uri: str) -> Fetched:
 
     shown = f"{version.name} version {version.version}"
     try:
-        folder = Path(download_artifacts(version.source, dst_path=str(to), tracking_uri=uri, registry_uri=uri))
+        place = {"dst_path": str(to), "tracking_uri": uri, "registry_uri": uri}
+        folder = Path(within(DOWNLOAD_SECONDS, lambda: download_artifacts(version.source, **place)))
         flavors = Model.load(folder).flavors
     except (MlflowException, OSError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise UserError(f"{shown}: its files can't be fetched from {version.source} ({reason}).") from error
+        reason, source = without_secrets(str(error), uri), without_password(str(version.source))
+        raise UserError(f"{shown}: its files can't be fetched from {source} ({reason}).") from error
     if "onnx" not in flavors:
         raise UserError(f"{shown} is no ONNX model ({', '.join(flavors)}). The export stage makes one: `dvc repro`.")
     extra = {Path(file["path"]).name: folder / file["path"] for file in flavors["onnx"].get("extra_files") or ()}

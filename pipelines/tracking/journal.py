@@ -3,8 +3,9 @@
     .tracking/journals/<run key>/events.jsonl    one JSON object a line; the first is `start`, the last `finish`
     .tracking/journals/<run key>/artifacts/      copies of the files that events name
 
-A run key sorts by time: `20261122T093000.123-pretrain-hybrid-1f2e3d4c`. The writer holds a lock on events.jsonl for as
-long as it lives (the kernel drops it however the process ends): so a sender tells a running stage from a killed one.
+A run key is `20261122T093000.123-pretrain-hybrid-1f2e3d4c`; of a run that a second try repeats (repeat.py)
+`report-hybrid-` and a hash of its inputs. The writer holds a lock on events.jsonl for as long as it lives (the kernel
+drops it however the process ends): so a sender tells a running stage from a killed one.
 """
 
 import fcntl
@@ -25,11 +26,13 @@ from typing import Any, Literal, Self, SupportsFloat
 from components.errors import UserError
 from components.files import atomic_file
 from pipelines.dotted import flat
+from pipelines.tracking.outbox import EVENTS
 from pipelines.tracking.provenance import provenance
+from pipelines.tracking.repeat import Inputs, forget_earlier_try
+from pipelines.tracking.secrets import mask
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 
-EVENTS = "events.jsonl"
 MAX_KEY, MAX_PARAM, MAX_TAG = 250, 6000, 8000  # characters that MLflow accepts
 
 
@@ -70,6 +73,7 @@ class Journal:
         self._descriptor = descriptor
         self._lock = threading.Lock()
         self._artifacts = 0
+        self.as_of: float | None = None  # seconds since 1970: the time of its metrics; None: when they are written
         self.curves: set[str] = set()  # metrics that were logged step by step
         self.provenance: dict[str, str] = {}  # the tags that tell where the run comes from
         self._finished = False
@@ -84,13 +88,25 @@ class Journal:
         tags: Mapping[str, Any] | None = None,
         experiment: str = "gcrl",
         root: Path | None = None,
+        inputs: Inputs | None = None,
     ) -> Self:
-        """Begin a run; where it came from (commit, DVC stage, versions, hardware) is recorded with it."""
+        """Begin a run; where it came from (commit, DVC stage, versions, hardware) is recorded with it.
+
+        With `inputs`, which decide its numbers, it is the same run as any earlier try with the same inputs.
+
+        Raises:
+            UserError: such an earlier try is still at work.
+        """
         label = f"{stage}-{variant}" if variant else stage
-        now = datetime.now(UTC)
-        key = f"{now:%Y%m%dT%H%M%S}.{now.microsecond // 1000:03d}-{_path_name(label)}-{uuid.uuid4().hex[:8]}"
-        journals = (root or tracking_folder()) / "journals"
+        root = root or tracking_folder()
+        journals = root / "journals"
         journals.mkdir(parents=True, exist_ok=True)
+        if inputs is None:
+            now = datetime.now(UTC)
+            key = f"{now:%Y%m%dT%H%M%S}.{now.microsecond // 1000:03d}-{_path_name(label)}-{uuid.uuid4().hex[:8]}"
+        else:
+            key = inputs.key(_path_name(label), experiment, _params(params or {}))
+            forget_earlier_try(key, root)
         # The folder gets its name once it is locked and has its first line: no sender ever sees it without them.
         temporary = Path(tempfile.mkdtemp(dir=journals, prefix=".new-"))
         descriptor = os.open(temporary / EVENTS, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
@@ -119,14 +135,22 @@ class Journal:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
         temporary.chmod(0o755)
-        temporary.rename(journal.folder)
+        try:
+            temporary.rename(journal.folder)
+        except OSError as error:  # only where keys may be the same
+            journal.finish()
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise UserError(f"{key}: another process has just begun the same. Wait for it to end.") from error
+        if inputs is not None:
+            journal.as_of = inputs.time
         return journal
 
     def metrics(self, values: Mapping[str, SupportsFloat], step: int | None = None) -> None:
         """Numbers at a training step, or without one."""
         if step is not None:
             self.curves.update(values)
-        self._write("metrics", values={_name(k): float(v) for k, v in values.items()}, step=step or 0)
+        at = {} if self.as_of is None else {"time": int(1000 * self.as_of)}
+        self._write("metrics", values={_name(k): float(v) for k, v in values.items()}, step=step or 0, **at)
 
     def params(self, values: Mapping[str, Any]) -> None:
         """Settings; nested mappings become dotted names. MLflow keeps the first value of a name."""
@@ -234,7 +258,7 @@ class Journal:
         if error is None or (isinstance(error, SystemExit) and not error.code):
             self.finish()
             return
-        self.tags({"error": f"{type(error).__name__}: {error}"})
+        self.tags({"error": mask(f"{type(error).__name__}: {error}")})
         self.finish("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
 
     def _keep(self, path: Path | str) -> str:
@@ -251,7 +275,8 @@ class Journal:
         return str(place)
 
     def _write(self, event: str, **fields: Any) -> None:
-        line = json.dumps({"event": event, "time": time.time_ns() // 1_000_000, **fields}, separators=(",", ":")) + "\n"
+        now = time.time_ns() // 1_000_000
+        line = json.dumps({"event": event, "time": now, **fields}, separators=(",", ":")) + "\n"
         with self._lock:
             if self._finished:
                 raise RuntimeError(f"journal {self.key} is finished: `{event}` came too late")

@@ -4,6 +4,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from pipelines.tracking import store
+from pipelines.tracking.secrets import without_password
 
 
 def run_links(keys: Collection[str], uri: str, root: Path) -> dict[str, str]:
@@ -14,6 +15,6 @@ def run_links(keys: Collection[str], uri: str, root: Path) -> dict[str, str]:
     if not uri.startswith("http") or not keys:
         return {}
     client = store.connect(uri, root, timeout=10)
-    address = store.without_password(uri).rstrip("/")
+    address = without_password(uri).rstrip("/")
     found = {key: run.info for key in keys for run in store.find_runs(client, key)}
     return {key: f"{address}/#/experiments/{info.experiment_id}/runs/{info.run_id}" for key, info in found.items()}

@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -11,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from components.files import write_json
-from pipelines.tracking.journal import EVENTS
 
-CURSOR = "cursor.json"
+EVENTS = "events.jsonl"
+CURSOR, LOCK = "cursor.json", "sender.lock"
 NEWBORN_SECONDS = 600  # a journal that is being created takes milliseconds
 
 
@@ -31,17 +32,27 @@ class Event:
 class Cursor:
     """How far a journal was delivered, and to which run of which tracking server."""
 
-    uri: str
+    uri: str  # without its password, and a fingerprint of all of it
     run_id: str
     offset: int = 0
 
 
 def waiting(root: Path) -> list[str]:
-    """Keys of the journals on disk, oldest first."""
+    """Keys of the journals on disk, oldest first: a run begins after those that it refers to."""
     journals = root / "journals"
     if not journals.is_dir():
         return []
-    return sorted(folder.name for folder in journals.iterdir() if (folder / EVENTS).exists() and folder.name[0] != ".")
+    found = [folder for folder in journals.iterdir() if (folder / EVENTS).exists() and folder.name[0] != "."]
+    return [folder.name for folder in sorted(found, key=lambda folder: (_begun(folder), folder.name))]
+
+
+def _begun(folder: Path) -> int:
+    """When its run began, in milliseconds since 1970; 0 for a journal that cannot tell, or is gone by now."""
+    try:
+        with (folder / EVENTS).open("rb") as file:
+            return int(json.loads(file.readline())["time"])
+    except (FileNotFoundError, LookupError, TypeError, ValueError):
+        return 0
 
 
 def read_events(folder: Path, offset: int = 0) -> list[Event]:
@@ -89,7 +100,7 @@ def delivering(folder: Path, wait: float) -> Iterator[bool]:
     """Hold the right to deliver this journal; yields False if another process has it, or the journal is gone."""
     deadline = time.monotonic() + wait
     try:
-        lock = (folder / "sender.lock").open("a")
+        lock = (folder / LOCK).open("a")
     except FileNotFoundError:
         yield False
         return
@@ -103,8 +114,16 @@ def delivering(folder: Path, wait: float) -> Iterator[bool]:
                     return
                 time.sleep(0.1)
             else:
-                yield folder.exists()  # whoever had the lock may have delivered and removed it all
+                yield _is_still(lock.fileno(), folder / LOCK)  # whoever had it may have delivered and removed it all
                 return
+
+
+def _is_still(descriptor: int, path: Path) -> bool:
+    """Whether an open file is the one at this path: another try's journal may have taken the folder's name."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def remove(folder: Path) -> None:

@@ -1,8 +1,6 @@
 """Where a run comes from: commit, DVC stage, versions, hardware. All of it as MLflow tags, none of it ever an error."""
 
 import getpass
-import hashlib
-import json
 import os
 import platform
 import re
@@ -10,7 +8,6 @@ import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 PACKAGES = (
     "torch",
@@ -61,15 +58,10 @@ def git_commit() -> dict[str, str]:
     return dict(zip(GIT_TAGS, (commit, str(bool(changed)).lower()), strict=True))
 
 
-def dvc_stage(project: Path = Path()) -> dict[str, str]:
-    """The DVC stage that runs this process, and an MD5 of what DVC decides by: command, parameters, dependencies."""
+def dvc_stage() -> dict[str, str]:
+    """The DVC stage that runs this process, if one does."""
     stage = os.environ.get("DVC_STAGE", "").rpartition(":")[2]
-    if not stage:
-        return {}
-    try:
-        return {"dvc.stage": stage, "dvc.stage_hash": _stage_hash(stage, project)}
-    except (OSError, LookupError, TypeError, ValueError, AttributeError):  # a dvc.yaml that only DVC understands
-        return {"dvc.stage": stage}
+    return {"dvc.stage": stage} if stage else {}
 
 
 def versions() -> dict[str, str]:
@@ -122,61 +114,3 @@ def _git(*arguments: str) -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()
-
-
-def _stage_hash(stage: str, project: Path) -> str:
-    from ruamel.yaml import YAML
-
-    yaml = YAML(typ="safe")
-    name, _, item = stage.partition("@")
-    definition = yaml.load(project / "dvc.yaml")["stages"][name]
-    fields = {}  # of the item of a mapping, such as `${item.teacher}`; a matrix has one dimension here
-    if "foreach" in definition:
-        mapping = definition["foreach"].removeprefix("${").removesuffix("}")
-        fields = yaml.load(project / "params.yaml")[mapping][item]
-    resolved = json.loads(
-        re.sub(r"\$\{(?:key|item\.?(\w*))\}", lambda found: str(fields.get(found[1], item)), json.dumps(definition))
-    )
-    resolved = {**resolved, **resolved.get("do", {})}
-    lock = yaml.load(project / "dvc.lock") if (project / "dvc.lock").exists() else {}
-    known = {out["path"]: out.get("md5") for entry in lock.get("stages", {}).values() for out in entry.get("outs", [])}
-    inputs = {
-        "cmd": resolved["cmd"],
-        "params": _params(resolved.get("params", []), project, yaml),
-        "deps": {
-            path: known.get(path) or _content_hash(project / path) for path in map(_path, resolved.get("deps", []))
-        },
-    }
-    return hashlib.md5(json.dumps(inputs, sort_keys=True, default=str).encode(), usedforsecurity=False).hexdigest()
-
-
-def _path(dependency: str | dict[str, Any]) -> str:
-    return dependency if isinstance(dependency, str) else next(iter(dependency))
-
-
-def _params(names: list[str | dict[str, list[str]]], project: Path, yaml: Any) -> dict[str, Any]:
-    """Values of a stage's `params:` entries; plain names stand in params.yaml."""
-    files: dict[str, list[str]] = {}
-    for name in names:
-        for file, keys in {"params.yaml": [name]}.items() if isinstance(name, str) else name.items():
-            files.setdefault(file, []).extend(keys)
-    values: dict[str, Any] = {}
-    for file, keys in files.items():
-        content = yaml.load(project / file)
-        for key in keys:
-            value = content
-            for part in key.split("."):
-                value = value[part]
-            values[f"{file}:{key}"] = value
-    return values
-
-
-def _content_hash(path: Path) -> str:
-    """MD5 of a file, or of the names and contents under a folder (compiled Python aside)."""
-    digest = hashlib.md5(usedforsecurity=False)
-    files = sorted(p for p in path.rglob("*") if p.is_file() and p.suffix != ".pyc") if path.is_dir() else [path]
-    for file in files:
-        digest.update(str(file.relative_to(path)).encode())
-        with file.open("rb") as content:
-            digest.update(hashlib.file_digest(content, "md5").digest())
-    return digest.hexdigest()

@@ -1,5 +1,10 @@
-"""ONNX models in MLflow: logged, registered as versions, and promoted to `challenger` and `champion`."""
+"""ONNX models in MLflow: logged, registered as versions, and promoted to `challenger` and `champion`.
 
+A version is a file: the same ONNX file, by its SHA-256, is the same version whoever reports it. Runs and versions bear
+that hash as a tag, by which a run's version is found.
+"""
+
+import hashlib
 import tempfile
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -8,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from components.files import write_json
 from pipelines.tracking import promotion
-from pipelines.tracking.store import RUN_KEY, quoted, turn
+from pipelines.tracking.store import find_runs, quoted, run_exists, turn
 
 if TYPE_CHECKING:
     import onnx
@@ -17,17 +22,38 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
     from mlflow.models import ModelSignature
 
+ONNX = "onnx_sha256"  # tag of runs and versions
+LOCK = "registry.lock"  # in the tracking folder: one process at a time looks for a file's version and makes it
 MAX_DESCRIPTION = 5000  # characters that MLflow's databases keep
 
 
-def log_model(
+def add_model(
+    client: "MlflowClient", experiment_id: str, run_id: str, journal: Path, root: Path, model: Mapping[str, Any]
+) -> None:
+    """Give a run its ONNX model, and make it a version of its registered model unless the file is one already."""
+    with (journal / model["path"]).open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    client.set_tag(run_id, ONNX, digest)
+    name = model["registered_name"]
+    if name is None:
+        _log_model(client, experiment_id, run_id, journal, model)
+        return
+    with turn(root / LOCK):
+        present = _version_of_file(client, name, digest)
+        if present is None:
+            _register(client, run_id, _log_model(client, experiment_id, run_id, journal, model), model, digest)
+        elif present.run_id and run_exists(client, present.run_id):
+            for model_id in _models_of(client, present.run_id):
+                _link(client, run_id, model_id)
+
+
+def _log_model(
     client: "MlflowClient", experiment_id: str, run_id: str, journal: Path, model: Mapping[str, Any]
 ) -> "LoggedModel":
     """Log an ONNX file as a model of the run. An interrupted upload is taken up under the same id."""
     import mlflow.onnx
     import numpy as np
     import onnx
-    from mlflow.entities import LoggedModelOutput
     from mlflow.models import Model
 
     same = f"source_run_id = {quoted(run_id)} AND name = {quoted(model['name'])}"
@@ -35,9 +61,7 @@ def log_model(
     logged = found[0] if found else client.create_logged_model(experiment_id, model["name"], run_id, model["tags"])
     if logged.status == "READY":
         return logged
-    outputs = client.get_run(run_id).outputs
-    if outputs is None or logged.model_id not in {output.model_id for output in outputs.model_outputs}:
-        client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
+    _link(client, run_id, logged.model_id)
     graph = onnx.load(journal / model["path"])
     example = np.load(journal / model["input_example"]) if model["input_example"] else None
     with tempfile.TemporaryDirectory() as temporary:
@@ -76,15 +100,26 @@ def signature(graph: "onnx.ModelProto") -> "ModelSignature":
     return ModelSignature(schema(graph.graph.input), schema(graph.graph.output))
 
 
-def register(
-    client: "MlflowClient", run_id: str, run_key: str, logged: "LoggedModel", model: Mapping[str, Any]
+def _link(client: "MlflowClient", run_id: str, model_id: str) -> None:
+    """Show a logged model as the run's."""
+    from mlflow.entities import LoggedModelOutput
+
+    if model_id not in _models_of(client, run_id):
+        client.log_outputs(run_id, [LoggedModelOutput(model_id, step=0)])
+
+
+def _models_of(client: "MlflowClient", run_id: str) -> list[str]:
+    outputs = client.get_run(run_id).outputs
+    return [output.model_id for output in outputs.model_outputs] if outputs else []
+
+
+def _register(
+    client: "MlflowClient", run_id: str, logged: "LoggedModel", model: Mapping[str, Any], digest: str
 ) -> None:
-    """Make the logged model a version of its registered model, unless this run has registered it already."""
+    """Make the logged model a version of its registered model."""
     from mlflow.exceptions import MlflowException
 
     name = model["registered_name"]
-    if find_version(client, name, run_key):
-        return
     try:
         client.create_registered_model(name)
     except MlflowException as error:
@@ -93,7 +128,7 @@ def register(
     description = model["description"]
     if len(description) > MAX_DESCRIPTION:
         description = description[: MAX_DESCRIPTION - 30] + "\n\n… (cut; see the run's files)"
-    tags = {**model["tags"], RUN_KEY: run_key}
+    tags = {**model["tags"], ONNX: digest}
     # Not `models:/<id>` as source: a store without a server resolves that through MLflow's global tracking URI.
     client.create_model_version(
         name, logged.artifact_location, run_id, tags, description=description, model_id=logged.model_id
@@ -101,8 +136,13 @@ def register(
 
 
 def find_version(client: "MlflowClient", name: str, run_key: str) -> "ModelVersion | None":
-    """The version of a registered model that the run of this key registered."""
-    versions = client.search_model_versions(f"name = {quoted(name)} AND tags.`{RUN_KEY}` = {quoted(run_key)}")
+    """The version of a registered model that is the file of this key's run."""
+    digests = [run.data.tags[ONNX] for run in find_runs(client, run_key) if ONNX in run.data.tags]
+    return _version_of_file(client, name, digests[0]) if digests else None
+
+
+def _version_of_file(client: "MlflowClient", name: str, digest: str) -> "ModelVersion | None":
+    versions = client.search_model_versions(f"name = {quoted(name)} AND tags.`{ONNX}` = {quoted(digest)}")
     return min(versions, key=lambda v: int(v.version)) if versions else None
 
 

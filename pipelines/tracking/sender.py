@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.tracking import events, outbox, store
+from pipelines.tracking import events, outbox, secrets, store
 from pipelines.tracking.journal import offline, tracking_folder
 from pipelines.tracking.outbox import Cursor, Event
 
@@ -46,8 +46,8 @@ def deliver(
     """Send the journals on disk, oldest first: all that no living process writes, or `only` those of these run keys.
 
     A journal that is still written is sent as far as it goes. One whose process died is sent and closed as KILLED.
-    `timeout` seconds bound each request. Never raises: a failure is printed as one line (unless `quiet`) and returned.
-    Sends nothing where `journal.offline()`.
+    `timeout` seconds bound each request; to a server, all of it, and what it uploads extends that. Never raises: a
+    failure is printed as one line (unless `quiet`) and returned. Sends nothing where `journal.offline()`.
     """
     if offline():
         return Delivery()
@@ -129,7 +129,7 @@ def _deliver_journal(client: "MlflowClient", uri: str, folder: Path, root: Path)
 
 def _open_run(client: "MlflowClient", uri: str, folder: Path, experiment: str) -> Cursor:
     """Where the delivery goes on: in the run it began, in one that carries the run key, or in a new one."""
-    address = store.without_password(uri)
+    address = f"{secrets.without_password(uri)} {secrets.fingerprint(uri)}"
     cursor = outbox.load_cursor(folder, address)
     if cursor and store.run_exists(client, cursor.run_id):
         return cursor
@@ -183,7 +183,7 @@ def _send(target: events.Target, batch: list[Event]) -> None:
 def _put_aside(target: events.Target, event: Event, error: Exception) -> None:
     path = target.root / "rejected" / f"{target.run_key}.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
-    reason = " ".join(str(error).split())[:300]
+    reason = secrets.mask(" ".join(str(error).split()))[:300]
     with path.open("a") as file:
         file.write(json.dumps({"error": reason, "event": event.kind, "time": event.time, **event.fields}) + "\n")
     target.client.set_tag(target.run_id, "gcrl.rejected", f"{event.kind}: {reason}")

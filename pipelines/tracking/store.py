@@ -7,11 +7,12 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
-from urllib.parse import urlsplit, urlunsplit
+from typing import TYPE_CHECKING, cast
 
 from components.errors import UserError
 from pipelines.tracking import views
+from pipelines.tracking.limit import Limited
+from pipelines.tracking.secrets import is_readable, told, without_password
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -41,7 +42,8 @@ def is_missing(uri: str) -> bool:
 
 
 def connect(uri: str, root: Path, timeout: float) -> "MlflowClient":
-    """A client whose store exists and has answered. Requests after the first wait up to `timeout` seconds.
+    """A client whose store exists and has answered. Requests after the first wait up to `timeout` seconds; those to a
+    server end soon after, whatever it sends meanwhile.
 
     The first use of a database creates its tables. Processes that do so at the same time break each other,
     so they take turns here.
@@ -60,9 +62,14 @@ def connect(uri: str, root: Path, timeout: float) -> "MlflowClient":
         mlflow.store.db.utils.MAX_RETRY_COUNT = 1  # it would knock at an absent database for a hundred seconds
     with turn(lock):
         client = MlflowClient(tracking_uri=uri, registry_uri=uri)
-        client.search_experiments(max_results=1)
-    os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = str(round(max(1, timeout, USER_TIMEOUT)))
-    return client
+        limited = Limited(client, REACH_SECONDS) if uri.startswith("http") else None
+        (limited or client).search_experiments(max_results=1)
+    seconds = round(max(1, timeout, USER_TIMEOUT))
+    os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = str(seconds)
+    if limited is None:
+        return client
+    limited.seconds = seconds
+    return cast("MlflowClient", limited)
 
 
 def experiment_id(client: "MlflowClient", uri: str, name: str) -> str:
@@ -116,18 +123,15 @@ def run_exists(client: "MlflowClient", run_id: str) -> bool:
         raise
 
 
-def without_password(uri: str) -> str:
-    """The URI as it may be printed and stored."""
-    parts = urlsplit(uri)
-    if not parts.hostname:
-        return uri
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
-
-
 def explain(error: Exception, uri: str) -> str:
     """What went wrong and what to do, in one line."""
     text = " ".join(str(error).split())
     shown = without_password(uri)
+    if not is_readable(uri):
+        return (
+            f"{shown} cannot be read as an address: write special characters of name and password as %40 (for @), %2F "
+            "(/), %23 (#), %3F (?), or give an MLflow server's in MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+        )
     code = re.search(r"error code (\d{3})", text)
     status = int(code[1]) if code else getattr(error, "get_http_status_code", lambda: 0)()
     if "password authentication failed" in text:
@@ -149,7 +153,7 @@ def explain(error: Exception, uri: str) -> str:
             return f"{shown} cannot be reached"
         if status in (404, 405) or "valid JSON" in text:
             return f"{shown} does not answer as an MLflow server: check MLFLOW_TRACKING_URI"
-    return f"{shown}: {type(error).__name__}: {text[:300]}"
+    return f"{shown}: {told(error, uri)}"
 
 
 def _sqlite_file(uri: str) -> Path | None:

@@ -30,6 +30,7 @@ PLUMBING = {
     "pipelines/stages/weights.py",
     "components/data/prepared.py",
     "pipelines/stages/tracked.py",
+    "pipelines/stages/attempts.py",
     "pipelines/stages/progress.py",
     "components/files.py",
     "components/errors.py",

@@ -6,8 +6,10 @@ import shutil
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +22,7 @@ from pipelines.config import Params, load_params
 from pipelines.paths import VALIDATION_FAILED
 from pipelines.stages import prepare
 from pipelines.stages.__main__ import ON_REQUEST, ONCE, PER_VARIANT, main
+from pipelines.stages.attempts import forget
 from pipelines.stages.results import constants_of, metrics_of, record_of
 from pipelines.stages.tracked import tracked
 
@@ -261,13 +264,38 @@ def test_a_resume_file_is_for_one_configuration_data_and_code(params, prepared, 
     assert _resume_key(unrelated, "hybrid", prepared) == key
 
 
-def test_a_training_knows_the_tries_before_it(params, monkeypatch):
-    from pipelines.stages.training import earlier_tries
+def nested() -> dict[str, list[str]]:
+    """What each journal nests, by its run key."""
+    found = {}
+    for file in Path(".tracking/journals").glob("*/events.jsonl"):
+        events = [json.loads(line) for line in file.read_text().splitlines()]
+        found[file.parent.name] = [key for event in events if event["event"] == "nest" for key in event["children"]]
+    return found
 
-    scratch = Path(".scratch/pretrain-hybrid-key")
-    assert [earlier_tries(scratch, key) for key in ("one", "two", "three")] == [[], ["one"], ["one", "two"]]
+
+def test_a_stage_nests_the_attempts_before_it(params, monkeypatch):
+    def attempt(fails: bool = False, stage: str = "embed", variant: str | None = "hybrid", **settings: Any) -> str:
+        with suppress(RuntimeError), tracked(params, stage, variant, {"embed": {"a": 1} | settings}) as run:
+            if fails:
+                raise RuntimeError
+        return run.journal.key
+
+    failed, failed_again = attempt(fails=True), attempt(fails=True)
+    others = [attempt(a=2), attempt(variant="contrastive"), attempt(stage="probe"), attempt(variant=None)]
+    first, second = attempt(), attempt()
+    assert nested() == {
+        **{key: [] for key in (failed, failed_again, *others)},
+        first: [failed, failed_again],
+        second: [first],  # which DVC did not keep, or which was forced: it is no model's run of its own
+    }
+    forget("embed", "hybrid")  # as `report` does
+    third, other = attempt(), attempt(variant="contrastive")
+    assert nested().items() >= {third: [], other: [others[1]]}.items()
     monkeypatch.setenv("PIPELINE_OFFLINE", "1")
-    assert earlier_tries(scratch, "four") == []
+    offline = attempt()
+    monkeypatch.delenv("PIPELINE_OFFLINE")
+    fourth = attempt()
+    assert nested().items() >= {offline: [], fourth: [third]}.items()
 
 
 def test_a_students_resume_file_is_for_one_teacher(prepared):

@@ -31,6 +31,14 @@ def test_lines_and_exit_code(tmp_path):
     assert lines == ["hello", str(tmp_path), "wrong", "unfinished"]
 
 
+def test_lines_tell_no_password_of_an_address(tmp_path):
+    """Such as DVC's, which names its remote."""
+    lines: list[str] = []
+    said = "ERROR: cannot push to https://me:se/cret#ive@host/store - refused"
+    assert Commands().run(["echo", said], tmp_path, os.environ, lines.append) == 0
+    assert lines == ["ERROR: cannot push to https://host/store - refused"]
+
+
 def test_lines_come_while_it_runs(tmp_path):
     """The command ends only when its first line has been taken."""
     done = tmp_path / "done"

@@ -3,7 +3,7 @@ import subprocess
 import pytest
 
 from components.errors import UserError
-from pipelines.flows.deploy import check_committed
+from pipelines.flows.deploy import check_committed, main
 
 
 @pytest.fixture
@@ -39,3 +39,12 @@ def test_other_changes_are_told(root, capsys):
     check_committed(root)
     told = capsys.readouterr().err
     assert told == "warning: scheduled runs take the last commit, without your changes in dvc.yaml\n"
+
+
+@pytest.mark.parametrize("password", ["se/cretive", "se#cretive", "[secretive"])
+def test_a_servers_address_that_cannot_be_read_is_a_message_without_its_password(password, monkeypatch, capsys):
+    monkeypatch.setenv("PREFECT_API_URL", f"http://me:{password}@host:4200/api")
+    assert main(["worker"]) == 1
+    told = capsys.readouterr().err
+    assert told.startswith("error: PREFECT_API_URL: http://host:4200/api cannot be read as an address.")
+    assert "cretive" not in told

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -95,3 +96,17 @@ def client(store: str) -> MlflowClient:
 @pytest.fixture
 def journal(root: Path) -> Journal:
     return Journal.start("pretrain", "hybrid", params={"steps": 10}, root=root)
+
+
+@pytest.fixture
+def another_model(onnx_file: Path, tmp_path: Path) -> Callable[[], Path]:
+    """The tiny model as a file that no other test or call has: a version of its own."""
+    import onnx
+
+    def another() -> Path:
+        model = onnx.load(onnx_file)
+        model.doc_string = uuid.uuid4().hex
+        onnx.save(model, tmp_path / f"{model.doc_string}.onnx")
+        return tmp_path / f"{model.doc_string}.onnx"
+
+    return another

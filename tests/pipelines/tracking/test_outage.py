@@ -194,7 +194,12 @@ class CutOff:
 
 
 def test_delivery_cut_off_after_any_call_is_safe(
-    root: Path, send: Send, client: MlflowClient, onnx_file: Path, monkeypatch: pytest.MonkeyPatch
+    root: Path,
+    send: Send,
+    client: MlflowClient,
+    onnx_file: Path,
+    another_model: Callable[[], Path],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     connect = stores.connect
     calls, cut = 0, True
@@ -206,7 +211,7 @@ def test_delivery_cut_off_after_any_call_is_safe(
                 journal.metrics({"loss": step}, step)
             journal.dataset("digits", "abc", "data/prepared")
             journal.artifact(onnx_file.with_name("example.npy"))
-            journal.model(onnx_file, "encoder", "cut")
+            journal.model(another_model(), "encoder", "cut")
             journal.nest([f"child-{calls}"])
             journal.promote("cut", journal.key, calls, "auroc", True, "always", "abc")
         monkeypatch.setattr(stores, "connect", lambda *a: CutOff(connect(*a), calls))  # noqa: B023

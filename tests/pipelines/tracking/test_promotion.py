@@ -164,7 +164,7 @@ def test_a_champion_chosen_in_mlflows_own_ui_can_be_rolled_back(client: MlflowCl
 
 
 def test_no_comparison_promotes_what_was_rolled_back(
-    client: MlflowClient, name: str, root: Path, onnx_file: Path, send: Callable[..., Any]
+    client: MlflowClient, name: str, root: Path, another_model: Callable[[], Path], send: Callable[..., Any]
 ) -> None:
     def compare(run_key: str, score: float) -> dict[str, Any]:
         with Journal.start("compare", root=root) as compare:
@@ -178,7 +178,7 @@ def test_no_comparison_promotes_what_was_rolled_back(
     keys = []
     for score in (0.8, 0.9):
         with Journal.start("report", root=root) as report:
-            report.model(onnx_file, "encoder", name)
+            report.model(another_model(), "encoder", name)
         keys.append(report.key)
         assert compare(report.key, score)["moved"]
     promotion.roll_back(client, name)

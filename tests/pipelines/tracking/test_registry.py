@@ -16,7 +16,9 @@ Send = Callable[..., Delivery]
 
 
 @pytest.fixture
-def propose(send: Send, root: Path, onnx_file: Path, request: pytest.FixtureRequest) -> Callable[..., dict[str, Any]]:
+def propose(
+    send: Send, root: Path, another_model: Callable[[], Path], request: pytest.FixtureRequest
+) -> Callable[..., dict[str, Any]]:
     """Register a version (or take the one of an earlier run), propose it, and return what the promotion did."""
 
     def propose(
@@ -29,7 +31,7 @@ def propose(send: Send, root: Path, onnx_file: Path, request: pytest.FixtureRequ
     ) -> dict[str, Any]:
         if run_key is None:
             with Journal.start("report", root=root) as report:
-                report.model(onnx_file, "encoder", request.node.name)
+                report.model(another_model(), "encoder", request.node.name)
             run_key = report.key
         with Journal.start("compare", root=root) as compare:
             compare.promote(request.node.name, run_key, score, measure, gate, "accuracy ≥ 0.8", data, rematch)
