@@ -29,7 +29,7 @@ from pipelines.tracking.provenance import provenance
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 
-EVENTS = "events.jsonl"
+EVENTS, ARTIFACTS = "events.jsonl", "artifacts"
 MAX_KEY, MAX_PARAM, MAX_TAG = 250, 6000, 8000  # characters that MLflow accepts
 
 
@@ -242,7 +242,7 @@ class Journal:
         path = Path(path)
         with self._lock:
             self._artifacts += 1
-            place = Path("artifacts") / str(self._artifacts) / path.name
+            place = Path(ARTIFACTS) / str(self._artifacts) / path.name
         if path.is_dir():
             shutil.copytree(path, self.folder / place)
         else:

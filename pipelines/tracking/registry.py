@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from components.files import write_json
 from pipelines.tracking import promotion
+from pipelines.tracking.checks import journal_file
 from pipelines.tracking.store import RUN_KEY, turn
 
 if TYPE_CHECKING:
@@ -23,13 +24,20 @@ MAX_DESCRIPTION = 5000  # characters that MLflow's databases keep
 def log_model(
     client: "MlflowClient", experiment_id: str, run_id: str, journal: Path, model: Mapping[str, Any]
 ) -> "LoggedModel":
-    """Log an ONNX file as a model of the run. An interrupted upload is taken up under the same id."""
+    """Log an ONNX file as a model of the run. An interrupted upload is taken up under the same id.
+
+    Raises:
+        UserError: a file that the event names is not the journal's own.
+    """
     import mlflow.onnx
     import numpy as np
     import onnx
     from mlflow.entities import LoggedModelOutput
     from mlflow.models import Model
 
+    path = journal_file(journal, model["path"])
+    example_path = journal_file(journal, model["input_example"]) if model["input_example"] else None
+    extra_files = [journal_file(journal, file) for file in model["extra_files"]]
     same = f"source_run_id = '{run_id}' AND name = '{model['name']}'"
     found = client.search_logged_models([experiment_id], filter_string=same)
     logged = found[0] if found else client.create_logged_model(experiment_id, model["name"], run_id, model["tags"])
@@ -38,8 +46,8 @@ def log_model(
     outputs = client.get_run(run_id).outputs
     if outputs is None or logged.model_id not in {output.model_id for output in outputs.model_outputs}:
         client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
-    graph = onnx.load(journal / model["path"])
-    example = np.load(journal / model["input_example"]) if model["input_example"] else None
+    graph = onnx.load(path, load_external_data=False)
+    example = np.load(example_path) if example_path else None
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "model"
         mlflow.onnx.save_model(
@@ -51,7 +59,7 @@ def log_model(
             pip_requirements=[f"{package}=={version(package)}" for package in ("onnx", "onnxruntime", "numpy")],
             onnx_execution_providers=["CPUExecutionProvider"],
             save_as_external_data=False,
-            extra_files=[str(journal / file) for file in model["extra_files"]],
+            extra_files=list(map(str, extra_files)),
         )
         client.log_model_artifacts(logged.model_id, str(folder))
     client.finalize_logged_model(logged.model_id, "READY")
