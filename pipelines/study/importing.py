@@ -52,14 +52,8 @@ def import_study(folder: Path, register: bool = False) -> int:
         UserError: nothing to import, the archive is damaged, or a file of it is not as the stages write it. Nothing is
             handed over then.
     """
-    unpack(folder)
     root, data = tracking_folder(), PREPARED.resolve()
-    check_files(folder, data)
-    begun = [(member, check_member(member)) for member in members_of(folder)]
-    members = [(member, journals) for member, journals in begun if set(journals) == set(CARRIED)]
-    if not members:
-        raise UserError(f"{folder}: no model there whose stages {', '.join(CARRIED)} have run, and no study.tar.000.")
-    _check_apart([journal.key for _, journals in begun for journal in journals.values()], folder)
+    members = read_study(folder, data)
     if deliver(root=root).pending:  # also what an interrupted import has handed over
         return len(members)
     imported = _look_at_mlflow(root, members)
@@ -79,9 +73,22 @@ def import_study(folder: Path, register: bool = False) -> int:
     return len(deliver(root=root, timeout=60.0).pending)
 
 
-def _check_apart(keys: list[str], folder: Path) -> None:
-    if len(set(keys)) != len(keys):
-        raise UserError(f"{folder}: two models of the study name the same run.")
+def read_study(folder: Path, project_data: Path) -> list[tuple[Member, Journals]]:
+    """Unpack a study and check all of it; returns the models that are finished, with their stages' journals.
+
+    Raises:
+        UserError: there is none, or something is not as the stages write it.
+    """
+    unpack(folder)
+    check_files(folder, project_data)
+    begun = [(member, check_member(member)) for member in members_of(folder)]
+    keys = [journal.key for _, journals in begun for journal in journals.values()]
+    if doubled := {key for key in keys if keys.count(key) > 1}:
+        raise UserError(f"{folder}: two stages of the study name the same run: {', '.join(doubled)}.")
+    finished = [(member, journals) for member, journals in begun if set(journals) == set(CARRIED)]
+    if not finished:
+        raise UserError(f"{folder}: no model there whose stages {', '.join(CARRIED)} have run, and no study.tar.000.")
+    return finished
 
 
 def _look_at_mlflow(root: Path, members: Sequence[tuple[Member, Journals]]) -> set[str]:

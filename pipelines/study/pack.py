@@ -7,7 +7,7 @@ import shutil
 import tarfile
 import tempfile
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from components.errors import UserError
 from components.files import atomic_directory, atomic_file, read_json
@@ -21,6 +21,7 @@ MIB = 2**20
 LEFT_OUT = "left_out.json"
 LARGE = (".safetensors", ".parquet")  # weights, scores and the images that detectors get wrong: as far as there is room
 NEVER = ".npy"  # features: many times the size of all else, and made again from the weights in no time
+UNTOUCHED = "Nothing was unpacked."
 _PART = r"[A-Za-z0-9_][A-Za-z0-9._-]*"
 # Every name in an archive. An exported model is never among them, nor what a report wrote.
 LAYOUT = re.compile(
@@ -131,8 +132,13 @@ def _checked(archive: tarfile.TarFile, size: int, folder: Path) -> list[tarfile.
         elif root not in (folder / name).resolve().parents:
             wrong = "there a link leads elsewhere"
         if wrong:
-            raise UserError(f"{folder}: the archive holds {name[:200]!r}: {wrong}. Nothing was unpacked.")
+            raise UserError(f"{folder}: the archive holds {name[:200]!r}: {wrong}. {UNTOUCHED}")
         entries[name] = entry
+    for name in entries:
+        if above := {str(parent) for parent in PurePosixPath(name).parents} & set(entries):
+            raise UserError(
+                f"{folder}: the archive holds {name[:200]!r} below the file {above.pop()[:200]!r}. {UNTOUCHED}"
+            )
     return list(entries.values())
 
 

@@ -154,11 +154,7 @@ def check_member(member: Member) -> dict[str, Carried]:
     _check_settings(member)
     description = member.folder / PREPARED / "dataset.json"
     _part(Description, read_json(description), str(description))
-    journals = {stage: _check_stage(member, stage) for stage in CARRIED if member.has_run(stage)}
-    keys = [journal.key for journal in journals.values()]
-    if len(set(keys)) != len(keys):
-        raise UserError(f"{member.folder}: two stages name the same run.")
-    return journals
+    return {stage: _check_stage(member, stage) for stage in CARRIED if member.has_run(stage)}
 
 
 def _check_settings(member: Member) -> None:
@@ -166,8 +162,10 @@ def _check_settings(member: Member) -> None:
     try:
         params = validate_params(read_json(path), path)
         check_text("tracking.experiment", params.tracking.experiment)
-    except (ValueError, RecursionError, UserError) as error:
-        raise UserError(f"{shortened(error)}") from error
+    except UserError as error:
+        raise UserError(shortened(error)) from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: {shortened(error)}.") from error
     place = (member.folder.parent.name, member.folder.name)
     if tuple(params.encoders) != place[:1] or place[1] != f"seed-{params.seed}":
         raise UserError(
