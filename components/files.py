@@ -63,11 +63,14 @@ def write_json(path: Path | str, value: Any) -> None:
 
 
 def read_json(path: Path | str) -> Any:
-    """Read a JSON file that an earlier stage wrote."""
+    """Read a JSON file that an earlier stage wrote. Raises UserError where there is none, or it holds no JSON."""
     path = Path(path)
-    if not path.exists():
+    if not path.is_file():
         raise UserError(f"{path}: not found. An earlier stage writes it: run `dvc repro` first.")
-    return json.loads(path.read_text())
+    try:
+        return json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: no valid JSON ({error}). An earlier stage writes it: run that again.") from error
 
 
 def _fsync(path: Path) -> None:

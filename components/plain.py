@@ -45,7 +45,10 @@ def _read(kind: Any, value: Any, where: str) -> Any:
             raise _wrong(where, "a mapping", value)
         return {key: _read(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
     if kind is float and type(value) is int:
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            raise _wrong(where, "a number that a float can hold", value) from None
     if type(value) is not kind:
         raise _wrong(where, kind.__name__, value)
     return value

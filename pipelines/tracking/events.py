@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.tracking import promotion, registry, store
+from pipelines.tracking.checks import journal_file
 from pipelines.tracking.outbox import Event
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def apply(target: Target, event: Event) -> None:
         case "dataset":
             _log_dataset(target, fields)
         case "artifact":
-            path = target.folder / fields["path"]
+            path = journal_file(target.folder, fields["path"])
             if path.is_dir():
                 folder = "/".join(filter(None, (fields["folder"], path.name)))
                 target.client.log_artifacts(target.run_id, str(path), folder)

@@ -21,20 +21,15 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self, SupportsFloat
+from typing import Any, Self, SupportsFloat
 
 from components.errors import UserError
 from components.files import atomic_file
 from pipelines.dotted import flat
-from pipelines.tracking.outbox import EVENTS
+from pipelines.tracking.checks import ARTIFACTS, EVENTS, MAX_KEY, MAX_PARAM, MAX_TAG, Status
 from pipelines.tracking.provenance import provenance
 from pipelines.tracking.repeat import Inputs, forget_earlier_try
 from pipelines.tracking.secrets import mask
-
-Status = Literal["FINISHED", "FAILED", "KILLED"]
-
-MAX_KEY, MAX_PARAM, MAX_TAG = 250, 6000, 8000  # characters that MLflow accepts
-
 
 FOLDER_VARIABLE = "PIPELINE_TRACKING"  # set where stages run in a copy of the project, but report to the project
 OFFLINE_VARIABLE = "PIPELINE_OFFLINE"  # set where journals stay on disk until somebody imports them
@@ -266,7 +261,7 @@ class Journal:
         path = Path(path)
         with self._lock:
             self._artifacts += 1
-            place = Path("artifacts") / str(self._artifacts) / path.name
+            place = Path(ARTIFACTS) / str(self._artifacts) / path.name
         if path.is_dir():
             shutil.copytree(path, self.folder / place)
         else:

@@ -5,7 +5,8 @@ import threading
 from types import TracebackType
 from typing import Self
 
-from pipelines.tracking.journal import EVENTS, Journal
+from pipelines.tracking.checks import EVENTS
+from pipelines.tracking.journal import Journal
 from pipelines.tracking.sender import deliver
 
 LONGEST_PAUSE = 60.0  # seconds between attempts while the server is away

@@ -11,9 +11,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from components.errors import UserError
 from components.files import write_json
+from pipelines.tracking.checks import EVENTS, MAX_TIME, shortened
 
-EVENTS = "events.jsonl"
 CURSOR, LOCK = "cursor.json", "sender.lock"
 NEWBORN_SECONDS = 600  # a journal that is being created takes milliseconds
 
@@ -56,17 +57,32 @@ def _begun(folder: Path) -> int:
 
 
 def read_events(folder: Path, offset: int = 0) -> list[Event]:
-    """Events from `offset` on. A last line without its end (its writer was killed, or is at it) is left out."""
+    """Events from `offset` on. A last line without its end (its writer was killed, or is at it) is left out.
+
+    Raises:
+        UserError: a line is no event.
+    """
     with (folder / EVENTS).open("rb") as file:
         file.seek(offset)
-        lines = file.read().splitlines(keepends=True)
+        lines = file.readlines()
     events = []
     for line in lines:
         offset += len(line)
         if line.endswith(b"\n"):
-            fields = json.loads(line)
-            events.append(Event(fields.pop("event"), fields.pop("time"), fields, offset))
+            events.append(_event(line, offset, folder / EVENTS))
     return events
+
+
+def _event(line: bytes, end: int, path: Path) -> Event:
+    try:
+        fields = json.loads(line)
+        kind, time = fields.pop("event"), fields.pop("time")
+        if type(kind) is not str or type(time) is not int or not 0 <= time <= MAX_TIME:
+            raise ValueError("`event` is no text, or `time` no time in milliseconds")
+    except (ValueError, AttributeError, TypeError, LookupError, RecursionError) as error:
+        number = path.read_bytes()[:end].count(b"\n")
+        raise UserError(f"{path}, line {number}: no event of a journal ({shortened(error)}).") from error
+    return Event(kind, time, fields, end)
 
 
 def is_written(folder: Path) -> bool:

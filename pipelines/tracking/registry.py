@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from components.files import write_json
 from pipelines.tracking import promotion
+from pipelines.tracking.checks import journal_file
 from pipelines.tracking.store import find_runs, quoted, run_exists, turn
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def add_model(
     client: "MlflowClient", experiment_id: str, run_id: str, journal: Path, root: Path, model: Mapping[str, Any]
 ) -> None:
     """Give a run its ONNX model, and make it a version of its registered model unless the file is one already."""
-    with (journal / model["path"]).open("rb") as file:
+    with journal_file(journal, model["path"]).open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     client.set_tag(run_id, ONNX, digest)
     name = model["registered_name"]
@@ -50,20 +51,27 @@ def add_model(
 def _log_model(
     client: "MlflowClient", experiment_id: str, run_id: str, journal: Path, model: Mapping[str, Any]
 ) -> "LoggedModel":
-    """Log an ONNX file as a model of the run. An interrupted upload is taken up under the same id."""
+    """Log an ONNX file as a model of the run. An interrupted upload is taken up under the same id.
+
+    Raises:
+        UserError: a file that the event names is not the journal's own.
+    """
     import mlflow.onnx
     import numpy as np
     import onnx
     from mlflow.models import Model
 
+    path = journal_file(journal, model["path"])
+    example_path = journal_file(journal, model["input_example"]) if model["input_example"] else None
+    extra_files = [journal_file(journal, file) for file in model["extra_files"]]
     same = f"source_run_id = {quoted(run_id)} AND name = {quoted(model['name'])}"
     found = client.search_logged_models([experiment_id], filter_string=same)
     logged = found[0] if found else client.create_logged_model(experiment_id, model["name"], run_id, model["tags"])
     if logged.status == "READY":
         return logged
     _link(client, run_id, logged.model_id)
-    graph = onnx.load(journal / model["path"])
-    example = np.load(journal / model["input_example"]) if model["input_example"] else None
+    graph = onnx.load(path, load_external_data=False)
+    example = np.load(example_path) if example_path else None
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "model"
         mlflow.onnx.save_model(
@@ -75,7 +83,7 @@ def _log_model(
             pip_requirements=[f"{package}=={version(package)}" for package in ("onnx", "onnxruntime", "numpy")],
             onnx_execution_providers=["CPUExecutionProvider"],
             save_as_external_data=False,
-            extra_files=[str(journal / file) for file in model["extra_files"]],
+            extra_files=list(map(str, extra_files)),
         )
         client.log_model_artifacts(logged.model_id, str(folder))
     client.finalize_logged_model(logged.model_id, "READY")

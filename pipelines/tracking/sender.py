@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.tracking import events, outbox, secrets, store
+from components.errors import UserError
+from pipelines.tracking import checks, events, outbox, secrets, store
 from pipelines.tracking.journal import offline, tracking_folder
 from pipelines.tracking.outbox import Cursor, Event
 
@@ -99,7 +100,8 @@ def _deliver(keys: list[str], uri: str, root: Path, timeout: float, patience: fl
                 running.append(key)
         except Exception as error:
             pending.append(key)
-            errors.append(str(error) if isinstance(error, events.WaitsForAnotherError) else store.explain(error, uri))
+            known = isinstance(error, (UserError, events.WaitsForAnotherError))
+            errors.append(str(error) if known else store.explain(error, uri))
             if not _answers(client):
                 pending += keys[position + 1 :]
                 break
@@ -110,6 +112,9 @@ def _deliver_journal(client: "MlflowClient", uri: str, folder: Path, root: Path)
     """Send what is new in a journal; the run's id and whether it was all there will ever be (then it is removed)."""
     alive = outbox.is_written(folder)  # asked before reading: if it dies after, its last lines are read next time
     start = outbox.read_events(folder)[0].fields
+    checks.check_event("start", start)
+    if start["key"] != folder.name:
+        raise UserError(f"{folder}: holds the journal of another run, {start['key']}.")
     experiment = store.experiment_id(client, uri, start["experiment"])
     cursor = _open_run(client, uri, folder, experiment)
     target = events.Target(client, cursor.run_id, experiment, start["key"], folder, root)
@@ -162,15 +167,17 @@ def _batches(new: list[Event]) -> Iterator[list[Event]]:
 
 
 def _send(target: events.Target, batch: list[Event]) -> None:
-    """Send a batch. An event that MLflow will never accept is put aside, so that it does not hold up the others."""
+    """Send a batch. An event that will never be accepted is put aside, so that it does not hold up the others."""
     from mlflow.exceptions import MlflowException
 
     try:
+        for event in batch:
+            checks.check_event(event.kind, event.fields)
         if batch[0].kind in events.BATCHED:
             events.log_batch(target, batch)
         else:
             events.apply(target, batch[0])
-    except (MlflowException, FileNotFoundError) as error:
+    except (MlflowException, FileNotFoundError, UserError) as error:
         if isinstance(error, MlflowException) and error.error_code != "INVALID_PARAMETER_VALUE":
             raise
         if len(batch) > 1:

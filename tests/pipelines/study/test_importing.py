@@ -19,6 +19,8 @@ from pipelines.study import importing
 from pipelines.study.importing import import_study
 from pipelines.study.members import Member
 from pipelines.study.pack import pack
+from pipelines.tracking import Journal, deliver
+from pipelines.tracking.provenance import user
 
 STAGES = {"pretrain", "embed", "probe", "ood"}
 
@@ -65,12 +67,11 @@ def imported(finished, empty_store, tmp_path_factory) -> Project:
 
 @pytest.fixture
 def fresh(imported, empty_store, tmp_path) -> Iterator[Project]:
-    """A project that has imported nothing yet, its folder being the present one; of the study one model came back, with
-    figures and an exported model."""
+    """A project that has imported nothing yet and has no images, its folder being the present one; of the study one
+    model came back."""
     project = new_project(tmp_path, empty_store)
     member = Path("runs/wide/seed-3")
-    shutil.copytree(imported.fetched / member, project.fetched / member, symlinks=True)
-    shutil.rmtree(project.fetched / member / "outputs/reports")
+    shutil.copytree(imported.fetched / member, project.fetched / member)
     with at(project.root):
         yield project
 
@@ -176,25 +177,25 @@ def test_while_mlflow_is_away_nothing_is_lost(fresh):
 
 @pytest.mark.parametrize("after", ["a stage is handed over", "a report is half written"])
 def test_an_interrupted_import_is_repeated(fresh, after):
-    calls, hand_over = iter(range(99)), importing._hand_over
+    calls, write = iter(range(99)), importing._write
 
     def interrupted(*arguments: Any) -> None:
         if next(calls) == 2:
             raise KeyboardInterrupt
-        hand_over(*arguments)
+        write(*arguments)
 
     def stopped(*arguments: Any) -> None:
         raise KeyboardInterrupt
 
     with at(fresh.root) as patch:
         if after == "a stage is handed over":
-            patch.setattr(importing, "_hand_over", interrupted)
+            patch.setattr(importing, "_write", interrupted)
         else:
             patch.setattr(report, "_log_curves", stopped)
         with pytest.raises(KeyboardInterrupt):
             import_study(fresh.fetched)
     assert import_study(fresh.fetched) == 0
-    assert sorted(run.data.tags["stage"] for run in runs_of(fresh.client)) == sorted([*STAGES, "export", "report"])
+    assert sorted(run.data.tags["stage"] for run in runs_of(fresh.client)) == sorted([*STAGES, "report"])
     assert {run.info.status for run in runs_of(fresh.client)} == {"FINISHED"}
 
 
@@ -212,11 +213,8 @@ def test_a_stage_whose_machine_went_just_after_its_results_counts_as_finished(fr
 
 def test_without_weights_scores_and_images_what_is_left_out_is_told(fresh, capsys):
     member = fresh.fetched / "runs/wide/seed-3"
-    shutil.rmtree(member / "outputs/wide/export")
     (member / "outputs/wide/pretrain/model.safetensors").unlink()
     (member / "outputs/wide/ood/scores.parquet").unlink()
-    for figure in (member / "outputs/wide/ood").glob("*.png"):
-        figure.unlink()
     import_study(fresh.fetched)
     told = capsys.readouterr().out
     assert "figures of ood left out: scores.parquet was not packed" in told
@@ -230,3 +228,52 @@ def test_without_weights_scores_and_images_what_is_left_out_is_told(fresh, capsy
 def test_a_folder_without_a_study_is_told(fresh, tmp_path):
     with pytest.raises(UserError, match=r"no model there whose stages pretrain, embed, probe, ood have run"):
         import_study(tmp_path)
+
+
+def carried(project: Project, stage: str) -> Path:
+    """A stage's journal, in what came back."""
+    (journal,) = (project.fetched / "runs/wide/seed-3/.tracking/journals").glob(f"*-{stage}-*")
+    return journal
+
+
+def test_a_run_of_the_project_is_never_overwritten_by_one_of_the_same_key(fresh):
+    journal = carried(fresh, "probe")
+    shutil.copytree(journal, fresh.root / ".tracking/journals" / journal.name)  # as if it had run here
+    assert deliver(root=fresh.root / ".tracking").sent
+    before = everything(fresh.client)
+    with pytest.raises(UserError, match=f"the study has a run {journal.name}, and so has this project"):
+        import_study(fresh.fetched)
+    assert everything(fresh.client) == before
+    assert list((fresh.root / ".tracking/journals").iterdir()) == []
+
+
+def test_where_a_delivery_stands_is_not_taken_from_an_archive(fresh):
+    with Journal.start("compare", root=fresh.root / ".tracking", experiment="studies") as own:
+        pass
+    run_id = deliver(root=fresh.root / ".tracking").sent[own.key]
+    before = everything(fresh.client)[run_id]
+    cursor = {"uri": f"sqlite:///{fresh.root}/mlruns/mlflow.db", "run_id": run_id, "offset": 0}
+    (carried(fresh, "probe") / "cursor.json").write_text(json.dumps(cursor))
+    assert import_study(fresh.fetched) == 0
+    assert everything(fresh.client)[run_id] == before
+
+
+def test_an_imported_run_belongs_to_whoever_imports_it_and_says_that_it_came_from_a_study(fresh):
+    events = carried(fresh, "probe") / "events.jsonl"
+    start, *others = events.read_text().splitlines()
+    fields = json.loads(start)
+    fields["tags"]["mlflow.user"] = "somebody else"
+    events.write_text("\n".join([json.dumps(fields), *others]) + "\n")
+    assert import_study(fresh.fetched) == 0
+    assert {run.data.tags["mlflow.user"] for run in runs_of(fresh.client)} == {user()}
+    assert {run.data.tags["study.run"] for run in runs_of(fresh.client)} == {carried(fresh, "pretrain").name}
+
+
+def test_an_exported_model_or_a_report_that_came_along_is_not_used(imported, fresh):
+    outputs = fresh.fetched / "runs/wide/seed-3/outputs"
+    shutil.copytree(outputs / "wide/probe", outputs / "wide/export")
+    shutil.copytree(outputs / "wide/probe", outputs / "reports/wide")
+    (outputs / "wide/export/model.onnx").write_bytes(b"somebody's")
+    assert import_study(fresh.fetched, register=True) == 0
+    assert sorted(run.data.tags["stage"] for run in runs_of(fresh.client)) == sorted([*STAGES, "report"])
+    assert fresh.client.search_model_versions("name = 'studied'") == []

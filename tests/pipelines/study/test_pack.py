@@ -101,15 +101,3 @@ def test_unpacking_goes_on_and_overwrites_nothing(packed):
     unpack(packed)
     assert (packed / "table.md").read_text() == "mine"
     assert (packed / "numbers.csv").exists()
-
-
-def test_no_file_leaves_the_folder(tmp_path):
-    import tarfile
-
-    (tmp_path / "evil").write_text("x")
-    (tmp_path / "packed").mkdir()
-    with tarfile.open(tmp_path / "packed/study.tar.000", "w") as archive:
-        archive.add(tmp_path / "evil", arcname="../outside")
-    with pytest.raises(UserError, match="damaged"):
-        unpack(tmp_path / "packed")
-    assert not (tmp_path / "outside").exists()

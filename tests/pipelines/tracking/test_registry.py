@@ -9,7 +9,7 @@ from mlflow import MlflowClient
 
 from components.errors import UserError
 from pipelines.tracking import Delivery, Journal, promotion_result
-from pipelines.tracking.registry import decide, find_version
+from pipelines.tracking.registry import ONNX, decide, find_version
 from pipelines.tracking.store import RUN_KEY, quoted
 
 Send = Callable[..., Delivery]
@@ -135,7 +135,8 @@ def test_scores_of_another_kind_or_of_other_data_are_not_compared(
 @pytest.mark.parametrize("name", ["o'brien", 'a "b"'])
 def test_a_name_with_a_quotation_mark_is_found(client: MlflowClient, name: str) -> None:
     client.create_registered_model(name)
-    client.create_model_version(name, "s3://bucket/model", tags={RUN_KEY: f"key of {name}"})
+    client.create_model_version(name, "s3://bucket/model", tags={ONNX: "ab12"})
+    client.create_run("0", tags={RUN_KEY: f"key of {name}", ONNX: "ab12"})
     found = find_version(client, name, f"key of {name}")
     assert found is not None
     assert found.name == name

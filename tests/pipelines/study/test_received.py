@@ -1,0 +1,429 @@
+"""A study that somebody made to do harm: refused whole, in one message, with nothing written or read elsewhere."""
+
+import io
+import json
+import os
+import shutil
+import sys
+import tarfile
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from components.errors import UserError
+from pipelines.study.importing import import_study, read_study
+from pipelines.study.pack import pack, unpack
+
+MEMBER = "runs/wide/seed-3"
+RECORD = f"{MEMBER}/outputs/wide/probe/record.json"
+Files = dict[str, bytes]
+
+
+@pytest.fixture(scope="module")
+def valid(finished, tmp_path_factory) -> Files:
+    """The files of a packed study of one model, without its large ones."""
+    folder = tmp_path_factory.mktemp("valid")
+    pack(finished, folder, 16, 8)
+    with tarfile.open(folder / "study.tar.000") as archive:
+        content = {entry.name: archive.extractfile(entry).read() for entry in archive}  # type: ignore[union-attr]
+    kept = {name: data for name, data in content.items() if name.startswith(MEMBER) or "/" not in name}
+    return {name: data for name, data in kept.items() if not name.endswith((".parquet", ".safetensors"))}
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch) -> Path:
+    """An empty project, being the present folder; a secret and the fetched study lie beside it."""
+    for name in ("MLFLOW_TRACKING_URI", "DVC_ROOT", "DVC_STAGE", "PIPELINE_TRACKING"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "project").mkdir()
+    (tmp_path / "secret.json").write_text('{"password": "secret"}')
+    monkeypatch.chdir(tmp_path / "project")
+    return tmp_path / "project"
+
+
+def tar(files: Files, *more: tarfile.TarInfo) -> bytes:
+    whole = io.BytesIO()
+    with tarfile.open(fileobj=whole, mode="w", format=tarfile.GNU_FORMAT) as archive:
+        for name, content in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+        for entry in more:
+            archive.addfile(entry, io.BytesIO(b"\0" * entry.size))
+    return whole.getvalue()
+
+
+def fetched(project: Path, content: bytes) -> Path:
+    folder = project.parent / "fetched"
+    folder.mkdir()
+    (folder / "study.tar.000").write_bytes(content)
+    return folder
+
+
+def refused(project: Path, study: Path) -> str:
+    """The one message with which a study is refused; checks that the project is as it was."""
+    with pytest.raises(UserError) as error:
+        import_study(study)
+    assert list(project.iterdir()) == []
+    assert "secret" not in str(error.value).replace("secret.json", "")
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def journal_of(files: Files, stage: str) -> str:
+    key = json.loads(files[f"{MEMBER}/outputs/wide/{stage}/record.json"])["run_key"]
+    return f"{MEMBER}/.tracking/journals/{key}"
+
+
+def with_event(files: Files, stage: str, **event: Any) -> Files:
+    """With an event as the second line of a stage's journal."""
+    name = f"{journal_of(files, stage)}/events.jsonl"
+    first, *others = files[name].splitlines(keepends=True)
+    return files | {name: b"".join([first, json.dumps({"time": 1, **event}).encode() + b"\n", *others])}
+
+
+def edited(files: Files, name: str, **keys: Any) -> Files:
+    return files | {name: json.dumps(json.loads(files[name]) | keys).encode()}
+
+
+def member(name: str, kind: bytes = tarfile.REGTYPE, to: str = "", size: int = 0) -> tarfile.TarInfo:
+    entry = tarfile.TarInfo(name)
+    entry.type, entry.linkname, entry.size = kind, to, size
+    return entry
+
+
+def test_what_is_valid_is_taken(valid, project):
+    ((found, journals),) = read_study(fetched(project, tar(valid)), project / "data/prepared")
+    assert (found.model, set(journals)) == ("wide", {"pretrain", "embed", "probe", "ood"})
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        member(f"{MEMBER}/outputs/wide/probe/a.csv", tarfile.SYMTYPE, "../../../../../../../secret.json"),
+        member(f"{MEMBER}/outputs/wide/probe/a.csv", tarfile.LNKTYPE, RECORD),
+        member(f"{MEMBER}/outputs/wide/probe/a.csv", tarfile.CHRTYPE),
+        member(f"{MEMBER}/outputs/wide/probe/a.csv", tarfile.FIFOTYPE),
+        member(f"{MEMBER}/outputs/wide/probe/a.csv", tarfile.DIRTYPE),
+        member("/tmp/absolute.csv"),
+        member(f"{MEMBER}/outputs/wide/probe/../../../../../../outside.csv"),
+        member("../outside"),
+        member(f"{MEMBER}/torch/__init__.py"),
+        member("torch/__init__.py"),
+        member(f"{MEMBER}/outputs/wide/export/model.onnx"),
+        member(f"{MEMBER}/outputs/wide/embed/train.npy"),
+        member(RECORD),
+        member(f"{RECORD}/below"),
+    ],
+    ids=lambda entry: f"{entry.name[-24:]}-{entry.type.decode()}",
+)
+def test_an_archive_with_one_bad_member_is_refused_and_nothing_unpacked(entry, valid, project):
+    study = fetched(project, tar(valid, entry))
+    assert str(study) in refused(project, study)
+    assert [path.name for path in study.iterdir()] == ["study.tar.000"]
+    assert sorted(path.name for path in project.parent.iterdir()) == ["fetched", "project", "secret.json"]
+
+
+def test_a_size_that_no_archive_holds_is_refused(valid, project):
+    entry = member(f"{MEMBER}/outputs/wide/probe/a.csv")
+    content = bytearray(tar(valid, entry))
+    entry.size = 2**40
+    start = content.index(entry.name.encode())
+    content[start : start + tarfile.BLOCKSIZE] = entry.tobuf(tarfile.GNU_FORMAT)
+    assert "damaged" in refused(project, fetched(project, bytes(content)))
+
+
+def test_nothing_is_unpacked_through_a_link_that_lies_there(valid, project):
+    study = fetched(project, tar(valid))
+    (study / "runs").symlink_to(project.parent)
+    assert "a link leads elsewhere" in refused(project, study)
+
+
+@pytest.mark.parametrize("key", ["../../torch", "..", ".hidden", "a/b", "", "a' OR 1=1", 7, None])
+def test_a_run_key_that_is_none_is_refused(key, valid, project):
+    assert "record.json" in refused(project, fetched(project, tar(edited(valid, RECORD, run_key=key))))
+
+
+@pytest.mark.parametrize(
+    ("name", "keys"),
+    [
+        (RECORD, {"stage": "pretrain"}),
+        (RECORD, {"variant": "hybrid"}),
+        (RECORD, {"finished": "yesterday"}),
+        (RECORD, {"finished": 1e300}),
+        (RECORD, {"seconds": 10**400}),
+        (f"{MEMBER}/outputs/wide/probe/results.json", {"metrics": {"linear_accuracy": "0.9"}}),
+        (f"{MEMBER}/outputs/wide/probe/results.json", {"metrics": {"../accuracy": 0.9}}),
+        (f"{MEMBER}/settings.json", {"seed": 4}),
+        (f"{MEMBER}/settings.json", {"variants": {"../../wide": {"w_gen": 0.0, "w_con": 1.0}}}),
+        (f"{MEMBER}/settings.json", {"tracking": {"experiment": "x" * 600, "registered_model": "m"}}),
+        (f"{MEMBER}/data/prepared/dataset.json", {"classes": 3}),
+        (f"{MEMBER}/data/prepared/dataset.json", {"splits": {"../test": {"count": 1, "fingerprint": "f"}}}),
+    ],
+)
+def test_a_file_that_holds_something_else_is_named(name, keys, valid, project):
+    assert name.rpartition("/")[2] in refused(project, fetched(project, tar(edited(valid, name, **keys))))
+
+
+@pytest.mark.parametrize("content", [b"[" * 100_000, b"\xff", b"{", b"[]", b"9" * 5000, b""])
+def test_what_is_no_json_is_named(content, valid, project):
+    for name in (RECORD, f"{MEMBER}/settings.json", f"{journal_of(valid, 'probe')}/events.jsonl"):
+        told = refused(project, fetched(project, tar(valid | {name: content + b"\n"})))
+        assert name.rpartition("/")[2] in told
+        shutil.rmtree(project.parent / "fetched")
+
+
+def test_a_curve_that_is_none_is_named_with_its_line(valid, project):
+    name = f"{MEMBER}/outputs/wide/pretrain/curves.csv"
+    lines = valid[name].splitlines(keepends=True)
+    bad = valid | {name: b"".join([*lines[:2], b"five" + lines[2][1:], *lines[3:]])}
+    assert "curves.csv, line 3: " in refused(project, fetched(project, tar(bad)))
+
+
+def test_a_study_without_the_journal_that_a_record_names_is_refused(valid, project):
+    bad = {name: content for name, content in valid.items() if not name.startswith(journal_of(valid, "probe"))}
+    assert "events.jsonl: not there" in refused(project, fetched(project, tar(bad)))
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"event": "artifact", "path": "SECRET", "folder": None},
+        {"event": "artifact", "path": "../../../../../../../secret.json", "folder": None},
+        {"event": "artifact", "path": "artifacts/1/absent.json", "folder": None},
+        {"event": "artifact", "path": "events.jsonl", "folder": None},
+        {"event": "artifact", "path": ".", "folder": None},
+        {"event": "artifact", "path": "artifacts/1/results.json", "folder": "../.."},
+        {"event": "artifact", "path": "artifacts/1/results.json"},
+        {
+            "event": "model",
+            "path": "SECRET",
+            "name": "m",
+            "registered_name": "gcrl",
+            "tags": {},
+            "description": "<script>",
+            "input_example": "SECRET",
+            "extra_files": ["SECRET"],
+        },
+        {
+            "event": "promote",
+            "registered_name": "gcrl",
+            "model_run_key": "k",
+            "score": 9.0,
+            "score_name": "s",
+            "gate_passed": True,
+            "gate": "",
+            "data_fingerprint": "x",
+            "rematch": None,
+        },
+        {"event": "version_tags", "registered_name": "gcrl", "model_run_key": "k", "tags": {"gate_passed": "True"}},
+        {"event": "nest", "children": ["20261101T000000.000-report-hybrid-00000000"]},
+        {"event": "nest_under", "parent": "20261101T000000.000-report-hybrid-00000000"},
+        {"event": "delete"},
+        {"event": ["start"]},
+        {"event": "tags", "tags": {"mlflow.parentRunId": "1"}},
+        {"event": "tags", "tags": {"mlflow.note.content": "<script>"}},
+        {"event": "tags", "tags": {"gcrl.run_key": "other"}},
+        {"event": "tags", "tags": {"kind": "model"}},
+        {"event": "tags", "tags": {"study.run": "other"}},
+        {"event": "tags", "tags": {"study": "x" * 9000}},
+        {"event": "tags", "tags": {"study": "\ud800"}},
+        {"event": "tags", "tags": {"study": 1}},
+        {"event": "metrics", "values": {"a": "1"}, "step": 0},
+        {"event": "metrics", "values": {"a": 1}, "step": 2**70},
+        {"event": "metrics", "values": {"a": 1}, "step": 0, "time": -1},
+        {"event": "params", "params": {"../a": "1"}},
+        {"event": "dataset", "name": "t", "digest": "d", "source": "/etc/passwd", "profile": {}, "context": None},
+        {"event": "start", "key": "k", "name": "n", "experiment": "e", "params": {}, "tags": {}},
+        {"event": "finish", "status": "FINISHED"},
+    ],
+    ids=lambda event: json.dumps(event)[10:60],
+)
+def test_an_event_that_no_stage_writes_is_refused_with_its_line(event, valid, project):
+    text = json.dumps(event).replace("SECRET", str(project.parent / "secret.json"))
+    told = refused(project, fetched(project, tar(with_event(valid, "probe", **json.loads(text)))))
+    assert "events.jsonl" in told
+    if event["event"] not in ("start", "finish"):  # which are wrong by their place
+        assert "line 2" in told
+
+
+@pytest.mark.parametrize(
+    "changes", [{"key": "20261101T000000.000-probe-wide-00000000"}, {"experiment": "production"}, {"name": "x" * 600}]
+)
+def test_a_journal_of_another_run_or_experiment_is_refused(changes, valid, project):
+    name = f"{journal_of(valid, 'probe')}/events.jsonl"
+    first, *others = valid[name].splitlines(keepends=True)
+    start = json.dumps(json.loads(first) | changes).encode() + b"\n"
+    assert "line 1" in refused(project, fetched(project, tar(valid | {name: b"".join([start, *others])})))
+
+
+@pytest.fixture
+def unpacked(valid, project) -> Path:
+    """The same study as a folder."""
+    study = fetched(project, tar(valid))
+    unpack(study)
+    (study / "study.tar.000").unlink()
+    return study
+
+
+@pytest.mark.parametrize("place", ["outputs/wide/probe/a.png", "outputs/wide/probe", ".tracking/journals", "data", ""])
+def test_a_link_in_a_folder_is_refused(place, unpacked, project):
+    link = unpacked / MEMBER / place
+    if link.exists():
+        shutil.move(link, project.parent / "elsewhere")
+        link.symlink_to(project.parent / "elsewhere")
+    else:
+        link.symlink_to(project.parent / "secret.json")
+    assert str(link) in refused(project, unpacked)
+
+
+def test_a_pipe_in_a_folder_is_refused(unpacked, project):
+    os.mkfifo(unpacked / MEMBER / "outputs/wide/probe/scores.png")
+    assert "neither a file nor a folder" in refused(project, unpacked)
+
+
+def test_images_may_be_linked_within_the_study_or_from_the_project_and_from_nowhere_else(unpacked, project):
+    link = unpacked / MEMBER / "data/prepared"
+    for place in (unpacked / "data/prepared", project / "data/prepared", project.parent / "other"):
+        place.parent.mkdir(exist_ok=True)
+        shutil.copytree(link, place)
+    for allowed in (project / "data/prepared", unpacked / "data/prepared"):
+        shutil.rmtree(link) if link.is_dir() and not link.is_symlink() else link.unlink()
+        link.symlink_to(allowed)
+        assert len(read_study(unpacked, project / "data/prepared")) == 1
+    (unpacked / "data/prepared/test.npy").symlink_to(project.parent / "secret.json")
+    with pytest.raises(UserError, match="links in it"):
+        read_study(unpacked, project / "data/prepared")
+    link.unlink()
+    link.symlink_to(project.parent / "other")
+    with pytest.raises(UserError, match="leads out of the study"):
+        read_study(unpacked, project / "data/prepared")
+
+
+@pytest.mark.parametrize("name", ["probe/figures.npz", "ood/thresholds.json"])
+def test_a_damaged_file_that_a_figure_is_drawn_from_stops_the_import_before_anything_is_handed_over(
+    name, unpacked, project, empty_store
+):
+    (project / "mlruns").mkdir()
+    shutil.copy(empty_store, project / "mlruns/mlflow.db")
+    path = unpacked / MEMBER / "outputs/wide" / name
+    path.write_bytes(path.read_bytes()[:40].replace(b",", b";").replace(b":", b";"))
+    with pytest.raises(UserError, match=r"seed-3"):
+        import_study(unpacked)
+    assert not (project / ".tracking/journals").exists()
+    assert not any((project / ".scratch").rglob("*.png"))
+
+
+def test_a_packed_record_cannot_bring_along_files_from_elsewhere(unpacked, project):
+    (project.parent / "private").mkdir()
+    (project.parent / "private/key").write_text("secret")
+    path = unpacked / RECORD
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"run_key": "../../../../../../private"}))
+    with pytest.raises(UserError, match="no run key"):
+        pack(unpacked, project.parent / "out", 16, 8)
+
+
+# --- anything at all
+
+NASTY = st.sampled_from(
+    [
+        *(None, True, -1, 0, 2**63, 10**400, 1e308, float("nan"), "", ".", "..", "../../x", "/etc/passwd", "\0"),
+        *("\ud800", [], {}, [None], {"": None}, [[[[]]]], "x" * 10_000, "a\nb", "\x1b[31m", "start", "promote"),
+    ]
+)
+PLACES = ["/etc/x", "../x", "runs/../../x", "runs/wide/seed-3", ".", "", "runs", "a\0b", "study.json", "ü", RECORD]
+KINDS = [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE, tarfile.DIRTYPE, tarfile.GNUTYPE_SPARSE]
+
+
+@st.composite
+def mutations(draw: st.DrawFn) -> Callable[[Files], bytes]:
+    """What is done to a valid study: to a file's bytes, to a value in one, to a member, or to the archive's bytes."""
+    what = draw(st.sampled_from(["bytes", "value", "value", "value", "member", "archive"]))
+    where, cut, at = draw(st.integers(0, 10**6)), draw(st.integers(0, 40)), draw(st.integers(0, 10**6))
+    noise, value = draw(st.binary(max_size=40)), draw(NASTY)
+
+    def spoilt(content: bytes) -> bytes:
+        start = at % (len(content) + 1)
+        return content[:start] + noise + content[start + cut :]
+
+    def mutate(files: Files) -> bytes:
+        names = sorted(files)
+        name = names[where % len(names)]
+        if what == "bytes":
+            return tar(files | {name: spoilt(files[name])})
+        if what == "archive":  # mostly a header
+            content = tar(files)
+            start = (at % (len(content) // 512)) * 512 + cut * 4
+            return content[:start] + noise + content[start + len(noise) :]
+        if what == "member":
+            place = PLACES[at % len(PLACES)] if cut % 2 else name
+            entry = member(place, KINDS[cut % len(KINDS)] if cut % 3 else tarfile.REGTYPE, PLACES[where % len(PLACES)])
+            return tar(files if cut % 4 else {n: c for n, c in files.items() if n != name}, entry)
+        name = (found := [n for n in names if n.endswith((".json", ".jsonl"))])[where % len(found)]
+        lines = files[name].splitlines() if name.endswith("l") else [files[name]]
+        lines[at % len(lines)] = json.dumps(_changed(json.loads(lines[at % len(lines)]), at, value, cut)).encode()
+        return tar(files | {name: b"\n".join(lines) + b"\n"})
+
+    return mutate
+
+
+def _changed(tree: Any, at: int, value: Any, how: int) -> Any:
+    """With one value somewhere in it replaced, removed or added."""
+    if not isinstance(tree, (dict, list)) or not tree or at % 5 == 4:
+        return value
+    key: Any = sorted(tree)[at % len(tree)] if isinstance(tree, dict) else at % len(tree)
+    if how % 4 == 0 and isinstance(tree, dict):
+        return {k: v for k, v in tree.items() if k != key}
+    if how % 4 == 1 and isinstance(tree, dict):
+        return tree | {f"{key}{how}": value}
+    tree = tree.copy()
+    tree[key] = _changed(tree[key], at // 7, value, how)
+    return tree
+
+
+class Watch:
+    """Files that are opened while it is on: a hook of the interpreter cannot be taken off again."""
+
+    def __init__(self) -> None:
+        self.on = False
+        self.opened: list[tuple[Path, bool]] = []
+
+    def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if self.on and event == "open" and isinstance(arguments[0], (str, bytes)):
+            written = bool((arguments[2] or 0) & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
+            self.opened.append((Path(os.fsdecode(arguments[0])).resolve(), written))
+
+
+@pytest.fixture(scope="module")
+def watch() -> Iterator[Watch]:
+    found = Watch()
+    sys.addaudithook(found)
+    yield found
+    found.on = False
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(mutate=mutations())
+def test_whatever_is_in_an_archive_it_is_taken_or_refused_in_one_message(mutate, valid, project, watch):
+    study = fetched(project, mutate(valid))
+    watch.opened, watch.on = [], True
+    try:
+        with suppress(UserError):
+            for _, journals in read_study(study, project / "data/prepared"):
+                assert all(journal.folder.resolve().is_relative_to(study) for journal in journals.values())
+    finally:
+        watch.on = False
+        shutil.rmtree(study)
+    written = {path for path, written in watch.opened if written and not path.is_relative_to(study)}
+    temporary = Path(tempfile.gettempdir()).resolve()  # where the parts are put together
+    assert {path for path in written if temporary not in (path, path.parent)} == set()
+    secret = (Path("/etc/passwd"), project.parent / "secret.json")
+    assert not any(path in secret for path, _ in watch.opened)
+    assert list(project.iterdir()) == []
+    assert sorted(path.name for path in project.parent.iterdir()) == ["project", "secret.json"]
