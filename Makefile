@@ -34,8 +34,7 @@ setup: $(VENV)/dev.stamp ## everything for working on the code
 
 run: $(VENV)/main.stamp ## reproduce the pipeline: make run, or make run PRESET=name (see presets/)
 	@if [ -n "$(PRESET)" ]; then python -m pipelines.presets $(PRESET); fi
-	@python -m pipelines.stages check
-	@dvc --quiet --wait-for-lock repro
+	@python -m pipelines.repro
 	@cat outputs/compare/comparison.md
 
 flow: $(VENV)/main.stamp ## a Prefect flow (docs/flows.md): make flow, or make flow FLOW=sweep ARGS="seeds=[1,2]"

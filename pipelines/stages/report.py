@@ -1,11 +1,11 @@
 """report: one MLflow run a model, with every number, figure, setting and data set, its stages' runs nested under it."""
 
-import csv
 import shutil
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from components.data.prepared import Prepared
+from components.files import read_rows
 from pipelines.comparison import CURVES, row, score
 from pipelines.config import Params
 from pipelines.invocation import started
@@ -99,8 +99,7 @@ def _commit() -> dict[str, str]:
 
 def _log_curves(journal: Journal, variant: str) -> None:
     """The losses step by step, so that the charts of the models lie over each other, whichever stages were cached."""
-    with (stage_folder("pretrain", variant) / "curves.csv").open(newline="") as file:
-        for point in csv.DictReader(file):
-            values = {f"pretrain/{name}": float(point[name]) for name in CURVES if point.get(name)}
-            if values:
-                journal.metrics(values, step=int(point["step"]))
+    for point in read_rows(stage_folder("pretrain", variant) / "curves.csv", ["step"]):
+        values = {f"pretrain/{name}": float(point[name]) for name in CURVES if point.get(name)}
+        if values:
+            journal.metrics(values, step=int(point["step"]))

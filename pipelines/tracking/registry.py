@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.files import write_json
+from components.locks import locked
 from pipelines.tracking import promotion
-from pipelines.tracking.store import RUN_KEY, turn
+from pipelines.tracking.store import RUN_KEY
 
 if TYPE_CHECKING:
     import onnx
@@ -161,7 +162,7 @@ def promote(client: "MlflowClient", run_id: str, run_key: str, root: Path, propo
         result = {"version": None, "champion": None, "previous_champion": None, "moved": False}
         result["reason"] = f"no version of {name} was registered here by {proposal['model_run_key']}"
     else:
-        with turn(root / promotion.LOCK):
+        with locked(root / promotion.LOCK):
             result = _point_aliases(client, run_key, candidate, proposal)
     client.set_tag(run_id, "promotion", result["reason"])
     write_json(root / "promotions" / f"{run_key}.json", {"registered_name": name, **result})
