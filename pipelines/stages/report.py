@@ -1,7 +1,7 @@
 """report: one MLflow run a model, with every number, figure, setting and data set, its stages' runs nested under it."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 
 from components.data.prepared import Prepared
@@ -48,6 +48,7 @@ def run(params: Params, variant: str, run_name: str | None = None, register: boo
         records = {s: record_of(s, variant) for s in stages} | {s: record_of(s) for s in shared_stages}
         cached = [name for name, record in records.items() if record["finished"] < started()]
         total = score(values, params.gate.score)
+        curves = read_rows(stage_folder("pretrain", variant) / "curves.csv", ["step"])
         with stage.folder() as out:
             out.metrics = {name: value for name, value in values.items() if value is not None} | {"score": total}
             out.rounded = {name: round(value, 4) for name, value in out.metrics.items()}
@@ -59,7 +60,7 @@ def run(params: Params, variant: str, run_name: str | None = None, register: boo
                 shutil.copyfile(stage_folder(name, variant) / file, out.path / file)
             gather(variant, stages, shared_stages, out.path / "page")
         # the few numbers that matter first are in the journal by now, under plain names; here follow all of them
-        _log_curves(journal, variant)
+        _log_curves(journal, curves)
         for name, numbers in (metrics | shared).items():
             named = {f"{name}/{key}": value for key, value in numbers.items()}
             journal.metrics({key: value for key, value in named.items() if key not in journal.curves})
@@ -97,9 +98,9 @@ def _commit() -> dict[str, str]:
     return {name: tag for name, tag in (git_commit() | inherited_tags()).items() if name in GIT_TAGS}
 
 
-def _log_curves(journal: Journal, variant: str) -> None:
+def _log_curves(journal: Journal, curves: Iterable[Mapping[str, str]]) -> None:
     """The losses step by step, so that the charts of the models lie over each other, whichever stages were cached."""
-    for point in read_rows(stage_folder("pretrain", variant) / "curves.csv", ["step"]):
+    for point in curves:
         values = {f"pretrain/{name}": float(point[name]) for name in CURVES if point.get(name)}
         if values:
             journal.metrics(values, step=int(point["step"]))
