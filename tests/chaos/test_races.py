@@ -140,7 +140,8 @@ def numbers(project: Project) -> dict[str, Any]:
 
 def leftovers(project: Project) -> list[str]:
     """Temporary files and folders, and resume files of a training that has ended."""
-    hidden = [p for folder in ("outputs", "data", ".scratch") for p in (project.root / folder).rglob(".*")]
+    folders = ("outputs", "data", ".scratch", ".tracking/journals")
+    hidden = [p for folder in folders for p in (project.root / folder).rglob(".*") if "gx" not in p.parts]
     return sorted(str(p.relative_to(project.root)) for p in [*hidden, *(project.root / ".scratch").glob("pretrain-*")])
 
 
