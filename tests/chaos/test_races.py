@@ -124,18 +124,15 @@ def at_work(project: Project, stage: str) -> bool:
 
 
 def numbers(project: Project) -> dict[str, Any]:
-    """Every number that no clock decides, and the weights."""
+    """Every number that no clock decides, and images, features and weights."""
     found = {
         f"{path.relative_to(project.root)}:{name}": value
         for path in (project.root / "outputs").rglob("results.json")
         for name, value in json.loads(path.read_text())["metrics"].items()
         if not TIMES.search(name)
     }
-    return (
-        found
-        | project.files("data/prepared", "outputs/hybrid/embed")
-        | {name: digest for name, digest in project.files("outputs").items() if name.endswith(".safetensors")}
-    )
+    arrays = {n: digest for n, digest in project.files().items() if n.endswith((".npy", ".safetensors"))}
+    return found | arrays
 
 
 def leftovers(project: Project) -> list[str]:
