@@ -39,8 +39,7 @@ repository:
 
 run: repository $(VENV)/main.stamp ## reproduce the pipeline: make run, or make run PRESET=name (see presets/)
 	@if [ -n "$(PRESET)" ]; then python -m pipelines.presets $(PRESET); fi
-	@python -m pipelines.stages check
-	@dvc --quiet --wait-for-lock repro
+	@python -m pipelines.repro
 	@cat outputs/compare/comparison.md
 
 flow: repository $(VENV)/main.stamp ## a Prefect flow (docs/flows.md): make flow, or make flow FLOW=sweep ARGS="seeds=[1,2]"

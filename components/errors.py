@@ -1,5 +1,12 @@
 """What went wrong through no fault of the code: told in one message, without a traceback."""
 
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
+
 
 class UserError(Exception):
     """A mistake in the input. The message names the file or key, what was expected and what to do."""
@@ -11,3 +18,21 @@ class ConfigError(UserError):
 
 class KilledError(UserError):
     """A process was ended from outside: the same command may succeed when it is given again."""
+
+
+@contextmanager
+def os_errors_explained() -> Iterator[None]:
+    """Raise a UserError in place of an OSError that names a file, or says that the disk is full.
+
+    The last line of defence, around a whole command: where the code can say more, it says it itself.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno not in DISK_FULL:
+            raise
+        where = f"{error.filename}: " if error.filename is not None else ""
+        if error.errno in DISK_FULL:
+            raise UserError(f"{where}{error.strerror}. Free some space and run again.") from error
+        advice = " It must be writable for this user." if error.errno in NOT_WRITABLE else ""
+        raise UserError(f"{where}{error.strerror}.{advice} Put that right and run again.") from error

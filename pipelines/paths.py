@@ -7,6 +7,7 @@ VALIDATION = Path("data/validation")
 VALIDATION_FAILED = Path("data/validation-failed")  # the report of a violation
 OUTPUTS = Path("outputs")
 SCRATCH = Path(".scratch")  # resume files; outside DVC's outputs, which DVC deletes before a stage runs
+LOCKS = SCRATCH / "locks"  # of the stages that are running
 
 
 # folders under outputs/ that are no variant's

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from components.errors import ConfigError
+from components.errors import ConfigError, UserError, os_errors_explained
 from components.files import atomic_file
 from pipelines.config import PARAMS, load_params, nearest
 
@@ -20,6 +20,7 @@ def find(name: str, folder: Path = PRESETS) -> Path:
     return known[name]
 
 
+@os_errors_explained()
 def use(name: str) -> str:
     """Copy a preset to params.yaml; returns what was done, in one sentence.
 
@@ -50,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     try:
         print(use(given[0]))
-    except ConfigError as error:
+    except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0

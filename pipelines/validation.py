@@ -10,7 +10,7 @@ import pandas as pd
 from components.data.config import DataConfig
 from components.data.prepared import Prepared
 from components.errors import UserError
-from components.files import atomic_directory, write_json
+from components.files import atomic_directory, read_table, write_json
 from components.markdown import literal, literals, table
 from pipelines.expectations import DRIFT, Check, mean_like, run_checks
 
@@ -63,7 +63,7 @@ def validate(prepared_dir: Path | str, out: Path | str, config: DataConfig) -> d
 
 def _frames(prepared: Prepared) -> dict[str, pd.DataFrame]:
     """What is checked: one row an image, one a labelled split and class, one a split, one a source."""
-    images = pd.read_parquet(prepared.root / "manifest.parquet")
+    images = read_table(prepared.root / "manifest.parquet").to_pandas()
     images["also_in"] = _also_in(images)
     classes = pd.concat([_class_shares(images, split, prepared.classes) for split in LABELLED_SPLITS])
     classes["share_above_train"] = classes["share"] - np.tile(classes["share"].iloc[: len(prepared.classes)], 3)

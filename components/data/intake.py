@@ -5,21 +5,21 @@ Unusable files, and those that the collection holds already, go to `<incoming>-r
 
 import csv
 import difflib
-import fcntl
 import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from components.data.config import DataConfig
 from components.data.decode import RejectedError, decode
-from components.data.moves import move_all, moved, os_errors_explained, plan, remove_half_written, undo
+from components.data.moves import move_all, moved, os_errors_explained, plan, undo
 from components.data.places import visible_files
 from components.errors import UserError
-from components.files import atomic_file
+from components.files import atomic_file, remove_abandoned
+from components.locks import HeldError, locked
 
 JOURNAL, LOCK = ".intake.json", ".intake.lock"  # in the collection; a hidden file is no image
 REASONS = "reasons.csv"
@@ -206,7 +206,7 @@ def _put_aside(rejected: Mapping[Path, str], incoming: Path, aside: Path) -> tup
     lines = [Rejected(str(move.target.relative_to(aside)), rejected[move.source]) for move in moves]
     if lines:
         with os_errors_explained():
-            remove_half_written([reasons])
+            remove_abandoned([reasons])
             _write_reasons(reasons, lines)
         move_all(moves)
     return tuple(lines)
@@ -226,13 +226,12 @@ def _write_reasons(path: Path, lines: Sequence[Rejected]) -> None:
 @contextmanager
 def _locked(collection: Path) -> Iterator[None]:
     """Hold the collection for this process. The lock file stays: network file systems can't lock a folder itself."""
-    with os_errors_explained():
-        lock = (collection / LOCK).open("a")
-    with lock:
+    with ExitStack() as stack:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+            with os_errors_explained():
+                stack.enter_context(locked(collection / LOCK, seconds=0))
+        except HeldError as error:
             raise UserError(
-                f"{collection}: another run is just taking images in there. Run again when it has ended."
+                f"{collection}: {error.holder} is just taking images in there. Run again when it has ended."
             ) from error
         yield

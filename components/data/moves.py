@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from components.errors import UserError
-from components.files import atomic_file, write_json
+from components.files import atomic_file, remove_abandoned, write_json
 
 
 class Move(NamedTuple):
@@ -31,7 +31,7 @@ def moved(moves: Sequence[Move], journal: Path) -> Iterator[None]:
     file can't be moved; those before it are then back already.
     """
     with os_errors_explained():
-        remove_half_written([journal])
+        remove_abandoned([journal])
         write_json(journal, [[str(move.source), str(move.target)] for move in moves])
     try:
         move_all(moves)
@@ -48,7 +48,7 @@ def undo(journal: Path) -> int:
         return 0
     moves = [Move(Path(source), Path(target)) for source, target in json.loads(journal.read_text())]
     with os_errors_explained():
-        remove_half_written(place for move in moves for place in move)
+        remove_abandoned(place for move in moves for place in move)
         back = sum(_move_back(move) for move in reversed(moves))
         folders = {folder for _, target in moves for folder in target.parents if journal.parent in folder.parents}
         for folder in sorted(folders, key=lambda folder: len(folder.parts), reverse=True):
@@ -61,7 +61,7 @@ def undo(journal: Path) -> int:
 def move_all(moves: Sequence[Move]) -> None:
     """Move files, with their times. At every moment each is whole at one of its two places, or at both."""
     with os_errors_explained():
-        remove_half_written(target for _, target in moves)
+        remove_abandoned(target for _, target in moves)
         for source, target in moves:
             _move(source, target)
 
@@ -74,17 +74,6 @@ def plan(files: Iterable[Path], source: Path, target: Path, taken: Collection[Pa
         occupied.add(place)
         moves.append(Move(file, place))
     return moves
-
-
-def remove_half_written(places: Iterable[Path]) -> None:
-    """What `atomic_file` left beside these files when it was killed."""
-    by_folder: dict[Path, set[str]] = {}
-    for place in places:
-        by_folder.setdefault(place.parent, set()).add(place.name)
-    for folder, names in by_folder.items():
-        for left in folder.glob(".*.????????"):
-            if left.name[1:-9] in names:
-                left.unlink()
 
 
 @contextmanager

@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from components.errors import UserError
-from components.files import read_json
+from components.files import read_array, read_json, read_table
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ class Prepared:
     def images(self, split: str) -> np.ndarray:
         """Images of a split, memory-mapped read-only: uint8 (N, H, W, C)."""
         self._known(split)
-        return np.load(self.root / f"{split}.npy", mmap_mode="r")
+        return read_array(self.root / f"{split}.npy", "uint8", 4, mapped=True)
 
     def labels(self, split: str) -> np.ndarray:
         """Labels of a split: int64 (N,), −1 where an image has none."""
@@ -45,57 +44,64 @@ class Prepared:
     def sha256(self, split: str) -> list[str]:
         """SHA-256 (hex) of the pixels of each image of a split."""
         self._known(split)
-        rows = pq.read_table(self.root / "manifest.parquet", columns=["sha256"], filters=[("split", "=", split)])
+        rows = read_table(self.root / "manifest.parquet", ["sha256"], filters=[("split", "=", split)])
         return list(rows["sha256"].to_pylist())
 
     @cached_property
     def palette(self) -> np.ndarray:
         """Colours of the training pixels, sorted: uint8 (K, C)."""
-        return np.load(self.root / "palette.npy")
+        return read_array(self.root / "palette.npy", "uint8", 2)
 
     @property
     def classes(self) -> tuple[str, ...]:
         """Class names; label i means classes[i]."""
-        return tuple(self.meta["classes"])
+        return tuple(self._fact("classes"))
 
     @property
     def splits(self) -> tuple[str, ...]:
         """Every split, in the order in which it was written."""
-        return tuple(self.meta["splits"])
+        return tuple(self._fact("splits"))
 
     @property
     def pretrain_split(self) -> str:
         """The split that pretraining uses: `pretrain`, or `train` where there is no set of its own."""
-        return "pretrain" if "pretrain" in self.meta["splits"] else "train"
+        return "pretrain" if "pretrain" in self.splits else "train"
 
     @property
     def ood(self) -> dict[str, str]:
         """OOD sets: name → `near` or `far`. The images of NAME are the split `ood-NAME`."""
-        return dict(self.meta["ood"])
+        return dict(self._fact("ood"))
 
     @property
     def image_size(self) -> int:
         """Height and width in pixels."""
-        return int(self.meta["image_size"])
+        return int(self._fact("image_size"))
 
     @property
     def channels(self) -> int:
         """1 (grey) or 3 (RGB)."""
-        return int(self.meta["channels"])
+        return int(self._fact("channels"))
 
     def fingerprint(self, split: str | None = None) -> str:
         """SHA-256 (hex) over the ordered image hashes and labels of a split, or over all splits."""
         if split is None:
-            return str(self.meta["fingerprint"])
+            return str(self._fact("fingerprint"))
         self._known(split)
         return str(self.meta["splits"][split]["fingerprint"])
 
     @cached_property
     def _labels(self) -> dict[str, np.ndarray]:
-        table = pq.read_table(self.root / "manifest.parquet", columns=["split", "label"])
+        table = read_table(self.root / "manifest.parquet", ["split", "label"])
         split, label = table["split"].to_numpy(), table["label"].to_numpy().astype(np.int64)
         return {name: label[split == name] for name in self.splits}
 
+    def _fact(self, key: str) -> Any:
+        if key not in self.meta:
+            raise UserError(
+                f"{self.root / 'dataset.json'}: no {key!r} in it. Run `dvc repro prepare`: it writes it anew."
+            )
+        return self.meta[key]
+
     def _known(self, split: str) -> None:
-        if split not in self.meta["splits"]:
+        if split not in self.splits:
             raise UserError(f"{self.root}: no split {split!r}; it has {', '.join(self.splits)}.")

@@ -7,7 +7,7 @@ import numpy as np
 
 from components.errors import UserError
 from components.evaluation.config import Corruption, Severity
-from components.files import atomic_file
+from components.files import atomic_file, read_array
 
 # folders inside of that of the splits: features of corrupted test images; features after every block (layers.py)
 CORRUPTED, LAYERS = "corrupted", "layers"
@@ -43,7 +43,7 @@ class Embedded:
                 f"{path}: not found, the embedded splits are {', '.join(self.splits)}. "
                 "The embed stage writes one file a split: run it again."
             )
-        return np.load(path, mmap_mode="r")
+        return read_array(path, "float32", 2, mapped=True)
 
     def bits_per_dim(self, split: str) -> np.ndarray | None:
         """Negative log-likelihoods in bits per dimension, float64 (N,), or None for a variant without a likelihood."""
@@ -57,7 +57,7 @@ class Embedded:
         path = _path(self.folder, split, kind)
         if not path.exists():
             return None
-        bits = np.load(path)
+        bits = read_array(path, "float64", 1)
         if len(bits) != len(self.features(split)):
             raise UserError(
                 f"{path}: {len(bits)} likelihoods for {len(self.features(split))} features. Run the embed stage again."

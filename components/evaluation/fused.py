@@ -10,10 +10,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from components.errors import UserError
 from components.evaluation.detectors import Batch, InDistribution
 from components.evaluation.gaussian import ClassGaussians
-from components.files import atomic_file
+from components.files import atomic_file, read_arrays
 
 
 def combine(z: np.ndarray) -> np.ndarray:
@@ -71,8 +70,7 @@ class Fused:
 
     @classmethod
     def load(cls, path: Path | str) -> "Fused":
-        """Read what `save` wrote. Raises UserError where there is no such file."""
-        if not Path(path).exists():
-            raise UserError(f"{path}: not found. The ood stage writes it: run `dvc repro` first.")
-        with np.load(path, allow_pickle=False) as file:
-            return cls(**file)
+        """Read what `save` wrote. Raises UserError where the file is missing or damaged."""
+        return cls(
+            **read_arrays(path, {"center": 1, "whitening": 2, "means": 2, "locations": 1, "scales": 1}, "The ood stage")
+        )

@@ -9,7 +9,7 @@ import numpy as np
 
 from components.evaluation.config import ProbeConfig
 from components.evaluation.probes import Labelled, accuracy, fit_linear, knn_probe
-from components.files import atomic_file
+from components.files import atomic_file, read_array, read_rows
 
 PARTS = ("encoder", "decoder")
 
@@ -33,8 +33,12 @@ def probe_layers(folder: Path, labels: Mapping[str, np.ndarray], config: ProbeCo
     for part in PARTS:
         if not (folder / f"train.{part}.npy").exists():
             continue
-        files = {split: np.load(folder / f"{split}.{part}.npy", mmap_mode="r") for split in labels}  # (layers, N, D)
-        kept = {split: of_split[np.load(folder / f"{split}.rows.npy")] for split, of_split in labels.items()}
+        files = {
+            split: read_array(folder / f"{split}.{part}.npy", "float16", 3, mapped=True) for split in labels
+        }  # (layers, N, D)
+        kept = {
+            split: of_split[read_array(folder / f"{split}.rows.npy", "int64", 1)] for split, of_split in labels.items()
+        }
         for index in range(len(files["train"])):
             train, val, test = (
                 Labelled(files[split][index].astype(np.float32), kept[split]) for split in ("train", "val", "test")
@@ -54,6 +58,5 @@ def write_csv(layers: Sequence[LayerAccuracy], path: Path | str) -> None:
 
 def read_csv(path: Path | str) -> list[LayerAccuracy]:
     """What `write_csv` wrote."""
-    with Path(path).open(newline="") as file:
-        _, *rows = csv.reader(file)
+    rows = (row.values() for row in read_rows(path, LayerAccuracy._fields))
     return [LayerAccuracy(int(layer), part, float(linear), float(knn)) for layer, part, linear, knn in rows]

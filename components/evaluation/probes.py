@@ -16,7 +16,7 @@ from components.evaluation.calibration import Reliability, fit_temperature, nega
 from components.evaluation.config import ProbeConfig
 from components.evaluation.neighbours import Neighbours
 from components.evaluation.threads import threads_for
-from components.files import atomic_file
+from components.files import atomic_file, read_arrays
 
 # Penalty of the few-label probes. A handful of labels leaves nothing to choose it on, so it is the same for every
 # variant: in the middle of the flat optimum for one to ten labels a class on standardised features.
@@ -57,11 +57,9 @@ class LinearProbe:
 
     @classmethod
     def load(cls, path: Path | str) -> "LinearProbe":
-        """Read what `save` wrote. Raises UserError where there is no such file."""
-        if not Path(path).exists():
-            raise UserError(f"{path}: not found. The probe stage writes it: run `dvc repro` first.")
-        with np.load(path, allow_pickle=False) as file:
-            return cls(file["weight"], file["bias"], float(file["temperature"]), float(file["l2"]))
+        """Read what `save` wrote. Raises UserError where the file is missing or damaged."""
+        file = read_arrays(path, {"weight": 2, "bias": 1, "temperature": 0, "l2": 0}, "The probe stage")
+        return cls(file["weight"], file["bias"], float(file["temperature"]), float(file["l2"]))
 
 
 @dataclass(frozen=True)

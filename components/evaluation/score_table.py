@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from components.files import atomic_file
+from components.files import atomic_file, read_table
 
 
 def write_scores(scores: Mapping[str, Mapping[str, np.ndarray]], sets: Sequence[str], path: Path | str) -> None:
@@ -29,9 +29,7 @@ def write_scores(scores: Mapping[str, Mapping[str, np.ndarray]], sets: Sequence[
 
 def read_scores(path: Path | str) -> dict[str, dict[str, np.ndarray]]:
     """What `write_scores` wrote: detector → `val`, `test` and each OOD set → (N,)."""
-    import pyarrow.parquet as pq
-
-    table = pq.read_table(path)
+    table = read_table(path)
     split = np.asarray(table["split"].to_pylist())
     names = {str(name).removeprefix("ood-"): split == name for name in np.unique(split)}
     detectors = [column for column in table.column_names if column not in ("split", "index")]

@@ -12,6 +12,7 @@ from components.evaluation.figures_map import map_figure
 from components.evaluation.hardest import hardest, write_hardest
 from components.evaluation.ood import OodResult
 from components.evaluation.probes import LinearProbe
+from components.files import read_arrays
 
 MAP = "map.npz"
 
@@ -37,7 +38,7 @@ def write_shown(
 
 def draw_map(folder: Path, classes: Sequence[str], title: str) -> None:
     """Draw `map.png` under this title."""
-    with np.load(folder / MAP) as kept:
-        names = [key.removesuffix("/rows") for key in kept if key.endswith("/rows")]
-        places = {name: Mapped(kept[f"{name}/rows"], kept[f"{name}/positions"]) for name in names}
-        map_figure(places, kept["labels"], classes, title, folder / "map.png")
+    kept = read_arrays(folder / MAP)
+    names = [key.removesuffix("/rows") for key in kept if key.endswith("/rows")]
+    places = {name: Mapped(kept[f"{name}/rows"], kept[f"{name}/positions"]) for name in names}
+    map_figure(places, kept["labels"], classes, title, folder / "map.png")

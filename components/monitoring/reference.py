@@ -1,6 +1,5 @@
 """What later batches are compared with: the exported model's own answers on images that it knows the kind of."""
 
-import zipfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -8,7 +7,7 @@ import numpy as np
 
 from components.errors import UserError
 from components.export.session import open_session, run_session
-from components.files import atomic_file
+from components.files import atomic_file, read_arrays
 
 FILE = "reference.npz"
 EMBEDDINGS = 1000  # kept at most
@@ -66,9 +65,8 @@ class Reference:
     def load(cls, path: Path) -> "Reference":
         """Read what `save` wrote. Raises UserError where the file is missing, damaged or of another version."""
         try:
-            with np.load(path, allow_pickle=False) as file:
-                return cls(**file)
-        except (OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile) as error:
+            return cls(**read_arrays(path))
+        except (UserError, TypeError) as error:
             raise UserError(f"{path.name}: not a reference that the export stage wrote ({error})") from error
 
 

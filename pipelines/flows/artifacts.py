@@ -1,7 +1,6 @@
 """What a flow run shows in Prefect of the stages it ran: a table, and the comparison of the variants."""
 
 import base64
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 from prefect import get_run_logger
 from prefect.artifacts import create_markdown_artifact
 
+from components.files import read_json
 from components.markdown import literal, table
 from pipelines.flows.stages import Outcome, summary
 from pipelines.paths import stage_folder
@@ -54,7 +54,7 @@ def _links(outcomes: Mapping[str, Outcome], folder: Path) -> dict[str, str]:
         stage = group.removesuffix("-student")
         record = folder / stage_folder(stage, variant) / "record.json"
         if stage == "report" and outcome.result in ("run", "cached") and record.exists():
-            keys[name] = json.loads(record.read_text())["run_key"]
+            keys[name] = read_json(record, "run_key")
     try:
         addresses = run_links(keys.values(), uri, folder / ".tracking")
     except Exception as error:  # what a network can do has no common type

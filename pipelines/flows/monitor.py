@@ -15,8 +15,9 @@ from prefect.events import emit_event
 from prefect.states import Completed, Failed, State
 from pydantic import ConfigDict, Field, with_config
 
-from components.errors import UserError
+from components.errors import UserError, os_errors_explained
 from components.files import atomic_directory, atomic_file
+from components.locks import locked
 from components.markdown import literal
 from components.monitoring.config import DriftThresholds
 from components.monitoring.drift import drift_tests
@@ -29,7 +30,6 @@ from pipelines.flows.naming import run_name
 from pipelines.monitoring import FIGURES, Report, check_batch, write_unusable
 from pipelines.tracking import Journal, deliver
 from pipelines.tracking.fetch import Fetched, fetch_model
-from pipelines.tracking.store import turn
 
 EVENT = "gcrl.drift.detected"
 DEFAULTS = with_config(ConfigDict(extra="forbid"))(DriftThresholds)()  # an unknown threshold is a mistake
@@ -72,7 +72,7 @@ def monitor(
         files = list_incoming(folder)
         name = model or tracking.registered_model
         key = f"models:/{name}@{alias} {folder}"
-        with turn(out / ".lock"), tempfile.TemporaryDirectory() as download:
+        with os_errors_explained(), locked(out / ".lock"), tempfile.TemporaryDirectory() as download:
             new = not_seen(files, folder, out / "seen.json", key)
             new = files if everything else new
             if not new:

@@ -8,7 +8,7 @@ from prefect import flow
 from prefect.states import Completed, Failed, State
 from pydantic import Field
 
-from components.errors import UserError
+from components.errors import UserError, os_errors_explained
 from pipelines.flows.artifacts import show_outcomes
 from pipelines.flows.naming import run_name
 from pipelines.flows.stages import Outcome, failed, run_dag, summary
@@ -42,10 +42,11 @@ def reproduce(
     folder, environment = Path(project), dict[str, str]()
     with ExitStack() as stack:
         try:
-            if preset or overrides:
-                isolated = stack.enter_context(workspace(project, preset, overrides))
-                folder, environment = isolated.folder, isolated.environment
-            outcomes = run_dag(folder, environment, targets, force, parallel)
+            with os_errors_explained():
+                if preset or overrides:
+                    isolated = stack.enter_context(workspace(project, preset, overrides))
+                    folder, environment = isolated.folder, isolated.environment
+                outcomes = run_dag(folder, environment, targets, force, parallel)
         except UserError as error:
             return Failed(message=str(error))
         show_outcomes("reproduce", outcomes, folder)

@@ -17,7 +17,7 @@ from prefect.states import Completed, Failed, State
 from pydantic import Field
 
 from components.data.intake import Batch, taken_in, undo_unfinished
-from components.errors import UserError
+from components.errors import UserError, os_errors_explained
 from components.markdown import literal, table
 from pipelines.flows.artifacts import show_outcomes
 from pipelines.flows.changes import Recorded, changes, recorded
@@ -82,7 +82,7 @@ def retrain(
     """
     root = Path(project).resolve()
     try:
-        with workspace(root, preset, overrides) as place:
+        with os_errors_explained(), workspace(root, preset, overrides) as place:
             before = recorded(place.folder)
             # both parts count as one run: what the first has run is not "cached" in the second's reports
             environment = place.environment | {VARIABLE: str(time.time())}

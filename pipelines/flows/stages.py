@@ -1,6 +1,5 @@
 """Run the stages of a DVC project from a flow: one Prefect task a stage, each in a process of its own."""
 
-import fcntl
 import json
 import os
 import re
@@ -26,12 +25,16 @@ from components.markdown import literal
 from pipelines.flows.commands import Commands, TimeoutExceededError
 from pipelines.flows.dag import Dag, Stage, read_dag
 from pipelines.invocation import VARIABLE
+from pipelines.repro import alone_in
 from pipelines.tracking.journal import TAGS_VARIABLE
 
 PROGRESS = re.compile(r"step (?:(\d+)/(\d+)\b|\d+ \((\d+)%\))")  # what training prints, by steps or by the clock
 MISTAKE = "error: "  # what a stage tells the user begins so
 # what DVC suggests to someone at a keyboard, after every stage
 ADVICE = ("Use `dvc push`", "To track the changes with git", "git add", "To enable auto staging", "dvc config")
+ROOT = Path(__file__).parents[2]
+# `python -m pipelines.repro` of this code, in whatever folder: a workspace holds that of the last commit
+REPRO = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from pipelines import repro; repro.end(repro.main())"
 Result = Literal["cached", "run", "failed", "skipped"]
 
 
@@ -54,7 +57,7 @@ def run_dag(
 ) -> dict[str, Outcome]:
     """Bring the stages that lead to `targets` up to date, independent ones side by side; for use inside a flow.
 
-    Where another flow run is at work in the folder, it waits until that one has ended: DVC refuses two at a time.
+    Where a flow run or `make run` is at work in the folder, it waits until that has ended: DVC refuses two at a time.
 
     Args:
         folder: the one with dvc.yaml.
@@ -72,7 +75,7 @@ def run_dag(
     """
     environment = environment or {}
     labels = json.loads(environment.get(TAGS_VARIABLE, "{}")) | flow_tags() | dict(tags or {})
-    with _alone_in(Path(folder)):
+    with _turn_in(Path(folder)):
         dag = read_dag(folder, list(targets or []) or None)
         stages = Stages(dag, {**environment, TAGS_VARIABLE: json.dumps(labels)}, force, parallel)
         try:
@@ -92,19 +95,14 @@ def run_dag(
 
 
 @contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock of flow runs, which the kernel frees however this process ends."""
-    if not (folder / ".dvc").is_dir():  # whoever reads the DAG will tell
+def _turn_in(folder: Path) -> Iterator[None]:
+    """Hold the project, unless it is none: whoever reads the DAG will tell."""
+    if not (folder / ".dvc").is_dir():
         yield
         return
-    place = folder / ".dvc" / "tmp" / "flow.lock"
-    place.parent.mkdir(exist_ok=True)
-    with place.open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            get_run_logger().info("Waiting for another flow run that is at work in %s", folder.resolve())
-            fcntl.flock(lock, fcntl.LOCK_EX)
+    context = FlowRunContext.get()
+    run = f"flow run {context.flow_run.name}" if context and context.flow_run else ""
+    with alone_in(folder, get_run_logger().info, note=run):
         yield
 
 
@@ -185,7 +183,7 @@ class Stages:
         output = Output(stage.name)
         began = time.monotonic()
         before = self.outcomes.get(stage.name, Outcome("failed")).seconds
-        command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", stage.name]
+        command = [sys.executable, "-c", REPRO, "--held", "--single-item", stage.name]
         if self.force:
             command.append("--force")
         try:

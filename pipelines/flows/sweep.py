@@ -13,7 +13,7 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.states import Completed, Failed, State
 from pydantic import Field
 
-from components.errors import ConfigError, UserError
+from components.errors import ConfigError, UserError, os_errors_explained
 from components.files import read_json
 from components.markdown import literal
 from pipelines.config import TrackingConfig
@@ -105,7 +105,7 @@ def train(
 ) -> State[dict[str, dict[str, Any]]]:
     """One member of a sweep: the variants' reports in its workspace, as variant → `run_key` and `numbers`."""
     try:
-        with workspace(project, preset, overrides) as place:
+        with os_errors_explained(), workspace(project, preset, overrides) as place:
             students = place.params.students
             targets = [f"report-student@{v}" if v in students else f"report@{v}" for v in variants]
             outcomes = run_dag(place.folder, place.environment, targets, parallel=parallel, tags={"sweep": sweep})
@@ -152,8 +152,8 @@ def _name(members: Sequence[Member], variants: Sequence[str], preset: str | None
 def _report(place: Workspace, variant: str) -> dict[str, Any]:
     folder = place.folder / stage_folder("report", variant)
     return {
-        "run_key": read_json(folder / "record.json")["run_key"],
-        "numbers": read_json(folder / "results.json")["metrics"],
+        "run_key": read_json(folder / "record.json", "run_key"),
+        "numbers": read_json(folder / "results.json", "metrics"),
     }
 
 

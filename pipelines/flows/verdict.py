@@ -61,10 +61,10 @@ def read_verdict(folder: Path, params: Params, tracking: Path, compared: bool) -
     What waits for MLflow is sent once more, if there is something: a server that was away may be back.
     """
     compare = folder / stage_folder("compare")
-    best = read_json(compare / "results.json")["constants"]["best"]
-    numbers = read_json(compare / "metrics.json")[best]
+    best = read_json(compare / "results.json", "constants", "best")
+    numbers = read_json(compare / "metrics.json", best)
     row = {column.name: numbers.get(column.name) for column in COLUMNS}
-    key = read_json(compare / "record.json")["run_key"]
+    key = read_json(compare / "record.json", "run_key")
     verdict = Verdict(
         params.tracking.registered_model,
         best,

@@ -4,7 +4,6 @@ A workspace lies in `.dvc/tmp/workspaces/` and stays there: a killed training re
 everything up to date. It shares the project's DVC cache (files are linked, not copied), image folders and tracking.
 """
 
-import fcntl
 import hashlib
 import json
 import os
@@ -26,6 +25,7 @@ from ruamel.yaml.error import YAMLError
 from components.data.config import DataConfig
 from components.data.places import key_of, sources_by_role
 from components.errors import UserError
+from components.locks import HeldError, locked
 from pipelines.config import PARAMS, Params
 from pipelines.flows.commit import git, last_commit, uncommitted
 from pipelines.overrides import write_params
@@ -107,21 +107,13 @@ def _name(preset: str | None, overrides: Mapping[str, Any]) -> str:
 
 @contextmanager
 def _locked(clone: Path) -> Iterator[None]:
-    clone.parent.mkdir(parents=True, exist_ok=True)
-    with clone.with_name(f"{clone.name}.lock").open("a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            lock.seek(0)
-            raise UserError(
-                f"{clone}: in use by {lock.read() or 'another run'}. Wait until it ends, or cancel it."
-            ) from error
-        context = FlowRunContext.get()
-        run = f", flow run {context.flow_run.name}" if context and context.flow_run else ""
-        lock.truncate(0)
-        lock.write(f"process {os.getpid()}{run}")
-        lock.flush()
-        yield
+    context = FlowRunContext.get()
+    run = f"flow run {context.flow_run.name}" if context and context.flow_run else ""
+    try:
+        with locked(clone.with_name(f"{clone.name}.lock"), seconds=0, note=run):
+            yield
+    except HeldError as error:
+        raise UserError(f"{clone}: in use by {error.holder}. Wait until it ends, or cancel it.") from error
 
 
 def _update(clone: Path, project: Path, commit: str) -> None:

@@ -1,6 +1,5 @@
 """What the page shows, as plain values for the template; nothing here depends on the clock."""
 
-import csv
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -8,10 +7,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from components.distillation.config import StudentConfig
-from components.files import read_json
+from components.files import read_json, read_rows, read_table
 from components.objectives.config import VariantConfig
 from pipelines.comparison import COLUMNS, Column, Row
 from pipelines.dotted import flat
@@ -142,7 +139,7 @@ def hardest(report: Report) -> list[dict[str, Any]]:
     """What each detector gets most wrong, `fused` first: {name, threshold, ood: [picture], test: [picture]}."""
     metrics = report.metrics("ood")
     found: dict[str, dict[str, Any]] = {}
-    for row in pq.read_table(report.folder / "hardest.parquet").to_pylist():
+    for row in read_table(report.folder / "hardest.parquet").to_pylist():
         of_detector = found.setdefault(
             row["detector"], {"threshold": f"{metrics[row['detector'] + '/threshold']:.3g}", "ood": [], "test": []}
         )
@@ -159,8 +156,7 @@ def layers(report: Report) -> list[dict[str, str]]:
     path = report.folder / "layers.csv"
     if not path.exists():
         return []
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
+    return read_rows(path, ["layer"])
 
 
 def not_measured(reports: Sequence[Report]) -> list[str]:

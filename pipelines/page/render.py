@@ -1,7 +1,6 @@
 """Write the page: figures over all variants, then everything into one HTML file."""
 
 import base64
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from components.data.prepared import Prepared
 from components.distillation.config import StudentConfig
 from components.evaluation.figures_comparison import layer_lines, variant_lines
-from components.files import atomic_file
+from components.files import atomic_file, read_rows
 from pipelines.comparison import COLUMNS
 from pipelines.config import GateConfig
 from pipelines.page import content
@@ -109,5 +108,4 @@ def data_uri(form: str, picture: bytes) -> str:
 
 
 def _points(path: Path, column: str) -> list[tuple[float, float]]:
-    with path.open(newline="") as file:
-        return [(float(row["step"]), float(row[column])) for row in csv.DictReader(file) if row.get(column)]
+    return [(float(row["step"]), float(row[column])) for row in read_rows(path, ["step"]) if row.get(column)]

@@ -7,8 +7,11 @@ import os
 import sys
 from collections.abc import Sequence
 
-from components.errors import ConfigError, KilledError, UserError
-from pipelines.config import load_params
+from components.errors import ConfigError, KilledError, UserError, os_errors_explained
+from components.locks import Holder, locked
+from pipelines import orphan
+from pipelines.config import Params, load_params
+from pipelines.paths import LOCKS
 
 ONCE = ("sources", "prepare", "validate", "floor", "compare")
 PER_VARIANT = ("pretrain", "distill", "embed", "probe", "ood", "export", "report")
@@ -32,9 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             find(options.variant)
         if options.stage == "check":
             return 0
-        # The stage is imported only now: a mistake in params.yaml is told without waiting for torch.
-        stage = importlib.import_module(f"pipelines.stages.{options.stage}")
-        stage.run(params, *([options.variant] if options.variant else []))
+        with os_errors_explained():
+            _run(options.stage, params, options.variant)
     except UserError as error:
         print(f"{'killed' if isinstance(error, KilledError) else 'error'}: {error}", file=sys.stderr)
         return 2 if isinstance(error, ConfigError) else 1
@@ -44,7 +46,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _run(name: str, params: Params, variant: str | None) -> None:
+    """One process at a time writes a stage's results."""
+    label = f"{name} of {variant}" if variant else name
+
+    def wait(holder: Holder) -> None:
+        print(f"stage {label}: {holder.process} is still running; waiting for it", file=sys.stderr, flush=True)
+
+    with locked(LOCKS / f"{label.replace(' ', '-')}.lock", wait):
+        # The stage is imported only now: a mistake in params.yaml is told without waiting for torch.
+        stage = importlib.import_module(f"pipelines.stages.{name}")
+        stage.run(params, *([variant] if variant else []))
+
+
 if __name__ == "__main__":
+    orphan.watch_dvc()
     code = main()
     sys.stdout.flush()
     sys.stderr.flush()

@@ -10,7 +10,7 @@ from typing import Any
 from components.data.prepared import Prepared
 from components.evaluation.figure_style import variant_colours
 from components.evaluation.figures_comparison import comparison_figure
-from components.files import atomic_file, write_json
+from components.files import atomic_file, read_rows, write_json
 from components.markdown import literal, literals
 from pipelines.comparison import COLUMNS, Row, Size, beside_teachers, markdown, measured, score, unmet
 from pipelines.config import Params
@@ -204,5 +204,5 @@ def _gather(name: str, columns: tuple[str, ...], params: Params, out: Path) -> N
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["variant", *columns])
         for variant in params.encoders:
-            with (stage_folder("report", variant) / name).open(newline="") as source:
-                writer.writerows([variant, *(row.get(c, "") for c in columns)] for row in csv.DictReader(source))
+            rows = read_rows(stage_folder("report", variant) / name, ())
+            writer.writerows([variant, *(row.get(c, "") for c in columns)] for row in rows)

@@ -28,7 +28,7 @@ def run(params: Params, variant_name: str) -> None:
         model = load_model(params, variant_name, prepared)
         probe = LinearProbe.load(stage_folder("probe", variant_name) / "probe.npz")
         fused = Fused.load(stage_folder("ood", variant_name) / "fused.npz")
-        threshold = read_json(stage_folder("ood", variant_name) / "thresholds.json")["fused"]
+        threshold = read_json(stage_folder("ood", variant_name) / "thresholds.json", "fused")
         module = Shipped(model, probe, fused, threshold)
         test = prepared.images("test")
         with stage.folder() as out:

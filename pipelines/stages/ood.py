@@ -75,7 +75,7 @@ def run(params: Params, variant: str) -> None:
 def draw(folder: Path, prepared: Prepared, variant: str) -> None:
     """The figures, from the other files in the stage's folder."""
     distances = prepared.ood
-    results, threshold = read_json(folder / RESULTS), read_json(folder / "thresholds.json")["fused"]
+    results, threshold = read_json(folder / RESULTS), read_json(folder / "thresholds.json", "fused")
     metrics, constants = results["metrics"], results["constants"]
     figures_ood.auroc_intervals(metrics, distances, folder / "auroc.png")
     if constants["corruptions"]:

@@ -8,6 +8,7 @@ import numpy as np
 
 from components.data.prepared import Prepared
 from components.evaluation.figures_training import image_rows, training_curves
+from components.files import read_arrays
 from components.model.build import Architecture, build
 from components.objectives.saved_term import save_term
 from components.objectives.term import TrainingSet
@@ -85,8 +86,7 @@ def draw(folder: Path) -> None:
     training_curves(read_curves(folder / CURVES), folder / "training.png")
     for images in ("samples", "completions"):
         if (folder / f"{images}.npz").exists():
-            with np.load(folder / f"{images}.npz") as rows:
-                image_rows(dict(rows), folder / f"{images}.png")
+            image_rows(read_arrays(folder / f"{images}.npz"), folder / f"{images}.png")
 
 
 def _write_images(path: Path, rows: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ from components.evaluation import figures_probe, layer_probes, plot_data
 from components.evaluation.calibration import Reliability
 from components.evaluation.features import LAYERS, Embedded
 from components.evaluation.probes import Labelled, ProbeResult, run_probes
-from components.files import read_json
+from components.files import read_arrays, read_json
 from pipelines.config import Params
 from pipelines.paths import PREPARED, stage_folder
 from pipelines.stages.tracked import RESULTS, log_data, tracked
@@ -46,13 +46,13 @@ def run(params: Params, variant: str) -> None:
 
 def draw(folder: Path, prepared: Prepared, variant: str) -> None:
     """The figures, from the other files in the stage's folder."""
-    accuracy = read_json(folder / RESULTS)["metrics"]["linear_accuracy"]
-    with np.load(folder / DRAWN_FROM) as kept:
-        before, after = (
-            Reliability(*(kept[f"{bins}/{name}"] for name in Reliability.__dataclass_fields__)) for bins in RELIABILITY
-        )
-        few_label = {int(key.removeprefix("few_label/")): kept[key] for key in kept if key.startswith("few_label/")}
-        figures_probe.confusion_matrix(kept["confusion"], prepared.classes, folder / "confusion.png")
+    accuracy = read_json(folder / RESULTS, "metrics", "linear_accuracy")
+    kept = read_arrays(folder / DRAWN_FROM)
+    before, after = (
+        Reliability(*(kept[f"{bins}/{name}"] for name in Reliability.__dataclass_fields__)) for bins in RELIABILITY
+    )
+    few_label = {int(key.removeprefix("few_label/")): kept[key] for key in kept if key.startswith("few_label/")}
+    figures_probe.confusion_matrix(kept["confusion"], prepared.classes, folder / "confusion.png")
     figures_probe.reliability_diagram(before, after, folder / "reliability.png")
     figures_probe.few_label_curve({variant: few_label}, {variant: accuracy}, folder / "few_label.png")
     if (folder / LAYER_PROBES).exists():

@@ -8,6 +8,7 @@ import numpy as np
 
 from components.data.prepared import Prepared
 from components.errors import UserError
+from components.files import read_array
 from components.monitoring import known, reference
 from components.monitoring.rematch import COLUMNS, common_rows, scores
 from pipelines.comparison import score
@@ -52,8 +53,8 @@ def _known(file: Path | None) -> np.ndarray:
     if file is None:
         raise UserError(f"it came without {known.FILE}, which tells what it was trained on")
     try:
-        return np.load(file)
-    except (OSError, ValueError) as error:
+        return read_array(file, "uint64", 1)
+    except UserError as error:
         raise UserError(f"its {known.FILE} is damaged ({error})") from error
 
 

@@ -1,11 +1,11 @@
 """report: one MLflow run a model, with every number, figure, setting and data set, its stages' runs nested under it."""
 
-import csv
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 
 from components.data.prepared import Prepared
+from components.files import read_rows
 from pipelines.comparison import CURVES, row, score
 from pipelines.config import Params
 from pipelines.invocation import started
@@ -60,6 +60,7 @@ def run(params: Params, variant: str, run_name: str | None = None, register: boo
         journal.tags({"mlflow.runName": run_name or f"{variant} {datetime.now(UTC):%Y-%m-%d %H:%M}", "kind": "model"})
         log_data(stage, prepared, dict.fromkeys(prepared.splits, "model"))
         cached = [name for name, record in records.items() if record["finished"] < started()]
+        curves = read_rows(stage_folder("pretrain", variant) / "curves.csv", ["step"])
         with stage.folder() as out:
             out.metrics = {name: value for name, value in values.items() if value is not None} | {"score": total}
             out.rounded = {name: round(value, 4) for name, value in out.metrics.items()}
@@ -71,7 +72,7 @@ def run(params: Params, variant: str, run_name: str | None = None, register: boo
                 shutil.copyfile(stage_folder(name, variant) / file, out.path / file)
             gather(variant, stages, measured, out.path / "page")
         # the few numbers that matter first are in the journal by now, under plain names; here follow all of them
-        _log_curves(journal, variant)
+        _log_curves(journal, curves)
         for name, numbers in (metrics | shared).items():
             named = {f"{name}/{key}": value for key, value in numbers.items()}
             journal.metrics({key: value for key, value in named.items() if key not in journal.curves})
@@ -111,10 +112,9 @@ def _commit() -> dict[str, str]:
     return {name: tag for name, tag in (git_commit() | inherited_tags()).items() if name in GIT_TAGS}
 
 
-def _log_curves(journal: Journal, variant: str) -> None:
+def _log_curves(journal: Journal, curves: Iterable[Mapping[str, str]]) -> None:
     """The losses step by step, so that the charts of the models lie over each other, whichever stages were cached."""
-    with (stage_folder("pretrain", variant) / "curves.csv").open(newline="") as file:
-        for point in csv.DictReader(file):
-            values = {f"pretrain/{name}": float(point[name]) for name in CURVES if point.get(name)}
-            if values:
-                journal.metrics(values, step=int(point["step"]))
+    for point in curves:
+        values = {f"pretrain/{name}": float(point[name]) for name in CURVES if point.get(name)}
+        if values:
+            journal.metrics(values, step=int(point["step"]))

@@ -14,12 +14,12 @@ def has_run(stage: str, variant: str | None = None) -> bool:
 
 def metrics_of(stage: str, variant: str | None = None) -> dict[str, float]:
     """The numbers of a stage."""
-    return dict(read_json(stage_folder(stage, variant) / RESULTS)["metrics"])
+    return dict(read_json(stage_folder(stage, variant) / RESULTS, "metrics"))
 
 
 def constants_of(stage: str, variant: str | None = None) -> dict[str, Any]:
     """The constants that a stage's numbers depend on."""
-    return dict(read_json(stage_folder(stage, variant) / RESULTS)["constants"])
+    return dict(read_json(stage_folder(stage, variant) / RESULTS, "constants"))
 
 
 def record_of(stage: str, variant: str | None = None) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from components.data.prepared import Prepared
+from components.files import read_rows
 from components.model.build import Architecture, save_weights
 from components.model.gcrl import GCRL
 from components.training.checkpoint import History, saved_step
@@ -144,5 +145,4 @@ def write_curves(path: Path, history: History) -> None:
 
 def read_curves(path: Path) -> History:
     """What `write_curves` wrote."""
-    with path.open(newline="") as file:
-        return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
+    return [{name: float(value) for name, value in row.items() if value} for row in read_rows(path, ["step"])]

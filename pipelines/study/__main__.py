@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from components.errors import ConfigError, UserError
+from components.errors import ConfigError, UserError, os_errors_explained
 from pipelines.study.members import STAGES
 
 
@@ -23,7 +23,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0, 1 where something failed, 2 for a mistake in the configuration or the command."""
     options = _parser().parse_args(arguments)
     try:
-        return int(options.do(options))
+        with os_errors_explained():
+            return int(options.do(options))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2 if isinstance(error, ConfigError) else 1

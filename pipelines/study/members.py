@@ -1,11 +1,10 @@
 """The members of a study: one model at one seed each, with a folder in which its stages run as they do in a project."""
 
-import fcntl
 import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import chdir, contextmanager
+from contextlib import ExitStack, chdir, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 from components.data.prepared import Prepared
 from components.errors import ConfigError
 from components.files import read_json, write_json
+from components.locks import HeldError, locked
 from components.plain import read_plain
 from components.training.config import EXECUTION
 from pipelines.config import Params
@@ -57,7 +57,7 @@ class Member:
 
     def results(self, stage: str, kind: str = "metrics") -> dict[str, Any]:
         """Metrics or constants of a stage that has run."""
-        return dict(read_json(self.folder / "outputs" / self.model / stage / "results.json")[kind])
+        return dict(read_json(self.folder / "outputs" / self.model / stage / "results.json", kind))
 
     def check_settings(self) -> None:
         """Make sure that what is in the folder was made with the same settings.
@@ -111,21 +111,14 @@ class Member:
     @contextmanager
     def taken(self) -> Iterator[bool]:
         """Hold the member while it is worked at; yields False if another process has it."""
-        with locked(self.folder / ".lock", fcntl.LOCK_NB) as mine:
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(locked(self.folder / ".lock", seconds=0))
+            except HeldError:
+                mine = False
+            else:
+                mine = True
             yield mine
-
-
-@contextmanager
-def locked(path: Path, how: int = 0) -> Iterator[bool]:
-    """Hold a lock file; with LOCK_NB yields False, instead of waiting, where another process has it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | how)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
 
 
 def members_of(study: Path) -> list[Member]:

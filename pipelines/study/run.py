@@ -18,11 +18,12 @@ from typing import Any
 from components.data.prepare import prepare
 from components.errors import ConfigError, UserError
 from components.files import atomic_file, read_json, write_json
+from components.locks import locked
 from components.training.device import choose_device, describe_hardware
 from pipelines.config import Params
 from pipelines.paths import PREPARED
 from pipelines.study.jobs import side_by_side
-from pipelines.study.members import FLOOR, RUNS, STAGES, Member, locked
+from pipelines.study.members import FLOOR, RUNS, STAGES, Member
 from pipelines.study.pack import unpack
 from pipelines.study.plan import Plan
 from pipelines.study.tables import write_tables

@@ -101,7 +101,7 @@ def floors(study: Path) -> dict[str, list[Numbers]]:
     """Rows of the probes on raw pixels and on an untrained encoder, where they were measured."""
     found: dict[str, list[Numbers]] = {}
     for path in sorted((study / FLOOR).glob("*/outputs/floor/results.json")):
-        metrics = read_json(path)["metrics"]
+        metrics = read_json(path, "metrics")
         for key, title in FLOORS.items():
             own = {n.removeprefix(f"{key}/"): v for n, v in metrics.items() if n.startswith(f"{key}/")}
             found.setdefault(title, []).append({f"probe/{name}": value for name, value in own.items()})

@@ -8,7 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from components.errors import ConfigError, UserError
+from components.errors import ConfigError, UserError, os_errors_explained
+from components.locks import locked
 from pipelines.ports import HOST, check_free
 from pipelines.tracking import outbox, promotion, store, views
 from pipelines.tracking.journal import tracking_folder
@@ -57,6 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
+@os_errors_explained()
 def sync(root: Path) -> int:
     """Send everything; 1 if something is still pending."""
     delivery = deliver(timeout=60.0, root=root)
@@ -71,6 +73,7 @@ def sync(root: Path) -> int:
     return 1 if delivery.pending else 0
 
 
+@os_errors_explained()
 def status(root: Path) -> int:
     """List the journals on disk, without asking any server."""
     keys = outbox.waiting(root)
@@ -88,15 +91,17 @@ def links_to(client: "MlflowClient", root: Path, address: str) -> str:
     return "\n".join(f"{view.name}: {view.address(address, experiment)}" for view in views.VIEWS)
 
 
+@os_errors_explained()
 def _moved(root: Path, move: "Callable[[MlflowClient, str], str]") -> str:
     """Move the champion of params.yaml's registered model, one process at a time."""
     from pipelines.config import load_params
 
     name = load_params().tracking.registered_model
-    with store.turn(root / promotion.LOCK):
+    with locked(root / promotion.LOCK):
         return _asked(root, lambda client: move(client, name))
 
 
+@os_errors_explained()
 def _asked(root: Path, ask: "Callable[[MlflowClient], str]") -> str:
     """Ask MLflow; whatever it answers with instead is a UserError."""
     uri = store.default_uri(root)

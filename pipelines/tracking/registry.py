@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.files import write_json
+from components.locks import locked
 from pipelines.tracking import promotion
 from pipelines.tracking.checks import journal_file
-from pipelines.tracking.store import find_runs, quoted, run_exists, turn
+from pipelines.tracking.store import find_runs, quoted, run_exists
 
 if TYPE_CHECKING:
     import onnx
@@ -39,7 +40,7 @@ def add_model(
     if name is None:
         _log_model(client, experiment_id, run_id, journal, model)
         return
-    with turn(root / LOCK):
+    with locked(root / LOCK):
         present = _version_of_file(client, name, digest)
         if present is None:
             _register(client, run_id, _log_model(client, experiment_id, run_id, journal, model), model, digest)
@@ -209,7 +210,7 @@ def promote(client: "MlflowClient", run_id: str, run_key: str, root: Path, propo
         result = {"version": None, "champion": None, "previous_champion": None, "moved": False}
         result["reason"] = f"no version of {name} was registered here by {proposal['model_run_key']}"
     else:
-        with turn(root / promotion.LOCK):
+        with locked(root / promotion.LOCK):
             result = _point_aliases(client, run_key, candidate, proposal)
     client.set_tag(run_id, "promotion", result["reason"])
     write_json(root / "promotions" / f"{run_key}.json", {"registered_name": name, **result})

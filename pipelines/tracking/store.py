@@ -1,15 +1,13 @@
 """The MLflow store: where it is, how to reach it without waiting long, what went wrong in words."""
 
-import fcntl
 import logging
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from components.errors import UserError
+from components.locks import locked
 from pipelines.tracking import views
 from pipelines.tracking.limit import Limited
 from pipelines.tracking.secrets import is_readable, told, without_password
@@ -60,7 +58,7 @@ def connect(uri: str, root: Path, timeout: float) -> "MlflowClient":
         import mlflow.store.db.utils
 
         mlflow.store.db.utils.MAX_RETRY_COUNT = 1  # it would knock at an absent database for a hundred seconds
-    with turn(lock):
+    with locked(lock):
         client = MlflowClient(tracking_uri=uri, registry_uri=uri)
         limited = Limited(client, REACH_SECONDS) if uri.startswith("http") else None
         (limited or client).search_experiments(max_results=1)
@@ -158,12 +156,3 @@ def explain(error: Exception, uri: str) -> str:
 
 def _sqlite_file(uri: str) -> Path | None:
     return Path(uri.removeprefix("sqlite:///")).resolve() if uri.startswith("sqlite:///") else None
-
-
-@contextmanager
-def turn(lock: Path) -> Iterator[None]:
-    """Hold a lock file; other processes on this machine wait for it."""
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with lock.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

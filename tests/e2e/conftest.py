@@ -118,12 +118,15 @@ class Project:
         self.run("git", "commit", "--quiet", "--message", "state")
 
     def files(self, *folders: str) -> dict[str, str]:
-        """Every file under these folders (all of the project's results, where none is named) and a hash of it."""
+        """Every file under these folders (all of the project's results, where none is named) and a hash of it.
+
+        Lock files are left out: they stay.
+        """
         paths = [
             path
             for folder in folders or ("data", "outputs", ".scratch")
             for path in (self.root / folder).rglob("*")
-            if path.is_file()
+            if path.is_file() and path.suffix != ".lock"
         ]
         return {str(p.relative_to(self.root)): hashlib.md5(p.read_bytes()).hexdigest() for p in sorted(paths)}
 

@@ -215,6 +215,73 @@ def test_a_stage_before_its_input(stage, scratch, name, removed, part):
     assert state(scratch) == before
 
 
+def cut(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def objects(path):
+    with path.open("wb") as file:
+        np.save(file, np.array([{}, None], dtype=object), allow_pickle=True)
+
+
+def without_its_arrays(path):
+    with path.open("wb") as file:
+        np.savez(file, other=np.zeros(3))
+
+
+def empty(path):
+    path.write_bytes(b"")
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "damage"),
+    [
+        ("validate", "data/prepared/manifest.parquet", cut),
+        ("validate", "data/prepared/dataset.json", cut),
+        ("floor", "data/prepared/train.npy", objects),
+        ("pretrain", "data/prepared/palette.npy", empty),
+        ("embed", "data/prepared/test.npy", objects),
+        ("probe", "outputs/hybrid/embed/test.features.npy", cut),
+        ("probe", "outputs/hybrid/embed/layers/val.rows.npy", empty),
+        ("ood", "outputs/hybrid/probe/probe.npz", without_its_arrays),
+        ("ood", "outputs/hybrid/embed/val.bits_per_dim.npy", objects),
+        ("export", "outputs/hybrid/ood/fused.npz", cut),
+        ("export", "outputs/hybrid/ood/thresholds.json", empty),
+        ("export", "outputs/hybrid/ood/results.json", cut),
+        ("report", "outputs/hybrid/pretrain/curves.csv", empty),
+        ("report", "outputs/hybrid/probe/record.json", cut),
+        ("compare", "outputs/reports/hybrid/results.json", cut),
+        ("compare", "outputs/reports/hybrid/roc.csv", without_its_arrays),
+        ("compare", "outputs/reports/hybrid/page/hardest.parquet", cut),
+    ],
+)
+def test_a_damaged_file_of_an_earlier_stage(stage, scratch, name, file, damage):
+    damage(scratch.root / file)
+    before = state(scratch)
+    alone = name in ("validate", "floor", "compare")
+    told = stage(scratch, name, *([] if alone else ["--variant", "hybrid"]))
+    assert_refused(told, 1, file, "dvc repro")
+    assert state(scratch) == before
+
+
+@pytest.mark.parametrize("place", [".tracking", "outputs/hybrid", ".scratch"])
+def test_a_folder_that_cannot_be_written_to(stage, scratch, place):
+    """Read-only for root, too: another file system."""
+    folder = scratch.root / place
+    folder.mkdir(exist_ok=True)
+    mount = ["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", folder]
+    if place == "outputs/hybrid":
+        mount = ["mount", "--bind", "-o", "ro", folder, folder]
+    made = subprocess.run(mount, capture_output=True, text=True)
+    if made.returncode:
+        pytest.skip(f"no file system may be mounted here: {made.stderr.strip()}")
+    try:
+        told = stage(scratch, "probe", "--variant", "hybrid")
+    finally:
+        subprocess.run(["umount", folder], check=True)
+    assert_refused(told, 1, place, "Read-only file system. It must be writable for this user.")
+
+
 def test_weights_that_are_not_finite(stage, scratch):
     from safetensors import safe_open
     from safetensors.torch import load_file, save_file

@@ -106,7 +106,7 @@ def test_a_killed_training_goes_on_where_it_was(finished, changed, killed):
     events = [json.loads(line) for line in (resumed / "events.jsonl").read_text().splitlines()]
     assert [event["children"] for event in events if event["event"] == "nest"] == [[killed.name]]
     assert set(changed.files("outputs/hybrid")) == set(finished.files("outputs/hybrid"))  # and nothing is left over
-    assert not list((changed.root / ".scratch").iterdir())
+    assert not changed.files(".scratch")
     assert "didn't change" in changed.dvc("repro", "--single-item", "pretrain@hybrid").stdout
 
 

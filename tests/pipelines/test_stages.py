@@ -207,9 +207,10 @@ def test_a_stage_that_fails_leaves_the_earlier_results(params, metrics, capsys):
 
 
 def test_what_a_killed_try_left_is_cleared_away(params):
-    left = Path("outputs/hybrid/.probe.k1ll3d")
-    left.mkdir(parents=True)
-    (left / "model.safetensors").write_bytes(b"half a file")
+    left = Path("outputs/hybrid/.probe.k1ll3d00.tmp")
+    (left / "probe").mkdir(parents=True)
+    (left / "probe" / "model.safetensors").write_bytes(b"half a file")
+    (left / "lock").touch()
     with tracked(params, "probe", "hybrid") as stage, stage.folder() as out:
         out.metrics = {"accuracy": 0.5}
     assert [path.name for path in Path("outputs/hybrid").iterdir()] == ["probe"]

@@ -48,8 +48,12 @@ def visible(folder: Path) -> set[str]:
     return {
         path.relative_to(folder).as_posix()
         for path in folder.rglob("*")
-        if path.is_file() and not path.name.startswith(".")
+        if path.is_file() and not hidden(path.relative_to(folder))
     }
+
+
+def hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -167,8 +171,8 @@ def test_no_folder_to_take_them_into(collection: Path, image_folder: Callable[..
 def test_a_collection_takes_in_one_batch_at_a_time(collection: Path, image_folder: Callable[..., Path]) -> None:
     first, second = image_folder("first", first_seed=50, ant=1), image_folder("second", first_seed=60, ant=1)
     with taken_in(first, LABELLED, first.parent):
-        assert "another run is just taking images in" in refusal(second)
-        with pytest.raises(UserError, match="another run"):
+        assert "is just taking images in there. Run again when it has ended." in refusal(second)
+        with pytest.raises(UserError, match="just taking images in"):
             undo_unfinished(LABELLED, first.parent)
     take(second)
 
@@ -272,7 +276,7 @@ def test_killed_at_any_moment(
             content
             for folder in (incoming, place / "incoming-rejected", collection)
             for path, content in contents(folder).items()
-            if not Path(path).name.startswith(".") and path != "reasons.csv"
+            if not hidden(Path(path)) and path != "reasons.csv"
         )
         assert set(images) == set(everything), f"step {number}: an image is lost, or half of one is visible"
         assert images >= everything

@@ -118,7 +118,8 @@ def test_two_flow_runs_in_one_folder_take_turns(project):
     told = [process.communicate(timeout=120)[1] for process in started]
     assert [process.returncode for process in started] == [0, 0, 0], told
     assert (root / "runs").read_text().split() == ["run"] * 3
-    assert b"Waiting for another flow run" in b"".join(told)
+    said = b"".join(told).decode()
+    assert any(f"Waiting for process {process.pid} ({sys.executable} -m" in said for process in started)
 
 
 @pytest.mark.parametrize(("gpu", "parallel"), [(True, 3), (False, 1)])
@@ -195,6 +196,26 @@ def test_a_mistake_is_not_tried_again(project, told, tries):
     state = reproduce(project=str(root), return_state=True)
     assert state.message == f"1 failed. broken: {told.removeprefix('error: ')}"
     assert len((root / "tries").read_text().split()) == tries
+
+
+def test_a_full_cache_is_one_message_and_not_tried_again(project, tmp_path):
+    files = "echo try >> tries; mkdir big.out; for i in 1 2 3; do head -c 90000 /dev/urandom > big.out/$i; done"
+    root = project({"big": {"cmd": files, "meta": {"retries": 1}}})
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", disk], capture_output=True, text=True)
+    if made.returncode:
+        pytest.skip(f"no file system may be mounted here: {made.stderr.strip()}")
+    try:
+        with (root / ".dvc" / "config").open("a") as config:
+            config.write(f"[cache]\n    dir = {disk / 'cache'}\n    type = copy\n")
+        state = reproduce(project=str(root), return_state=True)
+    finally:
+        subprocess.run(["umount", disk], check=True)
+    assert state.is_failed()
+    assert str(state.message).startswith("1 failed. big: failed to reproduce 'big': DVC's cache (")
+    assert "has no room for the results (No space left on device)" in str(state.message)
+    assert (root / "tries").read_text() == "try\n"
 
 
 @pytest.mark.parametrize("form", ["$i/4", "17$i (75%)"], ids=["steps", "seconds"])

@@ -106,7 +106,7 @@ def test_two_runs_never_share_one(root):
     with workspace(root, overrides={"seed": 1}) as place:
         with pytest.raises(UserError) as told, workspace(root, overrides={"seed": 1}):
             pass
-        assert str(told.value).startswith(f"{place.folder}: in use by process {os.getpid()}.")
+        assert str(told.value).startswith(f"{place.folder}: in use by process {os.getpid()} (")
         with workspace(root, overrides={"seed": 2}) as other:
             assert other.folder != place.folder
     with workspace(root, overrides={"seed": 1}):

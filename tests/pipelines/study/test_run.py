@@ -12,8 +12,9 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
+from components.locks import locked
 from pipelines.study.__main__ import main
-from pipelines.study.members import Member, locked
+from pipelines.study.members import Member
 from pipelines.study.pack import pack
 from pipelines.study.study_file import make_plan
 
