@@ -85,7 +85,9 @@ def read_study(folder: Path, project_data: Path) -> list[tuple[Member, Journals]
     keys = [journal.key for _, journals in begun for journal in journals.values()]
     if doubled := {key for key in keys if keys.count(key) > 1}:
         raise UserError(f"{folder}: two stages of the study name the same run: {', '.join(doubled)}.")
-    finished: list[tuple[Member, Journals]] = [(m, journals) for m, journals in begun if set(journals) == set(CARRIED)]
+    finished: list[tuple[Member, Journals]] = [
+        (member, journals) for member, journals in begun if set(journals) == set(CARRIED)
+    ]
     if not finished:
         raise UserError(f"{folder}: no model there whose stages {', '.join(CARRIED)} have run, and no study.tar.000.")
     return finished

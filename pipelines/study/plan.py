@@ -1,5 +1,6 @@
 """study.json: all that a machine without the stack needs to know of a study, validated where it was written."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,11 @@ class Plan:
     floor: bool
     peak_tflops: float | None
     source: dict[str, str]  # tags: the commit that it was written with
+
+    def __post_init__(self) -> None:
+        for name in self.models:
+            if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name):
+                raise ValueError(f"models: a model's name is a folder's name, not {name[:100]!r}")
 
     @classmethod
     def open(cls, folder: Path) -> "Plan":

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from components.errors import UserError
 from pipelines.study.importing import import_study, read_study
 from pipelines.study.pack import pack, unpack
+from pipelines.study.plan import Plan
 
 MEMBER = "runs/wide/seed-3"
 RECORD = f"{MEMBER}/outputs/wide/probe/record.json"
@@ -327,6 +328,15 @@ def test_a_packed_record_cannot_bring_along_files_from_elsewhere(unpacked, proje
     path.write_text(json.dumps(json.loads(path.read_text()) | {"run_key": "../../../../../../private"}))
     with pytest.raises(UserError, match="no run key"):
         pack(unpacked, project.parent / "out", 16, 8)
+
+
+@pytest.mark.parametrize("name", ["../../../outside", "/tmp/outside", "a/b", ".hidden", ""])
+def test_a_plan_names_no_folder_outside_of_the_study(name, valid, project):
+    plan = json.loads(valid["study.json"])
+    model = next(iter(plan["models"].values()))
+    (project / "study.json").write_text(json.dumps(plan | {"models": {name: model}}))
+    with pytest.raises(UserError, match="a model's name is a folder's name"):
+        Plan.open(project)
 
 
 # --- anything at all
