@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 UV := $(VENV)/bin/uv
 UV_VERSION := 0.13.9
+PYTEST := OMP_NUM_THREADS=1 python -m pytest --numprocesses 2 --dist loadfile
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 # nothing phones home
 export DVC_NO_ANALYTICS := true
@@ -13,10 +14,11 @@ export GX_ANALYTICS_ENABLED := false
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repository run flow deploy worker undeploy test lint format docs ui sync zoo import-study promote rollback clean lock
+.PHONY: help setup repository run flow deploy worker undeploy test lint format docs ui sync zoo import-study promote rollback clean lock \
+  test-fast test-rounding test-weekly
 
 help: ## what each command does
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 # A stamp is a copy of the lock that is installed: one that is newer but the same (another checkout, a container) needs nothing.
 $(VENV)/main.stamp: requirements/main.txt
@@ -46,7 +48,16 @@ flow: repository $(VENV)/main.stamp ## a Prefect flow (docs/flows.md): make flow
 	@python -m pipelines.flows $(or $(FLOW),reproduce) $(ARGS)
 
 test: $(VENV)/dev.stamp ## all tests
-	@OMP_NUM_THREADS=1 python -m pytest --numprocesses 2 --dist loadfile
+	@$(PYTEST)
+
+test-fast: $(VENV)/dev.stamp ## those that start neither servers nor the real commands
+	@$(PYTEST) -m "not (e2e or chaos or server)"
+
+test-rounding: $(VENV)/dev.stamp ## those that train a model, on the sums of a processor without vector instructions
+	@ATEN_CPU_CAPABILITY=default $(PYTEST) -m trains
+
+test-weekly: $(VENV)/dev.stamp ## those that `make test` leaves out, such as every pair of objectives
+	@$(PYTEST) --weekly -m weekly
 
 lint: $(VENV)/dev.stamp ## ruff, mypy, and the linters of the Docker files
 	@ruff check .

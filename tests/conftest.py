@@ -1,4 +1,4 @@
-"""Servers for the session: a throw-away PostgreSQL from Debian's package, MLflow's, and Prefect's."""
+"""Which tests run, and servers for the session: a throw-away PostgreSQL from Debian's package, MLflow's, Prefect's."""
 
 import os
 import re
@@ -16,8 +16,46 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 PASSWORD = "throw-away"
+SERVERS = {"postgres", "listening", "prefect_server", "server"}  # fixtures
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--weekly", action="store_true", help="also run the tests that are marked weekly")
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m selects
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark the tests that start a server by their fixtures, and leave out the weekly ones unless they are asked for."""
+    for item in items:
+        if SERVERS & set(getattr(item, "fixturenames", ())):
+            item.add_marker("server")
+    if not config.getoption("--weekly"):
+        weekly = [item for item in items if item.get_closest_marker("weekly")]
+        config.hook.pytest_deselected(items=weekly)
+        items[:] = [item for item in items if item not in weekly]
+
+
+@pytest.fixture(scope="session")
+def made_once(
+    tmp_path_factory: pytest.TempPathFactory, worker_id: str
+) -> Callable[[str, Callable[[Path], None]], Path]:
+    """`made_once(name, make)` is a folder that `make(folder)` has filled in whichever of xdist's workers came first."""
+    own = tmp_path_factory.getbasetemp()
+    root = own if worker_id == "master" else own.parent
+
+    def once(name: str, make: Callable[[Path], None]) -> Path:
+        folder = root / name
+        with FileLock(root / f"{name}.lock"):
+            if not folder.exists():
+                unfinished = Path(tempfile.mkdtemp(dir=root))
+                make(unfinished)
+                unfinished.rename(folder)
+        return folder
+
+    return once
 
 
 @dataclass(frozen=True)

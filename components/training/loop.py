@@ -98,7 +98,7 @@ def train(model: GCRL, data: PretrainData, run: Run, on_metrics: OnMetrics) -> T
     config = run.config
     if config.processes > 1:
         # the weights go over as bytes: torch would put the tensors of an argument into memory that all of them share
-        launch(_train_beside_others, (pickle.dumps(model.cpu()), data, run), config, on_metrics)
+        launch(train_beside_others, (pickle.dumps(model.cpu()), data, run), config, on_metrics)
         state = first_state(model, data, run)
         load_resume(run.resume, run.resume_key, state)
     else:
@@ -119,7 +119,8 @@ def first_state(model: GCRL, data: PretrainData, run: Run) -> State:
     return State(model, objective, build_optimizers(model, run.config, objective), average)
 
 
-def _train_beside_others(ranks: Ranks, on_metrics: OnMetrics, model: bytes, data: PretrainData, run: Run) -> None:
+def train_beside_others(ranks: Ranks, on_metrics: OnMetrics, model: bytes, data: PretrainData, run: Run) -> None:
+    """Train a pickled model in one of several processes; the first of them writes the resume file and reports."""
     _train(first_state(pickle.loads(model), data, run), data, run, ranks, on_metrics)
 
 

@@ -44,7 +44,7 @@ def run(params: Params, variant_name: str) -> None:
         architecture = Architecture.of(params.model, variant, prepared.image_size, prepared.palette)
         model = build(architecture, prepared.palette, params.seed)
         data = training_data(prepared)
-        key = _resume_key(params, variant_name, prepared)
+        key = resume_key_of(params, variant_name, prepared)
         scratch = SCRATCH / f"pretrain-{variant_name}-{key}"
         log_data(stage, prepared, {prepared.pretrain_split: "pretraining", "val": "validation"})
         # an objective of its own, which is not kept: it may hold a bank of all images, or a second encoder
@@ -76,7 +76,8 @@ def run(params: Params, variant_name: str) -> None:
         shutil.rmtree(scratch)
 
 
-def _resume_key(params: Params, variant: str, prepared: Prepared) -> str:
+def resume_key_of(params: Params, variant: str, prepared: Prepared) -> str:
+    """The key of a variant's resume file: another one for other settings, data or code of its training."""
     sections = [params.model, params.training, params.augmentation, params.variant(variant)]
     return resume_key(params.seed, sections, prepared, TRAINING_CODE)
 

@@ -240,29 +240,29 @@ def changed(params: Params, section: str, **values: object) -> Params:
 
 def test_a_resume_file_is_for_one_configuration_data_and_code(params, prepared, monkeypatch):
     from pipelines.stages import pretrain, training
-    from pipelines.stages.pretrain import _resume_key
+    from pipelines.stages.pretrain import resume_key_of
 
     monkeypatch.setattr(training, "ROOT", Path())
     monkeypatch.setattr(pretrain, "TRAINING_CODE", ("code.py",))
     Path("code.py").write_text("x = 1\n")
-    key = _resume_key(params, "hybrid", prepared)
-    assert _resume_key(params, "hybrid", prepared) == key
+    key = resume_key_of(params, "hybrid", prepared)
+    assert resume_key_of(params, "hybrid", prepared) == key
     others = [
-        _resume_key(params, "contrastive", prepared),
-        _resume_key(replace(params, seed=1), "hybrid", prepared),
-        _resume_key(changed(params, "model", width=64), "hybrid", prepared),
-        _resume_key(changed(params, "training", steps=77), "hybrid", prepared),
-        _resume_key(changed(params, "augmentation", flip=True), "hybrid", prepared),
+        resume_key_of(params, "contrastive", prepared),
+        resume_key_of(replace(params, seed=1), "hybrid", prepared),
+        resume_key_of(changed(params, "model", width=64), "hybrid", prepared),
+        resume_key_of(changed(params, "training", steps=77), "hybrid", prepared),
+        resume_key_of(changed(params, "augmentation", flip=True), "hybrid", prepared),
     ]
     Path("code.py").write_text("x = 2\n")
-    others.append(_resume_key(params, "hybrid", prepared))
+    others.append(resume_key_of(params, "hybrid", prepared))
     Path("code.py").write_text("x = 1\n")
     prepared.meta["splits"]["train"]["fingerprint"] = "e" * 64
-    others.append(_resume_key(params, "hybrid", prepared))
+    others.append(resume_key_of(params, "hybrid", prepared))
     assert len({key, *others}) == 1 + len(others)
     prepared.meta["splits"]["train"]["fingerprint"] = "f" * 64
     unrelated = changed(changed(params, "probe", draws=9), "ood", k=3)
-    assert _resume_key(unrelated, "hybrid", prepared) == key
+    assert resume_key_of(unrelated, "hybrid", prepared) == key
 
 
 def nested() -> dict[str, list[str]]:

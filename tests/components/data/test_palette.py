@@ -23,6 +23,7 @@ def test_grey_levels_are_kept_exactly() -> None:
     np.testing.assert_array_equal(fit_palette(images, 512, 0), [[0], [16], [255]])
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("channels", [1, 3])
 def test_many_colours_are_clustered_about_as_well_as_full_k_means_does(channels: int) -> None:
     rng = np.random.default_rng(0)

@@ -14,6 +14,7 @@ from components.objectives.clustering import cluster, encoder_of
 CONFIG = ClusterFitConfig(clusters=6)
 
 
+@pytest.mark.trains
 def test_the_classes_are_clusters_of_the_teachers_features(teacher, data):
     before = copy.deepcopy(teacher.state_dict())
     torch.manual_seed(3)

@@ -117,6 +117,7 @@ def test_both_embeddings_learn_and_so_does_the_student_but_no_buffer():
     assert not crd.student_buffer.rows.requires_grad
 
 
+@pytest.mark.trains
 def test_following_the_gradient_brings_student_and_teacher_together():
     crd = make(temperature=0.5)
     generator = torch.Generator().manual_seed(0)

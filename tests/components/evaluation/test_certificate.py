@@ -15,6 +15,8 @@ from components.evaluation.figures_certificate import certificate_curves
 from components.evaluation.pac_bayes import catoni, complexity, kl_inverse
 from components.model.encode import encode_images
 
+pytestmark = pytest.mark.trains
+
 CPU = torch.device("cpu")
 
 

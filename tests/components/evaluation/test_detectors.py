@@ -21,6 +21,7 @@ def discriminant(train: Labelled) -> tuple[np.ndarray, np.ndarray]:
     return weight, -0.5 * (fitted.means**2).sum(axis=1) - weight @ fitted.center
 
 
+@pytest.mark.trains
 # vim looks beyond the classes: test_detectors_logits.py shows it what it is made for
 @pytest.mark.parametrize("name", [name for name in DETECTORS if name != "vim"])
 def test_higher_means_more_ood(name, fitting_data, make_features):

@@ -69,6 +69,7 @@ def ssd_of(train: np.ndarray, val: np.ndarray, make_batch, probe) -> Ssd:
     return Ssd.fit(InDistribution(Labelled(train, np.zeros(len(train), int)), make_batch(val), probe), k=1)
 
 
+@pytest.mark.trains
 def test_ssd_is_the_smallest_distance_of_a_naive_loop(fitting_data, make_batch):
     train, val, test = (directions(5, n, seed) for n, seed in ((2000, 0), (500, 1), (60, 2)))
     fitted = ssd_of(train, val, make_batch, fitting_data.probe)
@@ -86,12 +87,14 @@ def test_ssd_is_the_smallest_distance_of_a_naive_loop(fitting_data, make_batch):
     np.testing.assert_allclose(fitted.score(make_batch(test)), expected, rtol=1e-3)
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("count", [1, 5, 10])
 def test_validation_chooses_the_number_of_clusters(count, fitting_data, make_batch):
     fitted = ssd_of(directions(count, 3000, 0), directions(count, 500, 1), make_batch, fitting_data.probe)
     assert len(fitted.clusters) == count
 
 
+@pytest.mark.trains
 def test_ssd_needs_no_labels_to_see_between_the_clusters(fitting_data, make_batch):
     train, val, test = (directions(5, n, seed) for n, seed in ((2000, 0), (500, 1), (500, 2)))
     between = unit_length(test) + unit_length(directions(5, 501, 3)[1:])  # of one direction and the next

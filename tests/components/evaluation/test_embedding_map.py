@@ -15,6 +15,7 @@ def groups(n: int, seed: int = 0) -> tuple[dict[str, np.ndarray], np.ndarray]:
     return {"test": 3 * np.eye(16)[labels] + noise[0], "strange": 3 * np.eye(16)[[7] * n] + noise[1]}, labels
 
 
+@pytest.mark.trains
 def test_what_is_similar_lies_together():
     features, labels = groups(90)
     places = embedding_map(features, seed=0)

@@ -9,6 +9,8 @@ from components.evaluation.figures_probe import layer_curve
 from components.evaluation.layer_probes import LayerAccuracy, probe_layers, read_csv, write_csv
 from components.evaluation.probes import Labelled, run_probes
 
+pytestmark = pytest.mark.trains
+
 CONFIG = ProbeConfig(l2=(0.01, 0.1), k=(1, 5), shots=(), draws=1)
 COUNTS = {"train": 300, "val": 90, "test": 90}
 STRENGTHS = {"encoder": (0.0, 1.5, 6.0), "decoder": (3.0, 0.0)}  # how far apart a layer keeps three classes

@@ -21,6 +21,8 @@ from components.evaluation.probes import (
     run_probes,
 )
 
+pytestmark = pytest.mark.trains
+
 QUICK = ProbeConfig(l2=(0.001, 0.1), k=(1, 5), shots=(1, 10), draws=3)
 
 
@@ -127,7 +129,7 @@ def test_knn_agrees_with_scikit_learns_weighted_vote(digits):
     }
     on_val = {candidate: model.score(*val) for candidate, model in reference.items()}
     assert on_val[k] == max(on_val.values())
-    assert accuracy == pytest.approx(reference[k].score(*test))
+    assert accuracy == pytest.approx(reference[k].score(*test), abs=2.5 / len(test.labels))  # of ties two at most
 
 
 def test_k_beyond_the_training_split():

@@ -20,6 +20,8 @@ from components.evaluation.ood import threshold_at
 from components.evaluation.probes import Labelled, fit_linear
 from components.evaluation.robustness import CALIBRATION_BINS, MEASURES, measure_robustness, open_corrupted, write_csv
 
+pytestmark = pytest.mark.trains
+
 
 def stripes(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Faint horizontal and vertical stripes: uint8 (N, 8, 8, 1) and which they are."""

@@ -10,6 +10,8 @@ from components.evaluation.ood import DETECTORS, run_detectors, threshold_at
 from components.evaluation.ood_metrics import auroc
 from components.evaluation.probes import Labelled, fit_linear
 
+pytestmark = pytest.mark.trains
+
 DISTANCES = {"held-out": "near", "noise": "far", "patches": "far"}
 MEASURES = {"auroc", "aupr", "fpr95"}
 

@@ -64,10 +64,13 @@ def make_shipped(make_model) -> Callable[..., Exported]:
         "convolutions",
     ],
 )
-def exported(request, make_shipped, tmp_path_factory) -> Exported:
-    """An exported model, once for all tests: exporting takes seconds."""
+def exported(request, make_shipped, made_once) -> Exported:
+    """An exported model, once for all tests of all workers: exporting takes seconds."""
     from components.export.graph import export_onnx
 
-    made = make_shipped(tmp_path_factory.mktemp("export") / "model.onnx", **request.param)
-    export_onnx(made.module, SIZE, made.images.shape[3], made.path, opset=20)
-    return made
+    made = make_shipped(Path(), **request.param)
+
+    def export(folder: Path) -> None:
+        export_onnx(made.module, SIZE, made.images.shape[3], folder / "model.onnx", opset=20)
+
+    return made._replace(path=made_once(f"exported {request.param_index}", export) / "model.onnx")

@@ -12,8 +12,10 @@ def test_a_size_gives_what_is_not_given():
     assert ModelConfig(**asdict(config)) == config
 
 
-def test_without_a_size_it_suits_a_cpu():
-    assert ModelConfig(2) == ModelConfig(2, 128, 4, 4, 2, 32, 256, 64)
+def test_without_a_size_no_dimension_is_above_that_of_the_smallest_size_but_the_heads():
+    small, tiny = asdict(ModelConfig(2)), asdict(ModelConfig(2, size="tiny"))
+    assert all(small[name] <= tiny[name] for name in SIZES[None].keys() - {"heads"})
+    assert small["width"] < tiny["width"]
 
 
 @pytest.mark.parametrize("size", [size for size in SIZES if size])

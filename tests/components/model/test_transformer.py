@@ -88,7 +88,7 @@ def test_kept_keys_and_values_give_what_one_pass_gives(form, stack, chunks):
     x = inputs()
     cache = Cache(6)
     parts = [stack(part, cache) for part in x.split(chunks, 1)]
-    torch.testing.assert_close(torch.cat(parts, 1), stack(x), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(torch.cat(parts, 1), stack(x), atol=1e-4, rtol=1e-4)
 
 
 def test_bfloat16_stays_near_float32(form, stack):

@@ -7,9 +7,11 @@ from components.model.encode import encode_images
 from components.objectives import clustering
 from components.objectives.clustering import cluster, encoder_of
 
+pytestmark = pytest.mark.trains
+
 RNG = np.random.default_rng(0)
 TRUE = np.arange(600) % 5
-BLOBS = (4 * np.eye(5, 12)[TRUE] + RNG.normal(size=(600, 12))).astype(np.float32)
+BLOBS = (8 * np.eye(5, 12)[TRUE] + RNG.normal(size=(600, 12))).astype(np.float32)
 
 
 def same(rows: np.ndarray) -> np.ndarray:

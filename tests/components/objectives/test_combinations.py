@@ -1,6 +1,7 @@
 """Any contrastive term goes with any generative one, or says why it does not."""
 
 from dataclasses import replace
+from itertools import cycle, product
 from typing import Any, get_args
 
 import numpy as np
@@ -25,10 +26,28 @@ TRAINING = TrainingConfig(1, 8, 0.1, warmup_steps=0, device="cpu", precision="fl
 CPU = torch.device("cpu")
 ALONE = [config for config in get_args(ContrastiveConfig) if config.alone]
 TOGETHER = [config for config in get_args(ContrastiveConfig) if not config.alone]
+(CONTRASTIVE, *OTHERS), (GENERATIVE, *OTHER_GENERATIVE) = TOGETHER, get_args(GenerativeConfig)
+SOME = {
+    *product(TOGETHER, [GENERATIVE]),  # each with the default of the other kind,
+    *product([CONTRASTIVE], OTHER_GENERATIVE),
+    *zip(OTHERS, cycle(OTHER_GENERATIVE), strict=False),  # and with one that is not
+}
 
 
 def name(config: Any) -> str:
     return str(config.name)
+
+
+def pair(contrastive: Any, generative: Any) -> Any:
+    marks = [] if (contrastive, generative) in SOME else [pytest.mark.weekly]
+    return pytest.param(contrastive, generative, marks=marks, id=f"{contrastive.name}-{generative.name}")
+
+
+def test_the_pairs_of_every_day_hold_every_term():
+    default = VariantConfig(1, 1)
+    assert (type(default.contrastive), type(default.generative)) == (CONTRASTIVE, GENERATIVE)
+    for terms, used in zip((TOGETHER, get_args(GenerativeConfig)), zip(*SOME, strict=True), strict=True):
+        assert all(used.count(term) >= 2 for term in terms)  # beside the default, and beside another
 
 
 def test_few_terms_are_trained_alone():
@@ -42,8 +61,9 @@ def test_a_term_that_is_trained_alone_says_why(contrastive, generative):
         VariantConfig(1, 1, contrastive=contrastive(), generative=generative(scored_views=1))
 
 
-@pytest.mark.parametrize("generative", get_args(GenerativeConfig), ids=name)
-@pytest.mark.parametrize("contrastive", TOGETHER, ids=name)
+@pytest.mark.parametrize(
+    ("contrastive", "generative"), [pair(*each) for each in product(TOGETHER, get_args(GenerativeConfig))]
+)
 def test_two_terms_train_the_encoder_and_what_they_own(make_model, moved, coloured_stripes, contrastive, generative):
     variant = VariantConfig(0.7, 1.3, contrastive=contrastive(), generative=generative(scored_views=1))
     model = make_model(2, 8, 8, 3, generative=variant.generative, encoder_layers=1, decoder_layers=1).train()

@@ -24,10 +24,10 @@ def test_known_colours(rgb, lab):
 @given(st.integers(0, 999))
 def test_there_and_back(seed):
     images = torch.rand(2, 3, 4, 5, generator=torch.Generator().manual_seed(seed))
-    torch.testing.assert_close(from_lab(to_lab(images)), images, atol=1e-5, rtol=0)
+    torch.testing.assert_close(from_lab(to_lab(images)), images, atol=1e-4, rtol=0)
 
 
 def test_a_colour_that_no_screen_shows_is_clipped():
     shown = from_lab(torch.tensor([50.0, 120.0, -120.0]).view(3, 1, 1))
     assert shown.min() == 0
-    assert shown.max() <= 1
+    assert shown.max().item() == pytest.approx(1, abs=1e-6)

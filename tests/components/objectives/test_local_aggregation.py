@@ -92,6 +92,7 @@ def test_what_is_not_near_does_not_matter(unit):
     assert found[0] == found[1]
 
 
+@pytest.mark.trains
 def test_first_every_image_is_its_own_neighbour_then_cluster_mates_of_the_bank_are(term, model, unit):
     seed = int(term.seed)
     loss, metrics = term(batch(unit(2, 15), list(range(15))))
@@ -133,6 +134,7 @@ def test_gradients_go_to_the_projections_alone(term, unit):
     assert not any(value.requires_grad for value in term.buffers())
 
 
+@pytest.mark.trains
 def test_a_view_is_drawn_to_cluster_mates(unit):
     """A step down the gradient brings it nearer to a close neighbour that it was not equal to."""
     bank, f = unit(9, seed=1), unit(1, 1).requires_grad_()

@@ -114,6 +114,7 @@ def test_tokens_of_codes_are_the_likeliest_pixels_one_after_the_other(make_model
     assert len(found.unique()) > 1
 
 
+@pytest.mark.trains
 def test_trained_codes_are_tokens_that_images_come_back_from(make_model, stripes):
     """Half of the pixels are white, so any guess is right half of the time; rounding decides how far training gets."""
     images = torch.from_numpy((stripes[0][:24] > 0) * np.float32(1)).permute(0, 3, 1, 2)

@@ -49,7 +49,7 @@ from components.objectives.terms import Objective, build_objective
 from components.training.config import TrainingConfig
 from components.training.data import step_generator
 from components.training.launch import OnMetrics
-from components.training.loop import Run, _train_beside_others, execution_of, pretrain
+from components.training.loop import Run, execution_of, pretrain, train_beside_others
 from components.training.quick_look import PretrainData
 from components.training.ranks import Ranks
 from components.training.step import backward
@@ -157,7 +157,7 @@ def written(ranks: Ranks, model: bytes, data: PretrainData, folder: Path) -> dic
     sys.addaudithook(watch)
     build = partial(build_objective, HYBRID)
     run = Run(build, config(steps=2, processes=2), AUGMENTATION, 0, folder / "run" / "resume.pt", "key")
-    _train_beside_others(ranks, lambda step, metrics: steps.append(step), model, data, run)
+    train_beside_others(ranks, lambda step, metrics: steps.append(step), model, data, run)
     ended = True
     return {"files": files, "steps": steps}
 

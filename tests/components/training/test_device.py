@@ -22,8 +22,14 @@ def config(**changes) -> TrainingConfig:
     return TrainingConfig(**{"steps": 100, "batch_size": 4, "learning_rate": 1.0, **changes})
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_auto_takes_the_cpu_where_there_is_no_gpu():
+    assert choose_device(config()) == CPU
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
 def test_auto_takes_the_gpu_where_there_is_one():
-    assert choose_device(config()).type == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert choose_device(config()).type == "cuda"
 
 
 def test_the_cpu_can_be_asked_for():

