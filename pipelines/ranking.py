@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from components.evaluation.figures_methods import methods_figure
 from components.files import atomic_file
+from components.plotting.methods import methods_figure
 from pipelines.comparison import COLUMNS, measured
 from pipelines.study.methods import PANELS, panels
 

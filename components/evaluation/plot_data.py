@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from components.evaluation.calibration import Reliability
-from components.evaluation.ood_metrics import roc_curve
+from components.evaluation.ood.metrics import roc_curve
+from components.evaluation.probes.calibration import Reliability
 from components.files import atomic_file
 
 ROC_POINTS = 201

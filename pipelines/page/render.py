@@ -9,8 +9,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from components.data.prepared import Prepared
 from components.distillation.config import StudentConfig
-from components.evaluation.figures_comparison import layer_lines, variant_lines
 from components.files import atomic_file
+from components.plotting.comparison import layer_lines, variant_lines
 from pipelines.comparison import COLUMNS
 from pipelines.config import GateConfig
 from pipelines.page import content

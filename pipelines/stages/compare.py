@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from components.data.prepared import Prepared
-from components.evaluation.figure_style import variant_colours
-from components.evaluation.figures_comparison import comparison_figure
 from components.files import atomic_file, write_json
+from components.plotting.comparison import comparison_figure
+from components.plotting.style import variant_colours
 from pipelines.comparison import COLUMNS, Row, Size, beside_teachers, markdown, measured, score, unmet
 from pipelines.config import Params
 from pipelines.page.content import Report

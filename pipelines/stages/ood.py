@@ -6,13 +6,17 @@ from functools import partial
 from pathlib import Path
 
 from components.data.prepared import Prepared
-from components.evaluation import figures_ood, figures_robustness, openood, plot_data, robustness, score_table
-from components.evaluation.detectors import Batch, InDistribution
-from components.evaluation.features import CORRUPTED, Embedded
-from components.evaluation.ood import run_detectors
-from components.evaluation.probes import Labelled, LinearProbe
-from components.evaluation.shown import draw_map, write_shown
+from components.evaluation import plot_data
+from components.evaluation.features.store import CORRUPTED, Embedded
+from components.evaluation.ood import openood, score_table
+from components.evaluation.ood.base import Batch, InDistribution
+from components.evaluation.ood.gallery import draw_map, write_shown
+from components.evaluation.ood.run import run_detectors
+from components.evaluation.probes.run import Labelled, LinearProbe
+from components.evaluation.robustness import measure as robustness
 from components.files import read_json, write_json
+from components.plotting import ood as figures_ood
+from components.plotting import robustness as figures_robustness
 from pipelines.config import Params
 from pipelines.paths import PREPARED, stage_folder
 from pipelines.stages.tracked import RESULTS, log_data, tracked

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from components.errors import UserError
-from components.evaluation.figures_methods import Panel, methods_figure
 from components.files import atomic_file
+from components.plotting.methods import Panel, methods_figure
 from pipelines.comparison import COLUMNS as COMPARED
 from pipelines.comparison import Row, score
 from pipelines.study.members import Member, members_of

@@ -10,7 +10,7 @@ from urllib.parse import quote
 import pytest
 
 from benchmarks.screenshots import browse, browser, drawn
-from components.evaluation.figure_style import variant_colours
+from components.plotting.style import variant_colours
 from pipelines.comparison import COLUMNS
 from pipelines.tracking import store
 from pipelines.tracking.views import PARALLEL, VIEWS

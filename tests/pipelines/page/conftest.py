@@ -14,8 +14,8 @@ from PIL import Image
 
 from components.data.prepared import Prepared
 from components.distillation.config import StudentConfig
-from components.evaluation.figure_style import variant_colours
 from components.objectives.config import VariantConfig
+from components.plotting.style import variant_colours
 from pipelines.comparison import COLUMNS
 from pipelines.page.content import Report
 from pipelines.page.gather import FILES
