@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from components.evaluation.ood.fused import Fused
-from components.evaluation.probes.run import LinearProbe
+from components.evaluation.ood.detectors.fused import Fused
+from components.evaluation.probes.linear_probe import LinearProbe
 from components.export.session import INPUT, OUTPUTS
 from components.model.gcrl import GCRL
 from components.model.tokens import to_unit

@@ -1,11 +1,16 @@
 """Figures of the detectors: ROC curves and score histograms, one panel an OOD set."""
 
+import itertools
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from components.evaluation.config import EXPORTED
+from components.evaluation.ood import registry
+from components.evaluation.ood.base import Dashes, Family
 from components.evaluation.ood.metrics import auroc, roc_curve
 from components.plotting import style
 
@@ -13,27 +18,32 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# A detector keeps its line in every figure: solid where it reads features, dashed the probe, dotted the likelihood.
-LINES = {
-    "mahalanobis": (style.BLUE, "-"),
-    "relative_mahalanobis": (style.SKY, "-"),
-    "ssd": (style.PURPLE, "-"),
-    "knn": (style.GREEN, "-"),
-    "msp": (style.ORANGE, "--"),
-    "max_logit": (style.YELLOW, "--"),
-    "energy": (style.VERMILION, "--"),
-    "gen": (style.GREEN, "--"),
-    "react": (style.GREY, "--"),
-    "vim": (style.BLUE, "-."),  # features and probe
-    "nll": (style.PURPLE, ":"),
-    "typicality": (style.VERMILION, ":"),
-    "nll_complexity": (style.GREY, ":"),
-    "likelihood_ratio": (style.GREEN, ":"),
-    "rank_ensemble": (style.BLACK, "-."),
-    "fused": (style.BLACK, "-"),
-}
+# a detector keeps its line in every figure; its dashes tell what it looks at
+DASHES: dict[Family, Dashes] = {"features": "solid", "logits": "dashed", "likelihood": "dotted", "several": "dashdot"}
 PANELS_A_ROW = 3
 LEGEND_COLUMNS = 2
+
+
+@dataclass(frozen=True)
+class Line:
+    """How a detector is drawn."""
+
+    colour: str
+    dashes: Dashes
+
+
+def lines_of(names: Sequence[str]) -> dict[str, Line]:
+    """The lines of these detectors, in the order of the registry: as declared; for one that declares no colour, or of
+    which there is no declaration, the next of a cycle."""
+    declared = registry.load_all()
+    others = itertools.cycle(style.NAMED.values())
+    lines = {}
+    for name in [*(name for name in declared if name in names), *(name for name in names if name not in declared)]:
+        detector = declared.get(name)
+        colour = style.NAMED[detector.colour] if detector and detector.colour else next(others)
+        dashes = (detector.dashes or DASHES[detector.family]) if detector else "dashdot"
+        lines[name] = Line(colour, dashes)
+    return lines
 
 
 def roc_curves(scores: Mapping[str, Mapping[str, np.ndarray]], distances: Mapping[str, str], path: Path | str) -> None:
@@ -41,16 +51,15 @@ def roc_curves(scores: Mapping[str, Mapping[str, np.ndarray]], distances: Mappin
 
     `scores`: detector → `test` and each OOD set → (N,); `distances`: OOD set → near or far.
     """
-    rows = -(-len(scores) // LEGEND_COLUMNS)
+    rows, lines = -(-len(scores) // LEGEND_COLUMNS), lines_of(list(scores))
     with style.figure(path, *_size(len(distances), 3.6 + 0.14 * rows)) as canvas:
         for name, axes in zip(distances, _panels(canvas, len(distances)), strict=True):
-            for detector in sorted(scores, key=lambda key: key == "fused"):  # the fused score is drawn last, on top
-                colour, dashes = LINES[detector]
+            for detector in sorted(scores, key=lambda key: key == EXPORTED):  # which is drawn last, on top
                 axes.plot(
                     *roc_curve(scores[detector]["test"], scores[detector][name]),
-                    color=colour,
-                    linestyle=dashes,
-                    linewidth=2.4 if detector == "fused" else 1.5,
+                    color=lines[detector].colour,
+                    linestyle=lines[detector].dashes,
+                    linewidth=2.4 if detector == EXPORTED else 1.5,
                     label=f"{auroc(scores[detector]['test'], scores[detector][name]):.3f}  {detector}",
                 )
             axes.plot([0, 1], [0, 1], color="#BBBBBB", linewidth=0.8)
@@ -75,17 +84,16 @@ def auroc_intervals(metrics: Mapping[str, float], distances: Mapping[str, str], 
 
     `metrics`: those of run_detectors; `distances`: OOD set → near or far.
     """
-    detectors = [name for name in LINES if f"{name}/threshold" in metrics]
-    with style.figure(path, *_size(len(distances), 1.0 + 0.2 * len(detectors))) as canvas:
+    lines = lines_of([key.removesuffix("/threshold") for key in metrics if key.endswith("/threshold")])
+    with style.figure(path, *_size(len(distances), 1.0 + 0.2 * len(lines))) as canvas:
         for name, axes in zip(distances, _panels(canvas, len(distances)), strict=True):
-            for row, detector in enumerate(detectors):
+            for row, (detector, line) in enumerate(lines.items()):
                 low, value, high = (metrics[f"{detector}/{name}/auroc{end}"] for end in ("_low", "", "_high"))
-                colour = LINES[detector][0]
-                axes.hlines(row, low, high, color=colour, linewidth=2)
-                axes.plot(value, row, marker="o", markersize=4, color=colour)
+                axes.hlines(row, low, high, color=line.colour, linewidth=2)
+                axes.plot(value, row, marker="o", markersize=4, color=line.colour)
             axes.axvline(0.5, color="#BBBBBB", linewidth=0.8)  # chance
-            axes.set_yticks(range(len(detectors)), detectors, fontsize=7)
-            axes.set(xlim=(-0.02, 1.02), ylim=(len(detectors) - 0.5, -0.5))
+            axes.set_yticks(range(len(lines)), list(lines), fontsize=7)
+            axes.set(xlim=(-0.02, 1.02), ylim=(len(lines) - 0.5, -0.5))
             axes.set_title(f"{name} ({distances[name]})")
             axes.set_xlabel("AUROC, 95 % interval")
 

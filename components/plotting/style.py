@@ -16,6 +16,10 @@ BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILION, PURPLE = (
     "#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7",
 )  # fmt: skip
 GREY = "#8C8C8C"
+NAMED = {
+    **{"black": BLACK, "orange": ORANGE, "sky": SKY, "green": GREEN, "yellow": YELLOW, "blue": BLUE},
+    **{"vermilion": VERMILION, "purple": PURPLE, "grey": GREY},
+}  # what a declaration names
 VARIANTS = {"hybrid": BLUE, "generative": ORANGE, "contrastive": GREEN}
 OTHERS = (PURPLE, SKY, VERMILION, BLACK, YELLOW)  # for variants of other names
 COLOURS = (*VARIANTS.values(), *OTHERS)  # for as many things, in this order

@@ -11,6 +11,8 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from components.distillation.config import StudentConfig
+from components.evaluation.config import EXPORTED
+from components.evaluation.ood import registry
 from components.files import read_json
 from components.objectives.config import VariantConfig
 from pipelines.comparison import COLUMNS, Column, Row
@@ -122,7 +124,7 @@ def detectors(report: Report, distances: Mapping[str, str]) -> list[dict[str, An
     return [
         {
             "name": name,
-            "meaning": words.DETECTORS.get(name, ""),
+            "meaning": _meaning(name),
             "false_alarms": f"{metrics[f'{name}/test/flagged']:.1%}",
             "sets": [
                 {
@@ -139,7 +141,7 @@ def detectors(report: Report, distances: Mapping[str, str]) -> list[dict[str, An
 
 
 def hardest(report: Report) -> list[dict[str, Any]]:
-    """What each detector gets most wrong, `fused` first: {name, threshold, ood: [picture], test: [picture]}."""
+    """What each detector gets most wrong, the exported score first: {name, meaning, threshold, ood, test}."""
     metrics = report.metrics("ood")
     found: dict[str, dict[str, Any]] = {}
     for row in pq.read_table(report.folder / "hardest.parquet").to_pylist():
@@ -150,8 +152,8 @@ def hardest(report: Report) -> list[dict[str, Any]]:
         of_detector[kind].append(
             {**row, "score": f"{row['score']:#.3g}".rstrip("."), "wrong": row["flagged"] == (kind == "test")}
         )
-    names = sorted(found, key=lambda name: name != "fused")
-    return [{"name": name, "meaning": words.DETECTORS.get(name, ""), **found[name]} for name in names]
+    names = sorted(found, key=lambda name: name != EXPORTED)
+    return [{"name": name, "meaning": _meaning(name), **found[name]} for name in names]
 
 
 def layers(report: Report) -> list[dict[str, str]]:
@@ -243,6 +245,11 @@ def moment(seconds: float) -> str:
 def shown(column: Column, value: float | None) -> str | None:
     """A number in its column's form."""
     return None if value is None or not math.isfinite(value) else f"{value:{column.form}}"
+
+
+def _meaning(detector: str) -> str:
+    """What a detector measures; nothing of one that is no more, in results of an older version."""
+    return registry.load(detector).meaning if detector in registry.names() else ""
 
 
 def _group(column: Column) -> str:

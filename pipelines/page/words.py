@@ -27,24 +27,6 @@ GROUPS = {  # heading → columns under it
     "Knowing what it has never seen": ("near_ood_auroc", "far_ood_auroc", "ood_fpr95"),
     "Cost": ("training_seconds", "latency_ms"),
 }
-DETECTORS = {
-    "mahalanobis": "distance to the nearest class in feature space, scaled by the features' spread",
-    "relative_mahalanobis": "distance to the nearest class, less that to all training images together",
-    "ssd": "distance to the nearest cluster of features; needs no labels",
-    "knn": "distance to the k-th most similar training image",
-    "msp": "how unsure the linear probe is of its first choice",
-    "max_logit": "how weak the linear probe's strongest output is",
-    "energy": "how weak all outputs of the linear probe are together",
-    "gen": "how evenly the linear probe spreads its probabilities",
-    "react": "energy, after features are clipped at their usual height",
-    "vim": "the part of the features that the probe's directions do not explain, against its outputs",
-    "nll": "how unlikely the image is under the model",
-    "typicality": "how far the likelihood is from the usual one, too likely included",
-    "nll_complexity": "likelihood, less what a PNG file explains",
-    "likelihood_ratio": "likelihood, less what a model without context explains",
-    "rank_ensemble": "mean rank by four of the detectors",
-    "fused": "distance in feature space and likelihood together; the score of the exported model",
-}
 GENERATIVE = {  # terms of the objective
     "autoregressive": "predicting images piece by piece",
     "pixelcnn": "predicting images piece by piece, by convolutions",

@@ -7,7 +7,7 @@ from components.data.prepared import Prepared
 from components.distillation.distill import distill
 from components.distillation.objective import Probe
 from components.distillation.summary import describe
-from components.evaluation.probes.run import LinearProbe
+from components.evaluation.probes.linear_probe import LinearProbe
 from components.model.build import build
 from components.plotting.training import training_curves
 from pipelines.config import Params

@@ -41,20 +41,15 @@ UNAFFECTED = {
         "components/plotting/training.py",
         "components/plotting/style.py",
     },
-    "distill": {  # as for pretrain; and the probe is loaded, however it was fitted
+    "distill": {  # as for pretrain
         "components/plotting/training.py",
         "components/plotting/style.py",
-        "components/evaluation/probes/calibration.py",
-        "components/evaluation/probes/neighbours.py",
-        "components/evaluation/probes/blas_threads.py",
     },
-    "export": {  # probe and fused score are loaded; how they were fitted is the business of the stages that did it
-        "components/evaluation/probes/calibration.py",
+    "export": {  # the fused score is loaded; how it was fitted is the business of the stage that did it
         "components/evaluation/ood/base.py",
         "components/evaluation/ood/gaussian.py",
-        "components/evaluation/probes/neighbours.py",
-        "components/evaluation/probes/blas_threads.py",
     },
+    "compare": {"components/evaluation/probes/linear_probe.py"},  # of detectors, the page has what they declare
 }
 
 

@@ -1,11 +1,13 @@
 """A map of the features: test images and OOD sets in two dimensions."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from components.evaluation.probes.neighbours import unit_length
+from components.files import atomic_file
 
 TEST_IMAGES, OOD_IMAGES = 300, 300  # at most; the latter of all OOD sets together
 PERPLEXITY, ITERATIONS = 30, 500
@@ -34,6 +36,20 @@ def embedding_map(features: Mapping[str, np.ndarray], seed: int) -> dict[str, Ma
     ends = np.cumsum([len(chosen) for chosen in rows.values()])[:-1]
     parts = np.split(_positions(points, seed), ends)
     return {name: Mapped(chosen, part) for (name, chosen), part in zip(rows.items(), parts, strict=True)}
+
+
+def save_map(path: Path | str, places: Mapping[str, Mapped], labels: np.ndarray) -> None:
+    """Write what `embedding_map` found, and the labels (N,) of the whole test split."""
+    arrays = {f"{name}/{key}": array for name, at in places.items() for key, array in at._asdict().items()}
+    with atomic_file(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, labels=labels, **arrays)
+
+
+def load_map(path: Path | str) -> tuple[dict[str, Mapped], np.ndarray]:
+    """What `save_map` wrote."""
+    with np.load(path) as kept:
+        names = [key.removesuffix("/rows") for key in kept if key.endswith("/rows")]
+        return {name: Mapped(kept[f"{name}/rows"], kept[f"{name}/positions"]) for name in names}, kept["labels"]
 
 
 def _positions(points: np.ndarray, seed: int) -> np.ndarray:

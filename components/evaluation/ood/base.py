@@ -1,15 +1,20 @@
-"""Detectors turn an image's features, likelihood or pixels into a score, higher = more out-of-distribution.
+"""A detector turns an image's features, likelihood or pixels into a score, higher = more out-of-distribution.
 
-`fit` sees in-distribution data alone; constants that a paper tunes on OOD data keep the paper's values. This is
-what all have in common. The families have their own files, detectors_*.py, and so has the exported hybrid, fused.py.
+This is what all detectors have in common. Each has its own file in detectors/, which registry.py finds.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 
-from components.evaluation.probes.run import Labelled, LinearProbe
+from components.evaluation.probes.linear_probe import Labelled, LinearProbe
+
+Family = Literal["features", "logits", "likelihood", "several"]
+Need = Literal["labels", "logits", "likelihood"]
+Colour = Literal["black", "orange", "sky", "green", "yellow", "blue", "vermilion", "purple", "grey"]
+Dashes = Literal["solid", "dashed", "dotted", "dashdot"]
 
 
 @dataclass(frozen=True)
@@ -21,6 +26,13 @@ class Batch:
     bits_per_dim: np.ndarray | None = None  # (N,), None for a variant without a likelihood
     bits_without_context: np.ndarray | None = None  # (N,), of the local head alone; None likewise
 
+    @property
+    def likelihood(self) -> np.ndarray:
+        """`bits_per_dim`, for a detector that can't do without. Raises ValueError where there is none."""
+        if self.bits_per_dim is None:
+            raise ValueError("this detector needs a likelihood, and the batch has none")
+        return self.bits_per_dim
+
 
 @dataclass(frozen=True)
 class InDistribution:
@@ -31,16 +43,26 @@ class InDistribution:
     probe: LinearProbe
 
 
-class Detector(Protocol):
-    """`fit` it once, then `score` any batch. Its metrics stand under its name in the configuration."""
-
-    needs_likelihood: ClassVar[bool]
-
-    @classmethod
-    def fit(cls, data: InDistribution, k: int) -> "Detector":
-        """Fit to in-distribution data; `k` is the number of neighbours, for the detector that has any."""
-        ...
+class FittedDetector(Protocol):
+    """Scores any batch."""
 
     def score(self, batch: Batch) -> np.ndarray:
         """Scores of a batch, float64 (N,), higher = more out-of-distribution."""
         ...
+
+
+@dataclass(frozen=True)
+class Detector:
+    """A detector's declaration: all that configuration, tables, figures, the report page and the docs know of it.
+
+    Its file defines it under the name DETECTOR; the file's name is the detector's.
+    """
+
+    fit: Callable[[InDistribution, int], FittedDetector]  # to in-distribution data alone; and the neighbours, `ood.k`
+    family: Family  # what the score is made of: orders tables, and gives the line's dashes
+    meaning: str  # what the score measures, for readers of the report page
+    source: str  # where it is from, as Markdown
+    needs: tuple[Need, ...] = ()  # a variant without a likelihood leaves out who needs one
+    default: bool = False  # whether it runs where `ood.detectors` names none
+    colour: Colour | None = None  # of its line; None: the next of a cycle
+    dashes: Dashes | None = None  # None: its family's

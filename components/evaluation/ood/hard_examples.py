@@ -14,7 +14,7 @@ EXACT, SHRUNK = 48, 80  # pixels: a picture up to the one is kept as it is, a la
 
 
 @dataclass(frozen=True)
-class Hard:
+class HardExample:
     """An image near the wrong end of a detector's ranking."""
 
     detector: str
@@ -24,9 +24,9 @@ class Hard:
     flagged: bool  # whether the score is above the detector's threshold; right for an OOD image, wrong for a test image
 
 
-def hardest(
+def hard_examples(
     scores: Mapping[str, Mapping[str, np.ndarray]], thresholds: Mapping[str, float], count: int = COUNT
-) -> list[Hard]:
+) -> list[HardExample]:
     """Of each detector the `count` OOD images with the lowest scores (over all sets), then the `count` test images with
     the highest, the worst first; equal scores in the order of the sets.
 
@@ -41,19 +41,19 @@ def hardest(
             for place in np.argsort(sign * values, kind="stable")[:count]:
                 number = int(np.searchsorted(ends, place, side="right"))
                 index, score = int(place - ends[number]) + len(of_set[sets[number]]), float(values[place])
-                found.append(Hard(detector, sets[number], index, score, score > thresholds[detector]))
+                found.append(HardExample(detector, sets[number], index, score, score > thresholds[detector]))
     return found
 
 
-def write_hardest(
+def write_hard_examples(
     path: Path | str,
-    found: Sequence[Hard],
+    found: Sequence[HardExample],
     image: Callable[[str, int], np.ndarray],
     class_name: Callable[[str, int], str],
     read_as: Callable[[str, int], str],
 ) -> None:
-    """Write a Parquet file, a row an image: what is in Hard, `class_name` ("" where it has none), `read_as` (the class
-    that the probe takes it for), `form` and `picture` (what `encoded` returns).
+    """Write a Parquet file, a row an image: what is in HardExample, `class_name` ("" where it has none), `read_as` (the
+    class that the probe takes it for), `form` and `picture` (what `encoded` returns).
 
     The three functions take a set's name and a row of it; `image` returns uint8 (H, W, C).
     """

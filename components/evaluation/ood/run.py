@@ -7,34 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from components.evaluation import config as configuration
 from components.evaluation.config import OodConfig
 from components.evaluation.ood import metrics as ood_metrics
-from components.evaluation.ood.base import Batch, Detector, InDistribution
-from components.evaluation.ood.detectors_distances import Knn, Mahalanobis, RelativeMahalanobis, Ssd
-from components.evaluation.ood.detectors_ensembles import RankEnsemble
-from components.evaluation.ood.detectors_likelihood import LikelihoodRatio, Nll, NllComplexity, Typicality
-from components.evaluation.ood.detectors_logits import Energy, Gen, MaxLogit, Msp, React, Vim
-from components.evaluation.ood.fused import Fused
+from components.evaluation.ood import registry
+from components.evaluation.ood.base import Batch, InDistribution
+from components.evaluation.ood.detectors.fused import Fused
 
-DETECTORS: dict[configuration.DetectorName, type[Detector]] = {
-    "mahalanobis": Mahalanobis,
-    "relative_mahalanobis": RelativeMahalanobis,
-    "ssd": Ssd,
-    "knn": Knn,
-    "msp": Msp,
-    "max_logit": MaxLogit,
-    "energy": Energy,
-    "gen": Gen,
-    "react": React,
-    "vim": Vim,
-    "nll": Nll,
-    "typicality": Typicality,
-    "nll_complexity": NllComplexity,
-    "likelihood_ratio": LikelihoodRatio,
-    "rank_ensemble": RankEnsemble,
-    "fused": Fused,
-}
 MEASURES = ("auroc", "aupr", "fpr95")
 
 
@@ -69,11 +47,12 @@ def run_detectors(
     thresholds: dict[str, float] = {}
     left_out: dict[str, str] = {}
     scores: dict[str, dict[str, np.ndarray]] = {}
-    for name in config.detectors:
-        if DETECTORS[name].needs_likelihood and data.val.bits_per_dim is None:
+    detectors = registry.chosen(config.detectors)
+    for name, declared in detectors.items():
+        if "likelihood" in declared.needs and data.val.bits_per_dim is None:
             left_out[name] = "it needs a likelihood, and this variant has none"
             continue
-        detector = DETECTORS[name].fit(data, config.k)
+        detector = declared.fit(data, config.k)
         scores[name] = {split: detector.score(batch) for split, batch in {"val": data.val, "test": test, **ood}.items()}
         thresholds[name] = threshold_at(scores[name]["val"], config.false_alarm_rate)
         metrics |= {
@@ -84,7 +63,7 @@ def run_detectors(
             fused = detector
     return OodResult(
         metrics=metrics,
-        constants={**dataclasses.asdict(config), "seed": seed},
+        constants={**dataclasses.asdict(config), "detectors": list(detectors), "seed": seed},
         thresholds=thresholds,
         left_out=left_out,
         scores=scores,

@@ -8,7 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from components.evaluation.config import ProbeConfig
-from components.evaluation.probes.run import Labelled, accuracy, fit_linear, knn_probe
+from components.evaluation.probes.linear_probe import Labelled
+from components.evaluation.probes.run import accuracy, fit_linear, knn_probe
 from components.files import atomic_file
 
 PARTS = ("encoder", "decoder")

@@ -6,7 +6,6 @@ test split is looked at once.
 
 import dataclasses
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,53 +14,13 @@ from components.errors import UserError
 from components.evaluation.config import ProbeConfig
 from components.evaluation.probes.blas_threads import threads_for
 from components.evaluation.probes.calibration import Reliability, fit_temperature, negative_log_likelihoods, reliability
+from components.evaluation.probes.linear_probe import Labelled, LinearProbe
 from components.evaluation.probes.neighbours import Neighbours
-from components.files import atomic_file
 
 # Penalty of the few-label probes. A handful of labels leaves nothing to choose it on, so it is the same for every
 # variant: in the middle of the flat optimum for one to ten labels a class on standardised features.
 FEW_LABEL_L2 = 0.1
 ROWS_AT_ONCE = 4096  # that are standardised in double precision
-
-
-class Labelled(NamedTuple):
-    """One split: features (N, D) and class numbers (N,) from 0 to K − 1."""
-
-    features: np.ndarray
-    labels: np.ndarray
-
-
-@dataclass(frozen=True)
-class LinearProbe:
-    """A linear classifier on raw features: standardisation is folded into weight and bias."""
-
-    weight: np.ndarray  # (K, D)
-    bias: np.ndarray  # (K,)
-    temperature: float  # probabilities = softmax(logits / temperature)
-    l2: float  # the penalty that validation chose
-
-    def logits(self, features: np.ndarray) -> np.ndarray:
-        """Uncalibrated logits, float64 (N, K), of features (N, D)."""
-        return features @ self.weight.T + self.bias  # (N, K)
-
-    def probabilities(self, features: np.ndarray) -> np.ndarray:
-        """Calibrated class probabilities (N, K) of features (N, D)."""
-        from scipy.special import softmax
-
-        return softmax(self.logits(features) / self.temperature, axis=1)
-
-    def save(self, path: Path | str) -> None:
-        """Write the probe as an .npz file."""
-        with atomic_file(path) as temporary, temporary.open("wb") as file:
-            np.savez(file, **dataclasses.asdict(self))
-
-    @classmethod
-    def load(cls, path: Path | str) -> "LinearProbe":
-        """Read what `save` wrote. Raises UserError where there is no such file."""
-        if not Path(path).exists():
-            raise UserError(f"{path}: not found. The probe stage writes it: run `dvc repro` first.")
-        with np.load(path, allow_pickle=False) as file:
-            return cls(file["weight"], file["bias"], float(file["temperature"]), float(file["l2"]))
 
 
 @dataclass(frozen=True)

@@ -4,18 +4,17 @@ Probe, detector and threshold were fitted to clean images. A model that knows wh
 accuracy falls.
 """
 
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from components.evaluation import csv_table
 from components.evaluation.config import Corruption, EmbedConfig, Severity
 from components.evaluation.features.store import Embedded, corrupted_split, evenly_spread
-from components.evaluation.ood.base import Batch, Detector
+from components.evaluation.ood.base import Batch, FittedDetector
 from components.evaluation.probes.calibration import reliability
-from components.evaluation.probes.run import LinearProbe
-from components.files import atomic_file
+from components.evaluation.probes.linear_probe import LinearProbe
 
 MEASURES = ("accuracy", "ece", "ood_score", "flagged")
 CALIBRATION_BINS = 15
@@ -44,7 +43,7 @@ def measure_robustness(
     corrupted: Corrupted,
     labels: np.ndarray,
     probe: LinearProbe,
-    detector: Detector,
+    detector: FittedDetector,
     threshold: float,
 ) -> dict[str, float]:
     """Read clean images and their corrupted copies, (N,) with `labels`, with a probe and a detector.
@@ -88,8 +87,8 @@ def write_csv(
     """
     rows = [("clean", 0, "clean")]
     rows += [(kind, severity, f"{kind}/{severity}") for kind in corruptions for severity in sorted(severities)]
-    with atomic_file(path) as temporary, temporary.open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("corruption", "severity", *MEASURES))
-        for kind, severity, place in rows:
-            writer.writerow((kind, severity, *(f"{metrics[f'{place}/{name}']:.6g}" for name in MEASURES)))
+    csv_table.write_csv(
+        path,
+        ("corruption", "severity", *MEASURES),
+        ((kind, severity, *(metrics[f"{place}/{name}"] for name in MEASURES)) for kind, severity, place in rows),
+    )

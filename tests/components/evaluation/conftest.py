@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from components.evaluation.ood.base import Batch, InDistribution
-from components.evaluation.probes.run import Labelled, LinearProbe
+from components.evaluation.probes.linear_probe import Labelled, LinearProbe
 
 CLASSES, WIDTH = 3, 4
 

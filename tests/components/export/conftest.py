@@ -26,8 +26,8 @@ def make_shipped(make_model) -> Callable[..., Exported]:
     import torch
 
     from components.evaluation.ood.base import Batch, InDistribution
-    from components.evaluation.ood.fused import Fused
-    from components.evaluation.probes.run import Labelled, LinearProbe
+    from components.evaluation.ood.detectors.fused import Fused
+    from components.evaluation.probes.linear_probe import Labelled, LinearProbe
     from components.export.graph import Shipped
     from components.model.encode import encode_images
 

@@ -6,14 +6,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from components.evaluation import plot_data
+from components.evaluation.ood import registry
 from components.evaluation.ood.metrics import auroc
-from components.evaluation.ood.run import DETECTORS
+from components.evaluation.ood.plot_data import write_roc
 from components.evaluation.probes.calibration import reliability
+from components.evaluation.probes.plot_data import write_confusion, write_reliability
 from components.plotting import ood as figures_ood
 from components.plotting import probes as figures_probe
 
 RNG = np.random.default_rng(0)
+DETECTORS = registry.names()
 DISTANCES = {"held-out": "near", "patches": "far", "noise": "far", "other": "far"}
 SCORES = {"test": RNG.gamma(2, size=300)} | {name: RNG.gamma(2, size=80) * 3**i for i, name in enumerate(DISTANCES)}
 INTERVALS = {f"{detector}/threshold": 1.0 for detector in DETECTORS} | {
@@ -72,7 +74,7 @@ def test_a_figure_is_a_legible_png(draw, tmp_path):
 def test_importing_evaluation_imports_no_heavy_library():
     code = (
         "import sys; from components.plotting import ood, probes, robustness, training;"
-        "from components.evaluation import plot_data; from components.evaluation.features import store;"
+        "from components.evaluation.features import store;"
         "from components.evaluation.ood import openood, run; from components.evaluation.probes import run;"
         "from components.evaluation.robustness import measure;"
         "print([name for name in ('matplotlib', 'sklearn', 'scipy', 'torch', 'PIL') if name in sys.modules])"
@@ -83,7 +85,7 @@ def test_importing_evaluation_imports_no_heavy_library():
 
 def test_confusion_rows_count_to_the_matrix(tmp_path):
     classes = ["cat", "dog", "emu"]
-    plot_data.write_confusion(tmp_path / "confusion.csv", CONFUSION, classes)
+    write_confusion(tmp_path / "confusion.csv", CONFUSION, classes)
     rebuilt = np.zeros((3, 3), int)
     for row in rows_of(tmp_path / "confusion.csv"):
         rebuilt[classes.index(row["actual"]), classes.index(row["predicted"])] += 1
@@ -91,7 +93,7 @@ def test_confusion_rows_count_to_the_matrix(tmp_path):
 
 
 def test_reliability_rows_give_the_calibration_error(tmp_path):
-    plot_data.write_reliability(tmp_path / "reliability.csv", BINS)
+    write_reliability(tmp_path / "reliability.csv", BINS)
     rows = rows_of(tmp_path / "reliability.csv")
     assert all(float(row["count"]) > 0 for row in rows)
     gaps = [float(row["count"]) * abs(float(row["accuracy"]) - float(row["confidence"])) for row in rows]
@@ -99,7 +101,7 @@ def test_reliability_rows_give_the_calibration_error(tmp_path):
 
 
 def test_roc_rows_have_the_area(tmp_path):
-    plot_data.write_roc(tmp_path / "roc.csv", SCORES, list(DISTANCES))
+    write_roc(tmp_path / "roc.csv", SCORES, list(DISTANCES))
     rows = rows_of(tmp_path / "roc.csv")
     assert list(rows[0]) == ["false_positive_rate", "mean", *DISTANCES]
     columns = {name: np.array([float(row[name]) for row in rows]) for name in rows[0]}

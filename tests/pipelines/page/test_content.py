@@ -10,7 +10,6 @@ from components.distillation.config import (
     StudentConfig,
     StudentModel,
 )
-from components.evaluation.config import DetectorName
 from components.objectives.config import VariantConfig
 from components.objectives.config_contrastive import ContrastiveConfig
 from components.objectives.terms import GENERATIVE
@@ -26,7 +25,6 @@ def rows_of(reports) -> dict[str, dict]:
 def test_everything_has_its_words():
     assert {column.name for column in COLUMNS} <= set(words.MEASURES)
     assert {column.name for column in COLUMNS} <= {name for names in words.GROUPS.values() for name in names}
-    assert set(get_args(DetectorName)) <= set(words.DETECTORS)
     assert set(PER_VARIANT) <= set(words.STAGES)
     assert set(GENERATIVE) == set(words.GENERATIVE)
     losses = {"crd": CrdConfig(), "kd": KdConfig(), "regression": RegressionConfig(), "clusterfit": ClusterFitConfig()}

@@ -5,7 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from components.evaluation.ood.hard_examples import EXACT, SHRUNK, encoded, hardest, write_hardest
+from components.evaluation.ood.hard_examples import EXACT, SHRUNK, encoded, hard_examples, write_hard_examples
 
 SCORES = {
     "val": np.array([9.0, 9.0]),
@@ -24,7 +24,7 @@ def opened(picture: bytes) -> Image.Image:
 
 
 def test_the_lowest_ood_and_the_highest_test_scores_worst_first():
-    found = hardest({"knn": SCORES}, {"knn": 0.55}, count=3)
+    found = hard_examples({"knn": SCORES}, {"knn": 0.55}, count=3)
     assert [(hard.set, hard.index, hard.score, hard.flagged) for hard in found] == [
         ("near", 1, 0.2, False),  # equal scores in the order of the sets
         ("far", 1, 0.2, False),
@@ -36,7 +36,7 @@ def test_the_lowest_ood_and_the_highest_test_scores_worst_first():
 
 
 def test_fewer_images_than_asked_for():
-    found = hardest({"knn": SCORES, "nll": SCORES}, {"knn": 0.5, "nll": 0.5}, count=100)
+    found = hard_examples({"knn": SCORES, "nll": SCORES}, {"knn": 0.5, "nll": 0.5}, count=100)
     assert [hard.detector for hard in found] == ["knn"] * 9 + ["nll"] * 9
     assert {(hard.set, hard.index) for hard in found} == {
         (name, i) for name in ("test", "near", "far") for i in range(len(SCORES[name]))
@@ -64,8 +64,8 @@ def test_large_pictures_are_shrunk(channels):
 
 def test_the_file_holds_what_was_found(tmp_path):
     images = {"test": pictures(1, 8), "near": pictures(1, 8)[::-1], "far": pictures(1, 8)}
-    found = hardest({"knn": SCORES}, {"knn": 0.55}, count=2)
-    write_hardest(
+    found = hard_examples({"knn": SCORES}, {"knn": 0.55}, count=2)
+    write_hard_examples(
         tmp_path / "hardest.parquet",
         found,
         image=lambda name, row: images[name][row],

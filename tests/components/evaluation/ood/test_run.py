@@ -5,12 +5,15 @@ import pytest
 
 from components.data.config import DataConfig, OodSet, Source
 from components.evaluation.config import OodConfig
+from components.evaluation.ood import registry
 from components.evaluation.ood.base import Batch, InDistribution
 from components.evaluation.ood.metrics import auroc
-from components.evaluation.ood.run import DETECTORS, run_detectors, threshold_at
-from components.evaluation.probes.run import Labelled, fit_linear
+from components.evaluation.ood.run import run_detectors, threshold_at
+from components.evaluation.probes.linear_probe import Labelled
+from components.evaluation.probes.run import fit_linear
 
 DISTANCES = {"held-out": "near", "noise": "far", "patches": "far"}
+DETECTORS = registry.load_all()
 MEASURES = {"auroc", "aupr", "fpr95"}
 
 

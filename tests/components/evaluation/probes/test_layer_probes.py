@@ -6,7 +6,8 @@ from PIL import Image
 
 from components.evaluation.config import ProbeConfig
 from components.evaluation.probes.layer_probes import LayerAccuracy, probe_layers, read_csv, write_csv
-from components.evaluation.probes.run import Labelled, run_probes
+from components.evaluation.probes.linear_probe import Labelled
+from components.evaluation.probes.run import run_probes
 from components.plotting.probes import layer_curve
 
 CONFIG = ProbeConfig(l2=(0.01, 0.1), k=(1, 5), shots=(), draws=1)

@@ -12,14 +12,8 @@ from components.errors import UserError
 from components.evaluation.config import ProbeConfig
 from components.evaluation.probes import run as probes
 from components.evaluation.probes.calibration import negative_log_likelihoods
-from components.evaluation.probes.run import (
-    Labelled,
-    LinearProbe,
-    few_label_probes,
-    fit_linear,
-    knn_probe,
-    run_probes,
-)
+from components.evaluation.probes.linear_probe import Labelled, LinearProbe
+from components.evaluation.probes.run import few_label_probes, fit_linear, knn_probe, run_probes
 
 QUICK = ProbeConfig(l2=(0.001, 0.1), k=(1, 5), shots=(1, 10), draws=3)
 

@@ -12,10 +12,11 @@ from components.evaluation.config import EmbedConfig
 from components.evaluation.features.embed import embed_corrupted, features_and_bits
 from components.evaluation.features.store import CORRUPTED, Embedded, evenly_spread, write_features
 from components.evaluation.ood.base import Batch, InDistribution
-from components.evaluation.ood.fused import Fused
+from components.evaluation.ood.detectors.fused import Fused
 from components.evaluation.ood.run import threshold_at
 from components.evaluation.probes.calibration import reliability
-from components.evaluation.probes.run import Labelled, fit_linear
+from components.evaluation.probes.linear_probe import Labelled
+from components.evaluation.probes.run import fit_linear
 from components.evaluation.robustness.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from components.evaluation.robustness.measure import (
     CALIBRATION_BINS,

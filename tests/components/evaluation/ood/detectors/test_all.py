@@ -6,11 +6,12 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 
+from components.evaluation.ood import registry
 from components.evaluation.ood.base import Batch, InDistribution
 from components.evaluation.ood.gaussian import ClassGaussians
-from components.evaluation.ood.run import DETECTORS
-from components.evaluation.probes.run import Labelled, LinearProbe
+from components.evaluation.probes.linear_probe import Labelled, LinearProbe
 
+DETECTORS = registry.load_all()
 NEED_LIKELIHOOD = {"nll", "typicality", "nll_complexity", "likelihood_ratio"}
 
 
@@ -21,7 +22,7 @@ def discriminant(train: Labelled) -> tuple[np.ndarray, np.ndarray]:
     return weight, -0.5 * (fitted.means**2).sum(axis=1) - weight @ fitted.center
 
 
-# vim looks beyond the classes: test_detectors_logits.py shows it what it is made for
+# vim looks beyond the classes: test_logits.py shows it what it is made for
 @pytest.mark.parametrize("name", [name for name in DETECTORS if name != "vim"])
 def test_higher_means_more_ood(name, fitting_data, make_features):
     """Each detector, shown what it is made to notice."""
@@ -65,7 +66,7 @@ def test_fitting_twice_gives_the_same_scores(name, fitting_data, make_features):
 
 
 def test_which_detectors_need_a_likelihood(fitting_data, make_features, make_batch):
-    assert {name for name, detector in DETECTORS.items() if detector.needs_likelihood} == NEED_LIKELIHOOD
+    assert {name for name, detector in DETECTORS.items() if "likelihood" in detector.needs} == NEED_LIKELIHOOD
     without = replace(fitting_data, train=make_features(300, 5))
     for name in set(DETECTORS) - NEED_LIKELIHOOD:
         batch = make_batch(make_features(20, 6).features)

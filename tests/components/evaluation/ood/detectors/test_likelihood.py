@@ -5,13 +5,10 @@ import pytest
 from PIL import Image
 
 from components.evaluation.ood.base import Batch, InDistribution
-from components.evaluation.ood.detectors_likelihood import (
-    LikelihoodRatio,
-    Nll,
-    NllComplexity,
-    Typicality,
-    png_bits_per_dim,
-)
+from components.evaluation.ood.detectors.likelihood_ratio import LikelihoodRatio
+from components.evaluation.ood.detectors.nll import Nll
+from components.evaluation.ood.detectors.nll_complexity import NllComplexity, png_bits_per_dim
+from components.evaluation.ood.detectors.typicality import Typicality
 
 WIDTH = 4
 

@@ -5,11 +5,11 @@ from hypothesis import strategies as st
 
 from components.errors import UserError
 from components.evaluation.ood.base import Batch, InDistribution
-from components.evaluation.ood.detectors_distances import Mahalanobis
-from components.evaluation.ood.fused import Fused, combine
+from components.evaluation.ood.detectors.fused import Fused, combine
+from components.evaluation.ood.detectors.mahalanobis import Mahalanobis
 from components.evaluation.ood.metrics import auroc
 from components.evaluation.ood.run import threshold_at
-from components.evaluation.probes.run import Labelled, LinearProbe
+from components.evaluation.probes.linear_probe import Labelled, LinearProbe
 
 WIDTH = 6
 PROBE = LinearProbe(np.zeros((2, WIDTH)), np.zeros(2), temperature=1.0, l2=0.1)

@@ -6,10 +6,15 @@ from pytorch_ood.detector import EnergyBased as PublicEnergy
 from pytorch_ood.detector import MaxLogit as PublicMaxLogit
 from pytorch_ood.detector import ViM as PublicVim
 
-from components.evaluation.ood import detectors_logits
 from components.evaluation.ood.base import InDistribution
-from components.evaluation.ood.detectors_logits import Energy, Gen, MaxLogit, Msp, React, Vim
-from components.evaluation.probes.run import Labelled, LinearProbe
+from components.evaluation.ood.detectors import react
+from components.evaluation.ood.detectors.energy import Energy
+from components.evaluation.ood.detectors.gen import Gen
+from components.evaluation.ood.detectors.max_logit import MaxLogit
+from components.evaluation.ood.detectors.msp import Msp
+from components.evaluation.ood.detectors.react import React
+from components.evaluation.ood.detectors.vim import Vim
+from components.evaluation.probes.linear_probe import Labelled, LinearProbe
 
 
 @pytest.fixture
@@ -45,7 +50,7 @@ def test_saturated_probabilities_are_told_apart(fitting_data, make_batch):
 
 
 def test_react_is_the_public_librarys(fitting_data, queries, make_batch, monkeypatch):
-    monkeypatch.setattr(detectors_logits, "ROWS_AT_MOST", 60_000)
+    monkeypatch.setattr(react, "ROWS_AT_MOST", 60_000)
     probe = fitting_data.probe
     weight, bias = torch.from_numpy(probe.weight), torch.from_numpy(probe.bias)
     public = ReAct(None, lambda x: x.double() @ weight.T + bias).fit_feature_maps(
@@ -60,7 +65,7 @@ def test_react_is_the_public_librarys(fitting_data, queries, make_batch, monkeyp
 def test_a_part_of_the_rows_gives_nearly_the_same_percentile(fitting_data, monkeypatch):
     exact = np.percentile(fitting_data.train.features, 90)
     assert React.fit(fitting_data, 1).ceiling == pytest.approx(exact, rel=1e-2)
-    monkeypatch.setattr(detectors_logits, "ROWS_AT_MOST", 60_000)
+    monkeypatch.setattr(react, "ROWS_AT_MOST", 60_000)
     assert React.fit(fitting_data, 1).ceiling == exact
 
 

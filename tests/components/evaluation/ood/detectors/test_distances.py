@@ -8,13 +8,17 @@ from pytorch_ood.detector import Mahalanobis as PublicMahalanobis
 from sklearn.covariance import LedoitWolf
 
 from components.errors import UserError
-from components.evaluation.ood import detectors_distances, gaussian
+from components.evaluation.ood import gaussian
 from components.evaluation.ood.base import InDistribution
-from components.evaluation.ood.detectors_distances import Knn, Mahalanobis, RelativeMahalanobis, Ssd
+from components.evaluation.ood.detectors import ssd
+from components.evaluation.ood.detectors.knn import Knn
+from components.evaluation.ood.detectors.mahalanobis import Mahalanobis
+from components.evaluation.ood.detectors.relative_mahalanobis import RelativeMahalanobis
+from components.evaluation.ood.detectors.ssd import Ssd
 from components.evaluation.ood.gaussian import ClassGaussians
 from components.evaluation.ood.metrics import auroc
+from components.evaluation.probes.linear_probe import Labelled
 from components.evaluation.probes.neighbours import unit_length
-from components.evaluation.probes.run import Labelled
 
 
 def test_distances_are_those_of_a_naive_loop(fitting_data, queries, monkeypatch):
@@ -102,7 +106,7 @@ def test_ssd_needs_no_labels_to_see_between_the_clusters(fitting_data, make_batc
 
 
 def test_a_cluster_of_one_image_is_no_cluster(fitting_data, make_batch, monkeypatch):
-    monkeypatch.setattr(detectors_distances, "k_means", lambda features, count: np.arange(len(features)) // 500)
+    monkeypatch.setattr(ssd, "k_means", lambda features, count: np.arange(len(features)) // 500)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         fitted = ssd_of(directions(1, 501, 0), directions(1, 100, 1), make_batch, fitting_data.probe)

@@ -1,72 +1,15 @@
-"""Detectors that measure how far a feature lies from the training features."""
+"""Distance to the nearest cluster of features; needs no labels."""
 
 import warnings
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
-from components.errors import UserError
-from components.evaluation.ood.base import Batch, InDistribution
+from components.evaluation.ood.base import Batch, Detector, InDistribution
 from components.evaluation.ood.gaussian import ClassGaussians
-from components.evaluation.probes.neighbours import Neighbours, unit_length
+from components.evaluation.probes.neighbours import unit_length
 
-CLUSTERS = (1, 5, 10, 20)  # SSD's candidates
-
-
-@dataclass(frozen=True)
-class Mahalanobis:
-    """Distance to the nearest class mean under a tied covariance (Lee et al. 2018, https://arxiv.org/abs/1807.03888)."""
-
-    gaussians: ClassGaussians
-    needs_likelihood: ClassVar[bool] = False
-
-    @classmethod
-    def fit(cls, data: InDistribution, k: int) -> "Mahalanobis":
-        return cls(ClassGaussians.fit(*data.train))
-
-    def score(self, batch: Batch) -> np.ndarray:
-        return np.sqrt(self.gaussians.squared_distances(batch.features).min(axis=1))  # (N,)
-
-
-@dataclass(frozen=True)
-class RelativeMahalanobis:
-    """Squared distance to the nearest class minus that to all classes taken as one: min_k MD_k − MD_0.
-
-    Ren et al. 2021, https://arxiv.org/abs/2106.09022.
-    """
-
-    gaussians: ClassGaussians
-    background: ClassGaussians  # one class
-    needs_likelihood: ClassVar[bool] = False
-
-    @classmethod
-    def fit(cls, data: InDistribution, k: int) -> "RelativeMahalanobis":
-        features, labels = data.train
-        return cls(ClassGaussians.fit(features, labels), ClassGaussians.fit(features, np.zeros_like(labels)))
-
-    def score(self, batch: Batch) -> np.ndarray:
-        nearest = self.gaussians.squared_distances(batch.features).min(axis=1)  # (N,)
-        return nearest - self.background.squared_distances(batch.features)[:, 0]
-
-
-@dataclass(frozen=True)
-class Knn:
-    """Distance to the k-th nearest training feature, all of unit length (Sun et al. 2022, https://arxiv.org/abs/2204.06507)."""
-
-    search: Neighbours
-    k: int
-    needs_likelihood: ClassVar[bool] = False
-
-    @classmethod
-    def fit(cls, data: InDistribution, k: int) -> "Knn":
-        if k > len(data.train.features):
-            raise UserError(f"ood.k: {k} neighbours asked of {len(data.train.features)} training images. Lower it.")
-        return cls(Neighbours(data.train.features), k)
-
-    def score(self, batch: Batch) -> np.ndarray:
-        distances, _ = self.search.nearest(batch.features, self.k)  # (N, k)
-        return distances[:, -1].astype(np.float64)
+CLUSTERS = (1, 5, 10, 20)  # candidates
 
 
 @dataclass(frozen=True)
@@ -81,7 +24,6 @@ class Ssd:
     mean: np.ndarray  # (D,)
     scale: np.ndarray  # (D,)
     clusters: tuple[ClassGaussians, ...]  # of one class each
-    needs_likelihood: ClassVar[bool] = False
 
     @classmethod
     def fit(cls, data: InDistribution, k: int) -> "Ssd":
@@ -119,3 +61,13 @@ def k_means(features: np.ndarray, count: int) -> np.ndarray:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct features than clusters
         return MiniBatchKMeans(count, batch_size=4096, n_init=3, random_state=0).fit_predict(features)
+
+
+DETECTOR = Detector(
+    fit=Ssd.fit,
+    family="features",
+    meaning="distance to the nearest cluster of features; needs no labels",
+    source="[Sehwag et al. 2021](https://arxiv.org/abs/2103.12051); as many k-means clusters as suit validation best",
+    default=True,
+    colour="purple",
+)

@@ -6,12 +6,11 @@ The rule was chosen among six on the digits of seed 0, with their OOD sets in vi
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 
 from components.errors import UserError
-from components.evaluation.ood.base import Batch, InDistribution
+from components.evaluation.ood.base import Batch, Detector, InDistribution
 from components.evaluation.ood.gaussian import ClassGaussians
 from components.files import atomic_file
 
@@ -40,7 +39,6 @@ class Fused:
     means: np.ndarray  # (K, D): distance to class k is ‖(x − center) @ whitening − means[k]‖
     locations: np.ndarray  # (J,), J = 2 with a likelihood, else 1
     scales: np.ndarray  # (J,)
-    needs_likelihood: ClassVar[bool] = False
 
     @classmethod
     def fit(cls, data: InDistribution, k: int) -> "Fused":
@@ -76,3 +74,15 @@ class Fused:
             raise UserError(f"{path}: not found. The ood stage writes it: run `dvc repro` first.")
         with np.load(path, allow_pickle=False) as file:
             return cls(**file)
+
+
+DETECTOR = Detector(
+    fit=Fused.fit,
+    family="several",
+    meaning="distance in feature space and likelihood together; the score of the exported model",
+    source="z(distance) + abs(z(bits/dim)), standardised on validation; the rule, see below",
+    needs=("labels",),
+    default=True,
+    colour="black",
+    dashes="solid",
+)

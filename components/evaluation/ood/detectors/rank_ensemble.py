@@ -1,17 +1,14 @@
 """Several detectors as one."""
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
-from components.evaluation.ood.base import Batch, Detector, InDistribution
-from components.evaluation.ood.detectors_distances import Knn, Mahalanobis
-from components.evaluation.ood.detectors_likelihood import Typicality
-from components.evaluation.ood.detectors_logits import Energy
+from components.evaluation.ood.base import Batch, Detector, FittedDetector, InDistribution
+from components.evaluation.ood.detectors import energy, knn, mahalanobis, typicality
 
 # One of each kind: classes, neighbours, logits, likelihood. Chosen for being different, not for their results.
-MEMBERS: tuple[type[Detector], ...] = (Mahalanobis, Knn, Energy, Typicality)
+MEMBERS = (mahalanobis.DETECTOR, knn.DETECTOR, energy.DETECTOR, typicality.DETECTOR)
 
 
 @dataclass(frozen=True)
@@ -23,13 +20,12 @@ class RankEnsemble:
     are not told apart. A variant without a likelihood does without the members that need one.
     """
 
-    members: tuple[Detector, ...]
+    members: tuple[FittedDetector, ...]
     references: tuple[np.ndarray, ...]  # validation scores of each member, ascending
-    needs_likelihood: ClassVar[bool] = False
 
     @classmethod
     def fit(cls, data: InDistribution, k: int) -> "RankEnsemble":
-        usable = [member for member in MEMBERS if data.val.bits_per_dim is not None or not member.needs_likelihood]
+        usable = [m for m in MEMBERS if data.val.bits_per_dim is not None or "likelihood" not in m.needs]
         members = tuple(member.fit(data, k) for member in usable)
         return cls(members, tuple(np.sort(member.score(data.val)) for member in members))
 
@@ -45,3 +41,15 @@ def _rank(scores: np.ndarray, reference: np.ndarray) -> np.ndarray:
     """Share of the ascending `reference` below each score, ties counting half, (N,)."""
     below, not_above = (np.searchsorted(reference, scores, side=side) for side in ("left", "right"))
     return (below + not_above) / 2 / len(reference)
+
+
+DETECTOR = Detector(
+    fit=RankEnsemble.fit,
+    family="several",
+    meaning="mean rank by four of the detectors",
+    source="of mahalanobis, knn, energy and typicality among validation images "
+    "([Aggarwal & Sathe 2015](https://doi.org/10.1145/2830544.2830549))",
+    needs=("labels", "logits"),
+    default=True,
+    colour="black",
+)

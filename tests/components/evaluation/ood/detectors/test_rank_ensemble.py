@@ -3,8 +3,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from components.evaluation.ood.detectors_ensembles import MEMBERS, RankEnsemble
-from components.evaluation.ood.detectors_likelihood import Typicality
+from components.evaluation.ood.detectors import typicality
+from components.evaluation.ood.detectors.rank_ensemble import MEMBERS, RankEnsemble
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def test_it_is_the_mean_rank_of_a_naive_loop(data, queries, make_batch, likeliho
     if not likelihood:
         data = replace(data, val=make_batch(data.val.features))
     batch = make_batch(queries, np.linspace(2, 4, 100) if likelihood else None)
-    members = [member for member in MEMBERS if likelihood or member is not Typicality]
+    members = [member for member in MEMBERS if likelihood or member is not typicality.DETECTOR]
     assert len(members) == len(MEMBERS) - (not likelihood)
     expected = np.zeros(100)
     for member in members:
