@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.screenshots import browser
 from components.evaluation.ood import registry
-from pipelines.comparison import COLUMNS
+from pipelines.metrics import compared
 
 pytestmark = pytest.mark.e2e
 
@@ -53,7 +53,7 @@ def test_every_variant_with_its_numbers(page, finished):
     assert set(variants) == set(VARIANTS)
     titles = [row.locator("th").inner_text().splitlines()[0].rstrip(" ↑↓") for row in rows]
     cells = dict(zip(titles, (row.locator("td").all_inner_texts() for row in rows), strict=True))
-    measured = [column for column in COLUMNS if any(column.name in numbers[name] for name in variants)]
+    measured = [column for column in compared() if any(column.name in numbers[name] for name in variants)]
     assert {column.title for column in measured} == set(cells)
     for column in measured:
         for variant, text in zip(variants, cells[column.title][:2], strict=True):
