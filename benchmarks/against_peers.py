@@ -29,7 +29,8 @@ from benchmarks.trainee import ENDLESS, LIKELIHOOD, VARIANTS, Trainee, model_con
 from components.data.prepared import Prepared
 from components.errors import UserError
 from components.evaluation.config import ProbeConfig
-from components.evaluation.probes import Labelled, run_probes
+from components.evaluation.probes.linear_probe import Labelled
+from components.evaluation.probes.run import run_probes
 from components.files import read_json, write_json
 from components.objectives.config_contrastive import NTXentConfig
 from components.objectives.config_generative import AutoregressiveConfig

@@ -37,7 +37,7 @@ REPETITIONS = 3
 RUNS = 20
 KILLED_STEPS = 200
 CODE = (  # one file that each stage of the evaluation part depends on, and nothing before it
-    "components/evaluation/embed.py",
+    "components/evaluation/features/embed.py",
     *(f"pipelines/stages/{stage}.py" for stage in ("probe", "ood", "export", "report", "compare")),
 )
 Row = dict[str, float | int | str | bool]

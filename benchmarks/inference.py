@@ -22,9 +22,10 @@ from benchmarks.images import add_arguments, open_images
 from benchmarks.measuring import Report, Row, add_shape, medians, parser_for, rate_of, run, take_turns
 from benchmarks.trainee import VARIANTS, model_config
 from components.data.prepared import Prepared
-from components.evaluation.detectors import Batch, InDistribution
-from components.evaluation.fused import Fused
-from components.evaluation.probes import Labelled, fit_linear
+from components.evaluation.ood.base import Batch, InDistribution
+from components.evaluation.ood.detectors.fused import Fused
+from components.evaluation.probes.linear_probe import Labelled
+from components.evaluation.probes.run import fit_linear
 from components.export.config import ExportConfig
 from components.export.graph import Shipped, export_onnx
 from components.export.session import open_session, run_session

@@ -21,7 +21,7 @@ from components.export.config import ExportConfig
 from components.model.config import ModelConfig
 from components.objectives.config import VariantConfig
 from components.training.config import TrainingConfig
-from pipelines.comparison import COLUMNS
+from pipelines.metrics import METRICS, compared
 from pipelines.paths import RESERVED
 
 if TYPE_CHECKING:
@@ -214,14 +214,14 @@ def _check_combinations(path: Path | str, params: Params) -> None:
     _check_certificates(path, params)
     if not params.data.ood:
         raise ConfigError(f"{path}: data.ood: expected at least one OOD set: the ood_score is reported on them.")
-    known = [c.name for c in COLUMNS if c.higher_is_better]
+    known = [metric.name for metric in compared() if metric.higher_is_better]
     for key in ("score", "minimum"):
         for column in getattr(params.gate, key) or ():
             if column not in known:
                 raise ConfigError(
                     f"{path}: gate.{key}: unknown column {column!r}{nearest(column, known)}. Known: {', '.join(known)}."
                 )
-            if needed := _needed_for(column, params):
+            if needed := METRICS[column].lacks(params):
                 raise ConfigError(f"{path}: gate.{key}: {column} is not measured without {needed}.")
 
 
@@ -256,19 +256,6 @@ def _check_certificates(path: Path | str, params: Params) -> None:
                 f"{path}: certificate.{name}.split: training.keep {params.training.keep} chooses the model by the "
                 "validation images, so they cannot certify it. Set split: test, or training.keep: final."
             )
-
-
-def _needed_for(column: str, params: Params) -> str | None:
-    """What the configuration lacks for a column of the comparison table to have a number."""
-    distances = {ood.distance for ood in params.data.ood.values()}
-    needs = {
-        "few_label_accuracy": (10 in params.probe.shots, "10 in probe.shots"),
-        "robustness": (bool(params.embed.corruptions), "a corruption in embed.corruptions"),
-        "near_ood_auroc": ("near" in distances, "an OOD set of distance near in data.ood"),
-        "far_ood_auroc": ("far" in distances, "an OOD set of distance far in data.ood"),
-    }
-    given, needed = needs.get(column, (True, ""))
-    return None if given else needed
 
 
 def _explain(error: "ValidationError") -> list[str]:

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from components.evaluation.figures_methods import methods_figure
 from components.files import atomic_file
 from components.markdown import literal, table
-from pipelines.comparison import COLUMNS, measured
-from pipelines.study.methods import PANELS, panels
+from components.plotting.methods import methods_figure
+from pipelines.metrics import METRICS, compared, measured
+from pipelines.study.methods import panels
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def markdown(results: Sequence[Result], failures: Mapping[str, str]) -> str:
 def write_results(folder: Path, results: Sequence[Result], table: str) -> None:
     """Write `results.csv`, a line a result, and `ranking.md`."""
     keys = list(results[0].point) if results else []
-    names = ["score", *(column.name for column in COLUMNS)]
+    names = ["score", *(metric.name for metric in compared())]
     with atomic_file(folder / "results.csv") as temporary, temporary.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["variant", "seed", *keys, *names, "run_key"])
@@ -75,7 +75,7 @@ def draw_results(results: Sequence[Result], kinds: Mapping[str, str], path: Path
     """The variants at each point as a study's methods are drawn; `kinds` {variant: what it learns by}."""
     groups = {", ".join([group[0].variant, *map(str, group[0].point.values())]): group for group in rank(results)}
     found = {
-        name: {key: [r.numbers[key] for r in group if key in r.numbers] for key in PANELS}
+        name: {key: [r.numbers[key] for r in group if key in r.numbers] for key in METRICS}
         for name, group in groups.items()
     }
     methods_figure({name: kinds[group[0].variant] for name, group in groups.items()}, panels(found), path)

@@ -3,15 +3,11 @@
 from dataclasses import dataclass
 from typing import Literal
 
-DetectorName = Literal[
-    "mahalanobis", "relative_mahalanobis", "ssd", "knn",
-    "msp", "max_logit", "energy", "gen", "react", "vim",
-    "nll", "typicality", "nll_complexity", "likelihood_ratio",
-    "rank_ensemble", "fused",
-]  # fmt: skip
+from components.evaluation.ood import registry
 
 Corruption = Literal["gaussian_noise", "gaussian_blur", "contrast", "jpeg_compression", "pixelate"]
 Severity = Literal[1, 2, 3, 4, 5]
+EXPORTED = "fused"  # the detector whose score the exported model returns
 SMALLEST_CORRUPTED = 8  # pixels a side
 
 
@@ -62,16 +58,15 @@ class ProbeConfig:
 class OodConfig:
     """Which detectors run, and their constants."""
 
-    detectors: tuple[DetectorName, ...]
+    detectors: tuple[str, ...] = ()  # files of ood/detectors/, or `all`; without any, those that are on by default
     k: int = 10  # neighbours of the k-NN detector
     false_alarm_rate: float = 0.05  # share of in-distribution validation images that the threshold flags
     bootstrap: int = 1000  # resamples for the confidence intervals
 
     def __post_init__(self) -> None:
-        if "fused" not in self.detectors:
-            raise ValueError("detectors must hold `fused`: the exported model's ood_score is that one")
-        if len(set(self.detectors)) != len(self.detectors):
-            raise ValueError("detectors holds a name twice")
+        registry.check_names(self.detectors)
+        if self.detectors and not {EXPORTED, registry.ALL} & {*self.detectors}:
+            raise ValueError(f"detectors must hold `{EXPORTED}`: the exported model's ood_score is that one")
         if self.k < 1 or self.bootstrap < 1:
             raise ValueError("k and bootstrap must be at least 1")
         if not 0 < self.false_alarm_rate < 1:

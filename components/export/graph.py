@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from components.errors import UserError
-from components.evaluation.fused import Fused
-from components.evaluation.probes import LinearProbe
+from components.evaluation.ood.detectors.fused import Fused
+from components.evaluation.probes.linear_probe import LinearProbe
 from components.export.session import INPUT, OUTPUTS
 from components.model.gcrl import GCRL
 from components.model.tokens import to_unit

@@ -11,7 +11,7 @@ import numpy as np
 
 from components.data.prepared import Prepared
 from components.errors import UserError
-from components.evaluation.ood_metrics import auroc
+from components.evaluation.ood.metrics import auroc
 from components.export.session import INPUT, open_session, run_session
 from components.monitoring.known import unknown_rows
 from components.monitoring.reference import Reference

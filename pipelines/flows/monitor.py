@@ -21,9 +21,9 @@ from components.locks import locked
 from components.markdown import literal
 from components.monitoring.config import DriftThresholds
 from components.monitoring.drift import drift_tests
-from components.monitoring.figures import embedding_projection, score_histogram
 from components.monitoring.incoming import IncomingFile, list_incoming, not_seen, remember
 from components.monitoring.scoring import Scored, Scorer
+from components.plotting.monitoring import embedding_projection, score_histogram
 from pipelines.config import load_params
 from pipelines.flows.artifacts import picture
 from pipelines.flows.naming import run_name

@@ -7,8 +7,9 @@ from typing import Any
 
 from components.files import read_json
 from components.markdown import literal, table
-from pipelines.comparison import COLUMNS, score, unmet
+from pipelines.comparison import score, unmet
 from pipelines.config import Params
+from pipelines.metrics import compared as compared_metrics
 from pipelines.paths import stage_folder
 from pipelines.tracking import deliver, promotion, promotion_result, store
 from pipelines.tracking.secrets import without_password
@@ -63,7 +64,7 @@ def read_verdict(folder: Path, params: Params, tracking: Path, compared: bool) -
     compare = folder / stage_folder("compare")
     best = read_json(compare / "results.json", "constants", "best")
     numbers = read_json(compare / "metrics.json", best)
-    row = {column.name: numbers.get(column.name) for column in COLUMNS}
+    row = {metric.name: numbers.get(metric.name) for metric in compared_metrics()}
     key = read_json(compare / "record.json", "run_key")
     verdict = Verdict(
         params.tracking.registered_model,
@@ -104,7 +105,7 @@ def versions_compared(verdict: Verdict, tracking: Path) -> str:
     rows = [
         ["variant", *(literal(tags[v].get("variant", "–")) for v in names)],
         ["score", *(_number(metrics[v].get("score"), ".4f") for v in names)],
-        *([column.title, *(_number(metrics[v].get(column.name), column.form) for v in names)] for column in COLUMNS),
+        *([m.title, *(_number(metrics[v].get(m.name), m.form) for v in names)] for m in compared_metrics()),
         ["data", *(literal(tags[v].get("data_fingerprint", "–")[:12]) for v in names)],
     ]
     titles = ["", *(f"{', '.join(names[v])}: {_linked(verdict.model, v)}" for v in names)]

@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from components.distillation.config import StudentConfig
+from components.evaluation.config import EXPORTED
+from components.evaluation.ood import registry
 from components.files import read_json, read_rows, read_table
 from components.objectives.config import VariantConfig
-from pipelines.comparison import COLUMNS, Column, Row
+from pipelines.comparison import Row
 from pipelines.dotted import flat
+from pipelines.metrics import Metric, compared
 from pipelines.page import words
 from pipelines.page.gather import STAGES
 from pipelines.stages.tracked import RECORD
@@ -60,8 +63,8 @@ class Report:
 def table(reports: Sequence[Report]) -> dict[str, list[dict[str, Any]]]:
     """The comparison: {group: a row a measure}, {title, meaning, up, cells: [{text, spread, best}], floors: [text]}."""
     floor = reports[0].metrics("floor")
-    groups: dict[str, list[dict[str, Any]]] = {heading: [] for heading in words.GROUPS}
-    for column in COLUMNS:
+    groups: dict[str, list[dict[str, Any]]] = {metric.group: [] for metric in compared()}
+    for column in compared():
         best = _best(column, reports)
         cells = []
         for report in reports:
@@ -70,13 +73,13 @@ def table(reports: Sequence[Report]) -> dict[str, list[dict[str, Any]]]:
         if not any(cell["text"] for cell in cells):
             continue
         known = column.stage == "probe"
-        groups[_group(column)].append(
+        groups[column.group].append(
             {
                 "title": column.title,
-                "meaning": words.MEASURES.get(column.name, ""),
+                "meaning": column.meaning,
                 "up": column.higher_is_better,
                 "cells": cells,
-                "floors": [shown(column, floor.get(f"{name}/{column.metric}") if known else None) for name in FLOORS],
+                "floors": [shown(column, floor.get(f"{name}/{column.key}") if known else None) for name in FLOORS],
             }
         )
     return {heading: rows for heading, rows in groups.items() if rows}
@@ -85,7 +88,7 @@ def table(reports: Sequence[Report]) -> dict[str, list[dict[str, Any]]]:
 def strengths(report: Report, reports: Sequence[Report]) -> dict[str, list[str]]:
     """Where a variant is best and where it is last, as "title value"; measures in which all are equal tell nothing."""
     told: dict[str, list[str]] = {"best": [], "last": []}
-    for column in COLUMNS:
+    for column in compared():
         texts = {r.name: shown(column, r.row[column.name]) for r in reports}
         if texts[report.name] is None or len({text for text in texts.values() if text}) < 2:
             continue
@@ -119,7 +122,7 @@ def detectors(report: Report, distances: Mapping[str, str]) -> list[dict[str, An
     return [
         {
             "name": name,
-            "meaning": words.DETECTORS.get(name, ""),
+            "meaning": _meaning(name),
             "false_alarms": f"{metrics[f'{name}/test/flagged']:.1%}",
             "sets": [
                 {
@@ -136,7 +139,7 @@ def detectors(report: Report, distances: Mapping[str, str]) -> list[dict[str, An
 
 
 def hardest(report: Report) -> list[dict[str, Any]]:
-    """What each detector gets most wrong, `fused` first: {name, threshold, ood: [picture], test: [picture]}."""
+    """What each detector gets most wrong, the exported score first: {name, meaning, threshold, ood, test}."""
     metrics = report.metrics("ood")
     found: dict[str, dict[str, Any]] = {}
     for row in read_table(report.folder / "hardest.parquet").to_pylist():
@@ -147,8 +150,8 @@ def hardest(report: Report) -> list[dict[str, Any]]:
         of_detector[kind].append(
             {**row, "score": f"{row['score']:#.3g}".rstrip("."), "wrong": row["flagged"] == (kind == "test")}
         )
-    names = sorted(found, key=lambda name: name != "fused")
-    return [{"name": name, "meaning": words.DETECTORS.get(name, ""), **found[name]} for name in names]
+    names = sorted(found, key=lambda name: name != EXPORTED)
+    return [{"name": name, "meaning": _meaning(name), **found[name]} for name in names]
 
 
 def layers(report: Report) -> list[dict[str, str]]:
@@ -169,7 +172,7 @@ def not_measured(reports: Sequence[Report]) -> list[str]:
         "Speed on other hardware than that of the table of stages.",
     ]
     for report in reports:
-        missing = [c.title for c in COLUMNS if report.row[c.name] is None]
+        missing = [c.title for c in compared() if report.row[c.name] is None]
         if missing:
             told.append(f"{report.name} has no {', '.join(missing)}.")
         reasons: dict[str, list[str]] = {}
@@ -236,24 +239,25 @@ def moment(seconds: float) -> str:
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M} UTC"
 
 
-def shown(column: Column, value: float | None) -> str | None:
+def shown(column: Metric, value: float | None) -> str | None:
     """A number in its column's form."""
     return None if value is None or not math.isfinite(value) else f"{value:{column.form}}"
 
 
-def _group(column: Column) -> str:
-    return next(heading for heading, names in words.GROUPS.items() if column.name in names)
+def _meaning(detector: str) -> str:
+    """What a detector measures; nothing of one that is no more, in results of an older version."""
+    return registry.load(detector).meaning if detector in registry.names() else ""
 
 
-def _best(column: Column, reports: Sequence[Report], reverse: bool = False) -> str | None:
+def _best(column: Metric, reports: Sequence[Report], reverse: bool = False) -> str | None:
     known = [value for report in reports if (value := report.row[column.name]) is not None]
     if len(known) < 2:
         return None
     return shown(column, max(known) if column.higher_is_better != reverse else min(known))
 
 
-def _spread(column: Column, metrics: Mapping[str, float]) -> str | None:
-    for key in (f"{column.metric}_se", f"{column.metric.removesuffix('_accuracy')}_std"):
+def _spread(column: Metric, metrics: Mapping[str, float]) -> str | None:
+    for key in (f"{column.key}_se", f"{column.key.removesuffix('_accuracy')}_std"):
         if key in metrics:
             return f"± {metrics[key]:{column.form}}"
     return None

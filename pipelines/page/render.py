@@ -8,10 +8,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from components.data.prepared import Prepared
 from components.distillation.config import StudentConfig
-from components.evaluation.figures_comparison import layer_lines, variant_lines
 from components.files import atomic_file, read_rows
-from pipelines.comparison import COLUMNS
+from components.plotting.comparison import layer_lines, variant_lines
 from pipelines.config import GateConfig
+from pipelines.metrics import compared
 from pipelines.page import content
 from pipelines.page.content import Report
 from pipelines.page.gather import FILES
@@ -91,7 +91,7 @@ def _html(reports: Sequence[Report], prepared: Prepared, gate: GateConfig, regis
         made=content.moment(max(report.record["finished"] for report in reports)),
         commit=content.commit(reports[0].record.get("provenance", {})),
         gate=gate,
-        titles={column.name: column.title for column in COLUMNS},
+        titles={metric.name: metric.title for metric in compared()},
         registry=registry,
         data_uri=data_uri,
     )

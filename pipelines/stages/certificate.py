@@ -2,9 +2,9 @@
 
 from components.data.prepared import Prepared
 from components.errors import ConfigError
-from components.evaluation.certificate import certify, require_disjoint, some_images, view_features
-from components.evaluation.figures_certificate import certificate_curves
+from components.evaluation.certificate.certify import certify, require_disjoint, some_images, view_features
 from components.model.build import load_weights
+from components.plotting.certificate import certificate_curves
 from components.training.device import choose_device
 from pipelines.config import PARAMS, Params
 from pipelines.paths import PREPARED, stage_folder

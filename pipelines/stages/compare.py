@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from components.data.prepared import Prepared
-from components.evaluation.figure_style import variant_colours
-from components.evaluation.figures_comparison import comparison_figure
 from components.files import atomic_file, read_rows, write_json
 from components.markdown import literal, literals
-from pipelines.comparison import COLUMNS, Row, Size, beside_teachers, markdown, measured, score, unmet
+from components.plotting.comparison import comparison_figure
+from components.plotting.style import variant_colours
+from pipelines.comparison import Row, Size, beside_teachers, markdown, score, unmet
 from pipelines.config import Params
+from pipelines.metrics import compared as compared_metrics
+from pipelines.metrics import measured
 from pipelines.page.content import Report
 from pipelines.page.render import PAGE, draw_figures, write_page
 from pipelines.paths import PREPARED, stage_folder
@@ -35,7 +37,9 @@ class Compared:
     @classmethod
     def read(cls, params: Params) -> "Compared":
         found = {name: metrics_of("report", name) for name in params.encoders}
-        rows: dict[str, Row] = {name: {c.name: m.get(c.name) for c in COLUMNS} for name, m in found.items()}
+        rows: dict[str, Row] = {
+            name: {metric.name: m.get(metric.name) for metric in compared_metrics()} for name, m in found.items()
+        }
         scores = {name: score(row, params.gate.score) for name, row in rows.items()}
         return cls(rows, scores, {name: unmet(row, params.gate.minimum) for name, row in rows.items()})
 
@@ -124,8 +128,8 @@ def _write_comparison(folder: Path, params: Params, compared: Compared) -> None:
     _gather("roc.csv", ("false_positive_rate", "mean"), params, folder)
     shutil.copyfile(stage_folder("report", compared.best) / "confusion.csv", folder / "confusion.csv")
     comparison_figure(
-        {c.title: {name: row[c.name] for name, row in rows.items()} for c in measured(rows.values())},
-        {c.title for c in COLUMNS if c.higher_is_better},
+        {m.title: {name: row[m.name] for name, row in rows.items()} for m in measured(rows.values())},
+        {m.title for m in compared_metrics() if m.higher_is_better},
         folder / "comparison.png",
     )
 

@@ -7,9 +7,9 @@ from components.data.prepared import Prepared
 from components.distillation.distill import distill
 from components.distillation.objective import Probe
 from components.distillation.summary import describe
-from components.evaluation.figures_training import training_curves
-from components.evaluation.probes import LinearProbe
+from components.evaluation.probes.linear_probe import LinearProbe
 from components.model.build import build
+from components.plotting.training import training_curves
 from pipelines.config import Params
 from pipelines.paths import PREPARED, SCRATCH, stage_folder
 from pipelines.stages.tracked import log_data, tracked

@@ -4,9 +4,9 @@ from dataclasses import asdict
 from functools import partial
 
 from components.data.prepared import Prepared
-from components.evaluation.embed import embed, embed_corrupted
-from components.evaluation.features import CORRUPTED
-from components.evaluation.layers import embed_layers
+from components.evaluation.features.embed import embed, embed_corrupted
+from components.evaluation.features.layers import embed_layers
+from components.evaluation.features.store import CORRUPTED
 from components.training.device import choose_device
 from pipelines.config import Params
 from pipelines.paths import PREPARED

@@ -4,8 +4,8 @@ import numpy as np
 
 from components.data.prepared import Prepared
 from components.distillation.config import StudentConfig
-from components.evaluation.fused import Fused
-from components.evaluation.probes import LinearProbe
+from components.evaluation.ood.detectors.fused import Fused
+from components.evaluation.probes.linear_probe import LinearProbe
 from components.export.card import model_card
 from components.export.graph import Shipped, export_onnx
 from components.export.parity import check_parity, time_inference

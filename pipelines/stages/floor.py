@@ -3,7 +3,8 @@
 import numpy as np
 
 from components.data.prepared import Prepared
-from components.evaluation.probes import Labelled, run_probes
+from components.evaluation.probes.linear_probe import Labelled
+from components.evaluation.probes.run import run_probes
 from components.model.build import Architecture, build
 from components.model.encode import encode_features
 from components.objectives.config import VariantConfig

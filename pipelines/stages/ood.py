@@ -1,23 +1,31 @@
 """ood: detectors fitted on in-distribution data, thresholds from validation, measured on test and the OOD sets; what
 corruptions do to accuracy, calibration and OOD score."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from components.data.prepared import Prepared
-from components.evaluation import figures_ood, figures_robustness, openood, plot_data, robustness, score_table
-from components.evaluation.detectors import Batch, InDistribution
-from components.evaluation.features import CORRUPTED, Embedded
-from components.evaluation.ood import run_detectors
-from components.evaluation.probes import Labelled, LinearProbe
-from components.evaluation.shown import draw_map, write_shown
+from components.evaluation.features.embedding_map import embedding_map, load_map, save_map
+from components.evaluation.features.store import CORRUPTED, Embedded
+from components.evaluation.ood import openood, plot_data, score_table
+from components.evaluation.ood.base import Batch, InDistribution
+from components.evaluation.ood.hard_examples import hard_examples, write_hard_examples
+from components.evaluation.ood.run import OodResult, run_detectors
+from components.evaluation.probes.linear_probe import Labelled, LinearProbe
+from components.evaluation.robustness import measure as robustness
 from components.files import read_json, write_json
+from components.plotting import ood as figures_ood
+from components.plotting import robustness as figures_robustness
+from components.plotting.embedding_map import map_figure
 from pipelines.config import Params
 from pipelines.paths import PREPARED, stage_folder
 from pipelines.stages.tracked import RESULTS, log_data, tracked
 
-SCORES = "scores.parquet"
+SCORES, MAP = "scores.parquet", "map.npz"
 
 
 def run(params: Params, variant: str) -> None:
@@ -60,7 +68,9 @@ def run(params: Params, variant: str) -> None:
             table = openood.openood_table(result.scores, prepared.ood)
             openood.write_csv(table, out.path / "openood.csv")
             (out.path / "openood.md").write_text(openood.markdown(table, prepared.ood))
-            write_shown(out.path, result, prepared, embedded, probe, params.seed)
+            features = {name: embedded.features(split) for name, split in {"test": "test", **sets}.items()}
+            save_map(out.path / MAP, embedding_map(features, params.seed), prepared.labels("test"))
+            _write_hard_examples(out.path / "hardest.parquet", result, prepared, features, probe)
             plot_data.write_roc(out.path / "roc.csv", result.scores["fused"], list(sets))
             if corrupted:
                 robustness.write_csv(
@@ -70,6 +80,20 @@ def run(params: Params, variant: str) -> None:
         stage.journal.artifact(stage_folder("ood", variant) / "openood.md")
         for name, reason in result.left_out.items():
             print(f"detector {name} left out: {reason}")
+
+
+def _write_hard_examples(
+    path: Path, result: OodResult, prepared: Prepared, features: Mapping[str, np.ndarray], probe: LinearProbe
+) -> None:
+    images = {name: prepared.images("test" if name == "test" else f"ood-{name}") for name in features}
+    labels, classes = prepared.labels("test"), prepared.classes
+    write_hard_examples(
+        path,
+        hard_examples(result.scores, result.thresholds),
+        image=lambda name, row: images[name][row],
+        class_name=lambda name, row: classes[labels[row]] if name == "test" else "",
+        read_as=lambda name, row: classes[probe.logits(features[name][row : row + 1]).argmax()],
+    )
 
 
 def draw(folder: Path, prepared: Prepared, variant: str) -> None:
@@ -82,7 +106,7 @@ def draw(folder: Path, prepared: Prepared, variant: str) -> None:
         corrupted = {n.removeprefix("robustness/"): v for n, v in metrics.items() if n.startswith("robustness/")}
         measured = corrupted, constants["corruptions"], constants["severities"]
         figures_robustness.robustness_by_severity(*measured, folder / "robustness.png")
-    draw_map(folder, prepared.classes, variant)
+    map_figure(*load_map(folder / MAP), prepared.classes, variant, folder / "map.png")
     # last, because an archive may lack the scores
     scores = score_table.read_scores(folder / SCORES)
     figures_ood.roc_curves(scores, distances, folder / "roc.png")

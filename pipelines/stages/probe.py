@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 
 from components.data.prepared import Prepared
-from components.evaluation import figures_probe, layer_probes, plot_data
-from components.evaluation.calibration import Reliability
-from components.evaluation.features import LAYERS, Embedded
-from components.evaluation.probes import Labelled, ProbeResult, run_probes
+from components.evaluation.features.store import LAYERS, Embedded
+from components.evaluation.probes import layer_probes, plot_data
+from components.evaluation.probes.calibration import Reliability
+from components.evaluation.probes.linear_probe import Labelled
+from components.evaluation.probes.run import ProbeResult, run_probes
 from components.files import read_arrays, read_json
+from components.plotting import probes as figures_probe
 from pipelines.config import Params
 from pipelines.paths import PREPARED, stage_folder
 from pipelines.stages.tracked import RESULTS, log_data, tracked

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from components.data.prepared import Prepared
-from components.evaluation.figure_style import variant_colours
 from components.files import atomic_directory, write_json
+from components.plotting.style import variant_colours
 from pipelines.config import Params
 from pipelines.paths import stage_folder
 from pipelines.stages.attempts import Attempts

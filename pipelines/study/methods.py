@@ -11,43 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from components.errors import UserError
-from components.evaluation.figures_methods import Panel, methods_figure
 from components.files import atomic_file
 from components.markdown import literal, table
-from pipelines.comparison import COLUMNS as COMPARED
+from components.plotting.methods import Panel, methods_figure
 from pipelines.comparison import Row, score
+from pipelines.metrics import METRICS, Metric, compared
 from pipelines.study.members import Member, members_of
 from pipelines.study.tables import Numbers, floors, numbers_of, spread
 
 TABLE, NUMBERS, FIGURE = "methods.md", "methods.csv", "methods.png"
-BOUND = "pretrain/val/bits_per_dim_bound"
-
-
-@dataclass(frozen=True)
-class Column:
-    """One number a method; `key` is STAGE/METRIC."""
-
-    name: str
-    title: str
-    key: str
-    form: str
-
-
-def _of_comparison(*names: str) -> tuple[Column, ...]:
-    compared = {c.name: Column(c.name, c.title, f"{c.stage}/{c.metric}", c.form) for c in COMPARED}
-    return tuple(compared[name] for name in names)
-
-
-BITS = Column("bits_per_dim", "bits/dim", "embed/bits_per_dim/test", ".3f")
-COLUMNS = (
-    *_of_comparison("linear_accuracy", "knn_accuracy"),
-    BITS,
-    Column("bits_per_dim_bound", "bits/dim, bound", BOUND, ".3f"),
-    *_of_comparison("near_ood_auroc", "far_ood_auroc", "calibration_error", "robustness"),
-    Column("effective_rank", "effective rank", "pretrain/val/effective_rank", ".1f"),
-    *_of_comparison("training_seconds"),
-)
-PANELS = ("linear_accuracy", "near_ood_auroc", "robustness", "bits_per_dim")
+BITS, BOUND = "bits_per_dim", "bits_per_dim_bound"  # shown in one column: exact, or at most
 
 
 @dataclass(frozen=True)
@@ -59,14 +32,14 @@ class Method:
     seeds: Sequence[Numbers]
     score: float  # the mean of the columns that gate.score names
 
-    def values(self, column: Column) -> list[float]:
-        """A column's number at each seed that has it."""
-        return [numbers[column.key] for numbers in self.seeds if column.key in numbers]
+    def values(self, metric: Metric) -> list[float]:
+        """A metric at each seed that has it."""
+        return [numbers[metric.address] for numbers in self.seeds if metric.address in numbers]
 
     @property
-    def columns(self) -> dict[str, list[float]]:
-        """All columns' numbers."""
-        return {column.name: self.values(column) for column in COLUMNS}
+    def numbers(self) -> dict[str, list[float]]:
+        """Every metric at each seed that has it."""
+        return {metric.name: self.values(metric) for metric in METRICS.values()}
 
 
 def write_methods(study: Path) -> str:
@@ -76,7 +49,7 @@ def write_methods(study: Path) -> str:
         UserError: no model has been probed yet.
     """
     methods = methods_of(study)
-    if not any(method.values(COLUMNS[0]) for method in methods):
+    if not any(method.numbers["linear_accuracy"] for method in methods):
         raise UserError(f"{study}: no model there has been probed yet: `python -m pipelines.study run {study}`.")
     references = [Method(name, "floor", found, -math.inf) for name, found in floors(study).items()]
     text = _markdown([*methods, *references])
@@ -84,7 +57,7 @@ def write_methods(study: Path) -> str:
         temporary.write_text(text)
     with atomic_file(study / NUMBERS) as temporary, temporary.open("w", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows(_csv_rows([*methods, *references]))
-    methods_figure({m.name: m.kind for m in methods}, panels({m.name: m.columns for m in methods}), study / FIGURE)
+    methods_figure({m.name: m.kind for m in methods}, panels({m.name: m.numbers for m in methods}), study / FIGURE)
     return text
 
 
@@ -101,53 +74,57 @@ def _method(name: str, members: Sequence[Member]) -> Method:
     seeds = [numbers for member in members if (numbers := numbers_of(member, None))]
     params = members[0].params
     means: Row = {}
-    for column in COMPARED:
-        values = [n[key] for n in seeds if (key := f"{column.stage}/{column.metric}") in n]
-        means[column.name] = statistics.fmean(values) if values else None
+    for metric in compared():
+        means[metric.name] = _mean([numbers[metric.address] for numbers in seeds if metric.address in numbers])
     return Method(name, params.variant(name).kind, seeds, score(means, params.gate.score))
 
 
 def _markdown(methods: Sequence[Method]) -> str:
-    columns = [c for c in COLUMNS if c.key != BOUND and any(method.values(c) for method in methods)]
+    columns = [m for m in _columns() if m.name != BOUND and any(method.values(m) for method in methods)]
     titles = ["method", "kind", "seeds", *(column.title for column in columns)]
     rows = []
     for method in methods:
-        cells = [_bits(method) if column is BITS else spread(method.values(column), column.form) for column in columns]
+        cells = [_bits(method) if m.name == BITS else spread(method.values(m), m.form) for m in columns]
         rows.append([literal(method.name), literal(method.kind), str(len(method.seeds)), *cells])
     notes = ["Mean ± sample standard deviation over seeds; the best mean of the columns in gate.score first."]
-    if any(method.values(BITS) for method in methods):
+    if any(method.values(METRICS[BITS]) for method in methods):
         notes.append("bits/dim: exact, of test images; ≤ marks an upper bound, of validation images; – none.")
     return "\n".join([table(titles, rows), "", *notes]) + "\n"
 
 
 def _bits(method: Method) -> str:
-    exact, bound = (method.values(column) for column in COLUMNS if column.name.startswith("bits_per_dim"))
+    exact, bound = method.values(METRICS[BITS]), method.values(METRICS[BOUND])
     if exact or not bound:
-        return spread(exact, BITS.form)
-    return f"≤ {spread(bound, BITS.form)}"
+        return spread(exact, METRICS[BITS].form)
+    return f"≤ {spread(bound, METRICS[BOUND].form)}"
+
+
+def _columns() -> list[Metric]:
+    return [metric for metric in METRICS.values() if metric.in_methods]
 
 
 def _csv_rows(methods: Sequence[Method]) -> Iterator[list[object]]:
-    names = [name for column in COLUMNS for name in (column.name, f"{column.name}_std")]
+    names = [name for metric in _columns() for name in (metric.name, f"{metric.name}_std")]
     yield ["method", "kind", "seeds", *names]
     for method in methods:
-        found = [method.values(column) for column in COLUMNS]
+        found = [method.values(metric) for metric in _columns()]
         numbers = [n for values in found for n in (_mean(values), _deviation(values))]
         yield [method.name, method.kind, len(method.seeds), *("" if n is None else n for n in numbers)]
 
 
 def panels(found: Mapping[str, Mapping[str, Sequence[float]]]) -> list[Panel]:
-    """The columns of the figure that some method has; `found` {method: {column: its number at each seed}}."""
-    columns = {column.name: column for column in COMPARED}
+    """The figure's panels, those first of which more is better; `found` {method: {metric: its number at each seed}}."""
     drawn = []
-    for name in PANELS:
+    for metric in sorted(METRICS.values(), key=lambda metric: not metric.higher_is_better):
+        if not metric.in_methods_figure:
+            continue
         spreads = {
             method: (statistics.fmean(values), _deviation(values) or 0.0)
             for method, numbers in found.items()
-            if (values := numbers.get(name))
+            if (values := numbers.get(metric.name))
         }
         if spreads:
-            drawn.append(Panel(columns[name].title, spreads, columns[name].higher_is_better))
+            drawn.append(Panel(metric.title, spreads, metric.higher_is_better))
     return drawn
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from components.files import atomic_file, read_json
 from components.markdown import literal, table
-from pipelines.comparison import COLUMNS
+from pipelines.metrics import compared
 from pipelines.study.members import FLOOR, STAGES, Member, members_of
 
 TABLE, NUMBERS = "table.md", "numbers.csv"
@@ -59,7 +59,7 @@ def numbers_of(member: Member, peak_tflops: float | None) -> Numbers:
 
 def markdown(rows: Mapping[str, Sequence[Numbers]]) -> str:
     """A table of the comparison's columns and of training itself, then AUROC of each detector; model → a row a seed."""
-    columns = [(c.title, f"{c.stage}/{c.metric}", c.form) for c in COLUMNS] + list(EXTRA)
+    columns = [(metric.title, metric.address, metric.form) for metric in compared()] + list(EXTRA)
     parts = [_table(rows, columns)]
     detectors = dict.fromkeys(
         name.split("/")[1] for found in rows.values() for numbers in found for name in numbers if _is_auroc(name)

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from components.evaluation.score_table import read_scores
+from components.evaluation.ood.score_table import read_scores
 
 pytestmark = pytest.mark.e2e
 

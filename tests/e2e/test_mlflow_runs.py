@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from components.evaluation.figure_style import variant_colours
+from components.plotting.style import variant_colours
 
 pytestmark = pytest.mark.e2e
 

@@ -10,10 +10,10 @@ from urllib.parse import quote
 import pytest
 
 from benchmarks.screenshots import browse, browser, drawn
-from components.evaluation.figure_style import variant_colours
-from pipelines.comparison import COLUMNS
+from components.plotting.style import variant_colours
+from pipelines.metrics import METRICS, compared
 from pipelines.tracking import store
-from pipelines.tracking.views import PARALLEL, VIEWS
+from pipelines.tracking.views import VIEWS
 
 pytestmark = pytest.mark.e2e
 
@@ -64,7 +64,7 @@ def test_one_row_a_model_with_the_numbers_that_matter(page, mlflow_ui, experimen
     assert set(rows) == {run.info.run_name for run in models.values()} | others  # no stage, all of them are folded
     for run in models.values():
         row = rows[run.info.run_name]
-        for name in ("score", *(column.name for column in COLUMNS)):
+        for name in ("score", *(column.name for column in compared())):
             value = run.data.metrics.get(name)
             told = row[f"metrics.`{name}`"]
             assert told == "-" if value is None else float(told) == pytest.approx(value, abs=5e-5), name
@@ -102,11 +102,12 @@ def test_models_of_plain_data_stand_side_by_side(page, mlflow_ui, client):
     for weight in (0.0, 1.0):
         run = client.create_run(experiment, tags={"kind": "model"}).info.run_id
         client.log_param(run, "variant.w_gen", weight)
-        for name in {"score", *(column.name for column in COLUMNS)} - optional:
+        for name in {"score", *(column.name for column in compared())} - optional:
             client.log_metric(run, name, 0.5 + weight / 10)
     browse(page, VIEWS[2].address(mlflow_ui, experiment))
     page.locator(".parcoords").wait_for()  # which MLflow leaves out where no model has all of the numbers
-    assert page.locator(".parcoords .dimension").count() == len(PARALLEL) + 1  # and a parameter
+    always = [metric.name for metric in METRICS.values() if metric.every_model_has_it]
+    assert page.locator(".parcoords .dimension").count() == len(always) + 2  # and the score and a parameter
     client.delete_experiment(experiment)
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from benchmarks.screenshots import browser
-from pipelines.comparison import COLUMNS
-from pipelines.page.words import DETECTORS
+from components.evaluation.ood import registry
+from pipelines.metrics import compared
 
 pytestmark = pytest.mark.e2e
 
@@ -53,7 +53,7 @@ def test_every_variant_with_its_numbers(page, finished):
     assert set(variants) == set(VARIANTS)
     titles = [row.locator("th").inner_text().splitlines()[0].rstrip(" ↑↓") for row in rows]
     cells = dict(zip(titles, (row.locator("td").all_inner_texts() for row in rows), strict=True))
-    measured = [column for column in COLUMNS if any(column.name in numbers[name] for name in variants)]
+    measured = [column for column in compared() if any(column.name in numbers[name] for name in variants)]
     assert {column.title for column in measured} == set(cells)
     for column in measured:
         for variant, text in zip(variants, cells[column.title][:2], strict=True):
@@ -63,7 +63,7 @@ def test_every_variant_with_its_numbers(page, finished):
         section = page.locator(f"#variant-{variant}")
         named = section.locator("table.detectors tbody th").all_inner_texts()
         likelihood = ["nll"] if variant == "hybrid" else []
-        found = [next(name for name in DETECTORS if text.split()[0] == name) for text in named]
+        found = [next(name for name in registry.names() if text.split()[0] == name) for text in named]
         assert sorted(found) == sorted(["mahalanobis", "knn", "energy", "fused", *likelihood])
         assert section.locator("details[open] .pictures li").count() == 16
         assert section.get_by_alt_text(f"Images that {variant} drew").count() == len(likelihood)

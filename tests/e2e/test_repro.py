@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from components.evaluation.score_table import read_scores
+from components.evaluation.ood.score_table import read_scores
 from pipelines.page.gather import FILES
 
 pytestmark = pytest.mark.e2e

@@ -64,7 +64,7 @@ def test_a_parameter(scratch, changes, expected):
     ("file", "expected"),
     [
         ("components/export/card.py", {"compare"} | of_each("export", "report")),
-        ("components/evaluation/figures_ood.py", {"compare"} | of_each("ood", "export", "report")),
+        ("components/plotting/ood.py", {"compare"} | of_each("ood", "export", "report")),
         ("components/objectives/nt_xent.py", {"compare"} | of_each(*STAGES)),
         ("components/data/sources.py", {"prepare", "validate", "floor", "compare"} | of_each(*STAGES)),
         ("pipelines/stages/compare.py", {"compare"}),

@@ -4,9 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.comparison import BESIDE, COLUMNS, Row, Size, beside_teachers, markdown, measured, row, score, unmet
+from pipelines.comparison import Row, Size, beside_teachers, markdown, row, score, unmet
+from pipelines.metrics import METRICS, compared, measured
 
-NAMES = [column.name for column in COLUMNS]
+NAMES = [column.name for column in compared()]
 shares = st.floats(0, 1)
 
 
@@ -17,14 +18,14 @@ def a_row(**numbers: float | None) -> Row:
 def cells(table: str, variant: str) -> dict[str, str]:
     lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
     found = next(line for line in lines if line[0] == variant)
-    names = {column.title: column.name for column in COLUMNS}
+    names = {column.title: column.name for column in compared()}
     return dict(zip([names.get(title, title) for title in lines[0]], found, strict=True))
 
 
 def test_a_row_takes_each_number_from_its_stage():
     stages: dict[str, dict[str, float]] = {}
-    for i, column in enumerate(COLUMNS):
-        stages.setdefault(column.stage, {})[column.metric] = float(i)
+    for i, column in enumerate(compared()):
+        stages.setdefault(column.stage, {})[column.key] = float(i)
     assert row(stages) == dict(zip(NAMES, map(float, range(len(NAMES))), strict=True))
     assert row({"probe": stages["probe"]})["near_ood_auroc"] is None
     assert row({}) == dict.fromkeys(NAMES)
@@ -95,7 +96,7 @@ def test_a_note_stands_behind_its_variants_name():
 
 
 def test_students_stand_beside_their_teachers():
-    assert set(NAMES) >= set(BESIDE)
+    assert set(NAMES) >= {metric.name for metric in METRICS.values() if metric.beside_teacher}
     names = ("hybrid", "contrastive", "generative", "a", "b", "c")
     rows = {name: a_row(linear_accuracy=0.9 + i / 100) for i, name in enumerate(names)}
     sizes = {name: Size(1000 * (i + 1), i / 4) for i, name in enumerate(names)}

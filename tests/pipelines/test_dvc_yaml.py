@@ -40,23 +40,18 @@ AUGMENT = "components/data/augment.py"  # imported for the number of its paramet
 UNAFFECTED = {
     "floor": {AUGMENT},
     "pretrain": {  # a figure's look is no reason to train again
-        "components/evaluation/figures_training.py",
-        "components/evaluation/figure_style.py",
+        "components/plotting/training.py",
+        "components/plotting/style.py",
     },
-    "distill": {  # as for pretrain; and the probe is loaded, however it was fitted
-        "components/evaluation/figures_training.py",
-        "components/evaluation/figure_style.py",
-        "components/evaluation/calibration.py",
-        "components/evaluation/neighbours.py",
-        "components/evaluation/threads.py",
+    "distill": {  # as for pretrain
+        "components/plotting/training.py",
+        "components/plotting/style.py",
     },
-    "export": {  # probe and fused score are loaded; how they were fitted is the business of the stages that did it
-        "components/evaluation/calibration.py",
-        "components/evaluation/detectors.py",
-        "components/evaluation/gaussian.py",
-        "components/evaluation/neighbours.py",
-        "components/evaluation/threads.py",
+    "export": {  # the fused score is loaded; how it was fitted is the business of the stage that did it
+        "components/evaluation/ood/base.py",
+        "components/evaluation/ood/gaussian.py",
     },
+    "compare": {"components/evaluation/probes/linear_probe.py"},  # of detectors, the page has what they declare
 }
 
 

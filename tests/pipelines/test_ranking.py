@@ -4,7 +4,7 @@ import math
 import pytest
 from PIL import Image
 
-from components.evaluation.figures_methods import Panel
+from components.plotting.methods import Panel
 from pipelines import ranking
 from pipelines.ranking import Result, draw_results, markdown, mean, rank, write_results
 

@@ -3,8 +3,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from components.evaluation.detectors import Batch, InDistribution
-from components.evaluation.probes import Labelled, LinearProbe
+from components.evaluation.ood.base import Batch, InDistribution
+from components.evaluation.probes.linear_probe import Labelled, LinearProbe
 
 CLASSES, WIDTH = 3, 4
 

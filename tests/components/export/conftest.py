@@ -25,9 +25,9 @@ def make_shipped(make_model) -> Callable[..., Exported]:
     """Probe and OOD score fitted on random images around a model with random weights; nothing is exported yet."""
     import torch
 
-    from components.evaluation.detectors import Batch, InDistribution
-    from components.evaluation.fused import Fused
-    from components.evaluation.probes import Labelled, LinearProbe
+    from components.evaluation.ood.base import Batch, InDistribution
+    from components.evaluation.ood.detectors.fused import Fused
+    from components.evaluation.probes.linear_probe import Labelled, LinearProbe
     from components.export.graph import Shipped
     from components.model.encode import encode_images
 

@@ -29,7 +29,7 @@ def normal(seed: int, count: int, shift: float = 0.0, dimensions: int = 6) -> np
 
 def calibrated(rng: np.random.Generator, count: int, rate: float) -> tuple[float, np.ndarray]:
     """A threshold set on `count` fresh scores as the pipeline sets it, and what it flags of them."""
-    from components.evaluation.ood import threshold_at
+    from components.evaluation.ood.run import threshold_at
 
     scores = rng.normal(size=count)
     threshold = threshold_at(scores, rate)

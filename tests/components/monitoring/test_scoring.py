@@ -10,10 +10,10 @@ import pytest
 
 from components.data.decode import decode
 from components.errors import UserError
-from components.monitoring import figures
 from components.monitoring.incoming import list_incoming
 from components.monitoring.reference import EMBEDDINGS, Reference
 from components.monitoring.scoring import Scorer
+from components.plotting import monitoring as figures
 
 ROOT = Path(__file__).parents[3]
 
@@ -166,7 +166,7 @@ def test_figures(scorer, folder, draw, tmp_path, low, high):
 
 def test_scoring_needs_neither_torch_nor_an_orchestrator():
     code = (
-        "import sys; import components.monitoring.scoring, components.monitoring.drift, components.monitoring.figures; "
+        "import sys; import components.monitoring.drift, components.plotting.monitoring, components.monitoring.scoring;"
         "print(sorted({'torch', 'mlflow', 'prefect', 'dvc', 'pydantic'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

@@ -14,9 +14,9 @@ from PIL import Image
 
 from components.data.prepared import Prepared
 from components.distillation.config import StudentConfig
-from components.evaluation.figure_style import variant_colours
 from components.objectives.config import VariantConfig
-from pipelines.comparison import COLUMNS
+from components.plotting.style import variant_colours
+from pipelines.metrics import compared
 from pipelines.page.content import Report
 from pipelines.page.gather import FILES
 
@@ -103,7 +103,7 @@ def make_report(tmp_path: Path) -> Callable[..., Report]:
         curves = "step,contrastive_loss,val/knn_accuracy\n10,2.5,\n20,1.5,0.9\n"
         (folder.parent / "curves.csv").write_text(curves)
         settings = student or VariantConfig(w_gen=1.0 if likelihood else 0.0, w_con=0.5)
-        values = {column.name: row.get(column.name) for column in COLUMNS}
+        values = {column.name: row.get(column.name) for column in compared()}
         return Report.read(
             *(name, settings, folder, values, row.get("linear_accuracy", 0.0), unmet), variant_colours([name])[name]
         )

@@ -10,11 +10,10 @@ from components.distillation.config import (
     StudentConfig,
     StudentModel,
 )
-from components.evaluation.config import DetectorName
 from components.objectives.config import VariantConfig
 from components.objectives.config_contrastive import ContrastiveConfig
 from components.objectives.terms import GENERATIVE
-from pipelines.comparison import COLUMNS
+from pipelines.metrics import METRICS, compared
 from pipelines.page import content, words
 from pipelines.stages.__main__ import PER_VARIANT
 
@@ -24,9 +23,7 @@ def rows_of(reports) -> dict[str, dict]:
 
 
 def test_everything_has_its_words():
-    assert {column.name for column in COLUMNS} <= set(words.MEASURES)
-    assert {column.name for column in COLUMNS} <= {name for names in words.GROUPS.values() for name in names}
-    assert set(get_args(DetectorName)) <= set(words.DETECTORS)
+    assert all(metric.meaning and metric.group for metric in compared())
     assert set(PER_VARIANT) <= set(words.STAGES)
     assert set(GENERATIVE) == set(words.GENERATIVE)
     losses = {"crd": CrdConfig(), "kd": KdConfig(), "regression": RegressionConfig(), "clusterfit": ClusterFitConfig()}
@@ -125,4 +122,4 @@ def test_records_of_older_versions_tell_less(make_report):
 
 @pytest.mark.parametrize("value", [None, float("nan"), float("-inf")])
 def test_no_number(value):
-    assert content.shown(COLUMNS[0], value) is None
+    assert content.shown(METRICS["linear_accuracy"], value) is None

@@ -4,7 +4,7 @@ from html.parser import HTMLParser
 import pytest
 
 from components.distillation.config import KdConfig, StudentConfig
-from components.evaluation.figures_comparison import comparison_figure
+from components.plotting.comparison import comparison_figure
 from pipelines.config import GateConfig
 from pipelines.page.render import draw_figures, write_page
 

@@ -73,7 +73,7 @@ def test_the_csv_holds_mean_and_deviation_with_the_bound_apart(study):
 
 
 def test_the_figure_shows_accuracy_against_ood_detection_first(study):
-    titles = [panel.title for panel in panels({method.name: method.columns for method in methods_of(study)})]
+    titles = [panel.title for panel in panels({method.name: method.numbers for method in methods_of(study)})]
     assert titles == ["linear probe", "near-OOD AUROC", "corrupted / clean accuracy", "bits/dim"]
 
 
