@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from components.distillation.config import ClusterFitConfig
 from components.model.gcrl import GCRL
-from components.objectives.clustering import cluster, encoder_of, refuse_few_images
+from components.objectives.parts.clusters import cluster, encoder_of, refuse_few_images
 
 
 class ClusterFit(nn.Module):

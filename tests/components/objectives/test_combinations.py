@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from components.data.config import AugmentationConfig
+from components.objectives.base import TrainingSet
 from components.objectives.config import VariantConfig
 from components.objectives.config_contrastive import ContrastiveConfig
 from components.objectives.config_generative import GenerativeConfig
-from components.objectives.term import TrainingSet
-from components.objectives.terms import build_objective
+from components.objectives.objective import build_objective
 from components.training.config import TrainingConfig
 from components.training.data import step_generator
 from components.training.loop import execution_of

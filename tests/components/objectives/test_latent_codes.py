@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from components.model.gcrl import GCRL
+from components.objectives.base import TrainingSet
 from components.objectives.config import VariantConfig
 from components.objectives.config_generative import AAEConfig, BiGANConfig, VAEConfig, VQVAEConfig
-from components.objectives.term import TrainingSet
-from components.objectives.terms import Objective, build_objective
+from components.objectives.objective import Objective, build_objective
 
 DATA = TrainingSet(np.zeros((4, 4, 4, 1), np.uint8))
 TERMS = (VAEConfig, VQVAEConfig, AAEConfig, BiGANConfig)

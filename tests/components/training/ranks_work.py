@@ -15,6 +15,7 @@ from torch import Tensor
 from components.data.config import AugmentationConfig
 from components.errors import ConfigError, UserError
 from components.model.gcrl import GCRL
+from components.objectives.base import TrainingSet
 from components.objectives.config import VariantConfig
 from components.objectives.config_contrastive import (
     CACRConfig,
@@ -44,8 +45,7 @@ from components.objectives.config_generative import (
     VAEConfig,
     VQVAEConfig,
 )
-from components.objectives.term import TrainingSet
-from components.objectives.terms import Objective, build_objective
+from components.objectives.objective import Objective, build_objective
 from components.training.config import TrainingConfig
 from components.training.data import step_generator
 from components.training.launch import OnMetrics

@@ -11,12 +11,12 @@ from torch import Tensor
 
 from components.data.config import AugmentationConfig
 from components.model.gcrl import GCRL
+from components.objectives.base import TrainingSet
 from components.objectives.config import VariantConfig
 from components.objectives.config_contrastive import ContrastiveConfig, NTXentConfig
 from components.objectives.config_generative import GenerativeConfig
-from components.objectives.nt_xent import nt_xent
-from components.objectives.term import TrainingSet
-from components.objectives.terms import build_objective
+from components.objectives.contrastive.nt_xent.term import nt_xent
+from components.objectives.objective import build_objective
 from components.training.config import TrainingConfig
 from components.training.data import step_generator
 from components.training.loop import execution_of

@@ -13,7 +13,7 @@ from components.distillation.config import (
 from components.evaluation.config import DetectorName
 from components.objectives.config import VariantConfig
 from components.objectives.config_contrastive import ContrastiveConfig
-from components.objectives.terms import GENERATIVE
+from components.objectives.objective import GENERATIVE
 from pipelines.comparison import COLUMNS
 from pipelines.page import content, words
 from pipelines.stages.__main__ import PER_VARIANT
