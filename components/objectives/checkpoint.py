@@ -3,7 +3,6 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -13,8 +12,7 @@ from components.errors import UserError
 from components.files import atomic_file
 from components.model.gcrl import GCRL
 from components.objectives.base import GenerativeTerm, TrainingSet
-from components.objectives.config_generative import GenerativeConfig
-from components.objectives.objective import GENERATIVE
+from components.objectives.registry import GENERATIVE
 
 
 def save_term(path: Path, term: GenerativeTerm) -> None:
@@ -37,9 +35,9 @@ def load_term(path: Path, model: GCRL) -> GenerativeTerm:
         with safe_open(path, "pt") as file:
             settings = json.loads((file.metadata() or {})["generative"])
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-        config = {kind().name: kind for kind in get_args(GenerativeConfig)}[settings["name"]](**settings)
+        config = GENERATIVE[settings["name"]](**settings)
         images = np.empty((0, model.image_size, model.image_size, model.channels), np.uint8)
-        term = GENERATIVE[config.name](config, model, TrainingSet(images))
+        term: GenerativeTerm = config.term()(config, model, TrainingSet(images))
         term.load_state_dict(weights)
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         told = " ".join(str(error).split())

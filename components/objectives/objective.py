@@ -1,67 +1,13 @@
-"""The terms by name, and the objective that a variant makes of two of them."""
-
-from collections.abc import Callable
+"""The objective that a variant makes of two terms."""
 
 import torch
 from torch import Tensor, nn
 
+from components.errors import ConfigError
 from components.model.gcrl import GCRL
-from components.objectives.adversarial.aae.term import AAE
-from components.objectives.adversarial.bigan.term import BiGAN
 from components.objectives.base import Batch, ContrastiveTerm, GenerativeTerm, Loss, TrainingSet, features
-from components.objectives.clustering.deepcluster.term import DeepCluster
-from components.objectives.clustering.local_aggregation.term import LocalAggregation
 from components.objectives.config import VariantConfig
-from components.objectives.contrastive.cacr.term import CACR
-from components.objectives.contrastive.cmc.term import CMC
-from components.objectives.contrastive.cpc.term import CPC
-from components.objectives.contrastive.demi.term import DEMI
-from components.objectives.contrastive.dim.term import DIM
-from components.objectives.contrastive.instdisc.term import InstDisc
-from components.objectives.contrastive.loco.term import LoCo
-from components.objectives.contrastive.moco.term import MoCo
-from components.objectives.contrastive.moco_v3.term import MoCoV3
-from components.objectives.contrastive.nt_xent.term import NTXent
-from components.objectives.contrastive.pirl.term import PIRL
-from components.objectives.contrastive.supcon.term import SupCon
-from components.objectives.generative.autoregressive.term import Autoregressive
-from components.objectives.generative.masked.term import Masked
-from components.objectives.generative.permuted.term import Permuted
-from components.objectives.generative.replaced.term import Replaced
-from components.objectives.generative.vae.term import VAE
-from components.objectives.generative.vqvae.term import VQVAE
-from components.objectives.predictive.relative_position.term import RelativePosition
-from components.objectives.predictive.rotation.term import Rotation
-
-CONTRASTIVE: dict[str, Callable[..., ContrastiveTerm]] = {
-    "nt_xent": NTXent,
-    "moco": MoCo,
-    "moco_v3": MoCoV3,
-    "supcon": SupCon,
-    "cacr": CACR,
-    "instdisc": InstDisc,
-    "loco": LoCo,
-    "deepcluster": DeepCluster,
-    "local_aggregation": LocalAggregation,
-    "rotation": Rotation,
-    "pirl": PIRL,
-    "cpc": CPC,
-    "dim": DIM,
-    "demi": DEMI,
-    "cmc": CMC,
-    "relative_position": RelativePosition,
-}
-GENERATIVE: dict[str, Callable[..., GenerativeTerm]] = {
-    "autoregressive": Autoregressive,
-    "pixelcnn": Autoregressive,
-    "permuted": Permuted,
-    "masked": Masked,
-    "replaced": Replaced,
-    "vae": VAE,
-    "vqvae": VQVAE,
-    "aae": AAE,
-    "bigan": BiGAN,
-}
+from components.objectives.settings import Task
 
 
 class Objective(nn.Module):
@@ -140,10 +86,21 @@ def build_objective(variant: VariantConfig, model: GCRL, data: TrainingSet, seed
     Raises:
         ConfigError: a term cannot be had of this training set.
     """
+    task = Task(
+        side=model.image_size // model.config.patch_size,
+        channels=model.channels,
+        encoder_layers=model.config.encoder_layers,
+        images=len(data.images),
+        labels=data.labels is not None and bool((data.labels >= 0).any()),
+    )
+    try:
+        variant.check(task)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed + 2**32)  # no run's seed: a model's weights are others
         contrastive, generative = variant.contrastive, variant.generative
-        contrasts = CONTRASTIVE[contrastive.name](contrastive, model, data) if variant.w_con else None
-        generates = GENERATIVE[generative.name](generative, model, data) if variant.w_gen else None
+        contrasts = contrastive.term()(contrastive, model, data) if variant.w_con else None
+        generates = generative.term()(generative, model, data) if variant.w_gen else None
         objective = Objective(contrasts, generates, variant.w_con, variant.w_gen, variant.own_views)
     return objective.to(model.start.device)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import torch
 
-from components.errors import ConfigError, UserError
+from components.errors import UserError
 from components.model.gcrl import GCRL
 from components.model.tokens import to_unit
 from components.objectives.base import features
@@ -49,15 +49,6 @@ def cluster(
         everything = np.arange(len(rows))
         found = [fitted.predict(_finite(encode(rows[block]))) for block in _blocks(everything)]
         return np.concatenate(found, dtype=np.int64)
-
-
-def refuse_few_images(key: str, clusters: int, images: int) -> None:
-    """Raise ConfigError, by the key that says how many clusters, where there are fewer images than those."""
-    if images < clusters:
-        raise ConfigError(
-            f"{key}: {clusters}, but there are only {images} images to learn from. Lower it to a small part of that: "
-            "a cluster should hold many images."
-        )
 
 
 def _blocks(indices: np.ndarray) -> Iterator[np.ndarray]:

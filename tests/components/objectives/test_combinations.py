@@ -1,7 +1,7 @@
 """Any contrastive term goes with any generative one, or says why it does not."""
 
 from dataclasses import replace
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,9 +10,8 @@ import torch
 from components.data.config import AugmentationConfig
 from components.objectives.base import TrainingSet
 from components.objectives.config import VariantConfig
-from components.objectives.config_contrastive import ContrastiveConfig
-from components.objectives.config_generative import GenerativeConfig
 from components.objectives.objective import build_objective
+from components.objectives.registry import CONTRASTIVE, GENERATIVE
 from components.training.config import TrainingConfig
 from components.training.data import step_generator
 from components.training.loop import execution_of
@@ -23,8 +22,8 @@ from components.training.views import draw_views
 DATA = TrainingSet(np.zeros((4096, 8, 8, 3), np.uint8), np.arange(4096) % 3)
 TRAINING = TrainingConfig(1, 8, 0.1, warmup_steps=0, device="cpu", precision="float32")
 CPU = torch.device("cpu")
-ALONE = [config for config in get_args(ContrastiveConfig) if config.alone]
-TOGETHER = [config for config in get_args(ContrastiveConfig) if not config.alone]
+ALONE = [config for config in CONTRASTIVE.values() if config.alone]
+TOGETHER = [config for config in CONTRASTIVE.values() if not config.alone]
 
 
 def name(config: Any) -> str:
@@ -35,14 +34,14 @@ def test_few_terms_are_trained_alone():
     assert [config.name for config in ALONE] == ["loco", "cpc", "dim", "relative_position"]
 
 
-@pytest.mark.parametrize("generative", get_args(GenerativeConfig), ids=name)
+@pytest.mark.parametrize("generative", GENERATIVE.values(), ids=name)
 @pytest.mark.parametrize("contrastive", ALONE, ids=name)
 def test_a_term_that_is_trained_alone_says_why(contrastive, generative):
     with pytest.raises(ValueError, match=rf"^{contrastive.name} {contrastive.alone}: set w_gen to 0$"):
         VariantConfig(1, 1, contrastive=contrastive(), generative=generative(scored_views=1))
 
 
-@pytest.mark.parametrize("generative", get_args(GenerativeConfig), ids=name)
+@pytest.mark.parametrize("generative", GENERATIVE.values(), ids=name)
 @pytest.mark.parametrize("contrastive", TOGETHER, ids=name)
 def test_two_terms_train_the_encoder_and_what_they_own(make_model, moved, coloured_stripes, contrastive, generative):
     variant = VariantConfig(0.7, 1.3, contrastive=contrastive(), generative=generative(scored_views=1))

@@ -11,7 +11,7 @@ from components.data.config import AugmentationConfig
 from components.model.gcrl import GCRL
 from components.objectives.base import TrainingSet
 from components.objectives.config import VariantConfig
-from components.objectives.config_generative import AutoregressiveConfig
+from components.objectives.generative.autoregressive import AutoregressiveConfig
 from components.objectives.generative.autoregressive.term import Autoregressive
 from components.objectives.objective import Objective
 from components.training.data import step_generator

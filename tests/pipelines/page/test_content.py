@@ -11,9 +11,6 @@ from components.distillation.config import (
     StudentModel,
 )
 from components.evaluation.config import DetectorName
-from components.objectives.config import VariantConfig
-from components.objectives.config_contrastive import ContrastiveConfig
-from components.objectives.objective import GENERATIVE
 from pipelines.comparison import COLUMNS
 from pipelines.page import content, words
 from pipelines.stages.__main__ import PER_VARIANT
@@ -28,11 +25,8 @@ def test_everything_has_its_words():
     assert {column.name for column in COLUMNS} <= {name for names in words.GROUPS.values() for name in names}
     assert set(get_args(DetectorName)) <= set(words.DETECTORS)
     assert set(PER_VARIANT) <= set(words.STAGES)
-    assert set(GENERATIVE) == set(words.GENERATIVE)
     losses = {"crd": CrdConfig(), "kd": KdConfig(), "regression": RegressionConfig(), "clusterfit": ClusterFitConfig()}
     assert set(StudentConfig("hybrid", **losses).terms) == set(words.LOSSES)
-    terms = [VariantConfig(0, 1, contrastive=config()) for config in get_args(ContrastiveConfig)]
-    assert {term.kind for term in terms} <= set(words.CONTRASTIVE)
 
 
 def test_the_best_of_a_measure_is_marked_whichever_way_is_better(reports):

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from components.model.gcrl import GCRL
+from components.objectives.adversarial.aae import AAEConfig
 from components.objectives.base import GenerativeTerm, Loss, TrainingSet, features
-from components.objectives.config_generative import AAEConfig
 from components.objectives.parts.code_decoder import CodeDecoder
 from components.objectives.parts.game import fooled, squared_slope, told_apart
 

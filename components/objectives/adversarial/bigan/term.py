@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from components.model.gcrl import GCRL
 from components.model.transformer import Stack
+from components.objectives.adversarial.bigan import BiGANConfig
 from components.objectives.base import GenerativeTerm, Loss, TrainingSet, features
-from components.objectives.config_generative import BiGANConfig
 from components.objectives.parts.game import fooled, found_out, squared_slope, told_apart
 
 

@@ -17,8 +17,8 @@ from torch.nn import functional as F
 
 from components.model.gcrl import GCRL
 from components.objectives.base import Batch, ContrastiveTerm, Loss, TrainingSet, feature_size
-from components.objectives.config_contrastive import DeepClusterConfig
-from components.objectives.parts.clusters import cluster, encoder_of, refuse_few_images
+from components.objectives.clustering.deepcluster import DeepClusterConfig
+from components.objectives.parts.clusters import cluster, encoder_of
 
 
 class DeepCluster(ContrastiveTerm[DeepClusterConfig]):
@@ -26,7 +26,6 @@ class DeepCluster(ContrastiveTerm[DeepClusterConfig]):
 
     def __init__(self, config: DeepClusterConfig, model: GCRL, data: TrainingSet) -> None:
         super().__init__(config, model, data)
-        refuse_few_images("contrastive.clusters", config.clusters, len(data.images))
         self.images = data.images
         self.classifier = nn.Linear(feature_size(model), config.clusters)
         self.register_buffer("clusters", torch.arange(len(data.images)) % config.clusters)  # (N,)

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from components.model.gcrl import GCRL
 from components.objectives.base import Batch, ContrastiveTerm, Loss, TrainingSet, projection_shape, view_accuracy
-from components.objectives.config_contrastive import LocalAggregationConfig
+from components.objectives.clustering.local_aggregation import LocalAggregationConfig
 from components.objectives.parts.bank import MemoryBank, random_directions
-from components.objectives.parts.clusters import cluster, refuse_few_images
+from components.objectives.parts.clusters import cluster
 
 
 class LocalAggregation(ContrastiveTerm[LocalAggregationConfig]):
@@ -26,7 +26,6 @@ class LocalAggregation(ContrastiveTerm[LocalAggregationConfig]):
     def __init__(self, config: LocalAggregationConfig, model: GCRL, data: TrainingSet) -> None:
         super().__init__(config, model, data)
         images = len(data.images)
-        refuse_few_images("contrastive.clusters", config.clusters, images)
         self.bank = MemoryBank(random_directions(images, projection_shape(model)[1]), config.momentum)
         self.register_buffer("clusters", torch.arange(images).repeat(config.clusterings, 1))  # (H, N)
         self.register_buffer("due", torch.tensor(config.instance_epochs * images))  # images until the next clustering

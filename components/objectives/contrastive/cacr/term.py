@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from components.objectives.base import Batch, ContrastiveTerm, Loss, view_accuracy
-from components.objectives.config_contrastive import CACRConfig
+from components.objectives.contrastive.cacr import CACRConfig
 
 
 class CACR(ContrastiveTerm[CACRConfig]):

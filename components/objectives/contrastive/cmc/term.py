@@ -11,10 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from components.errors import ConfigError
 from components.model.gcrl import GCRL
 from components.objectives.base import Batch, ContrastiveTerm, Loss, TrainingSet, view_accuracy
-from components.objectives.config_contrastive import CMCConfig
+from components.objectives.contrastive.cmc import CMCConfig
 from components.objectives.parts.lab import from_lab, to_lab
 
 MIDDLE = 50.0  # the lightness of a view without one
@@ -25,11 +24,6 @@ class CMC(ContrastiveTerm[CMCConfig]):
 
     def __init__(self, config: CMCConfig, model: GCRL, data: TrainingSet) -> None:
         super().__init__(config, model, data)
-        if model.channels != 3:
-            raise ConfigError(
-                f"contrastive: cmc tells lightness from colours, but the images have {model.channels} channel. "
-                "Choose another term, or set data.channels to 3 for images in colour."
-            )
 
     def alter(self, views: Tensor, drawn: Tensor | None) -> Tensor:
         return torch.stack([views[0], lightness(views[1]), colours(views[2])])

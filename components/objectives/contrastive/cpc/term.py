@@ -10,10 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from components.errors import ConfigError
 from components.model.gcrl import GCRL
 from components.objectives.base import Batch, ContrastiveTerm, Loss, TrainingSet, feature_size
-from components.objectives.config_contrastive import CPCConfig
+from components.objectives.contrastive.cpc import CPCConfig
 
 
 class CPC(ContrastiveTerm[CPCConfig]):
@@ -24,11 +23,6 @@ class CPC(ContrastiveTerm[CPCConfig]):
 
     def __init__(self, config: CPCConfig, model: GCRL, data: TrainingSet) -> None:
         super().__init__(config, model, data)
-        if config.prediction_steps >= model.patches:
-            raise ConfigError(
-                f"contrastive.prediction_steps: {config.prediction_steps}, but an image has {model.patches} patches: "
-                f"the last lies {model.patches - 1} ahead of the first. Lower it, or lower model.patch_size."
-            )
         size = feature_size(model)
         self.predictors = nn.ModuleList(nn.Linear(size, size, bias=False) for _ in range(config.prediction_steps))
 

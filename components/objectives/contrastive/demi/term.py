@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from components.model.gcrl import GCRL
 from components.objectives.base import Batch, ContrastiveTerm, Loss, TrainingSet, fresh_head, view_accuracy
-from components.objectives.config_contrastive import DEMIConfig
+from components.objectives.contrastive.demi import DEMIConfig
 from components.objectives.parts.cropping import crop
 
 

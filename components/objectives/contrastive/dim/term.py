@@ -13,10 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from components.errors import ConfigError
 from components.model.gcrl import GCRL
 from components.objectives.base import Batch, ContrastiveTerm, Loss, TrainingSet, projection_shape, view_accuracy
-from components.objectives.config_contrastive import DIMConfig
+from components.objectives.contrastive.dim import DIMConfig
 
 
 class DIM(ContrastiveTerm[DIMConfig]):
@@ -27,12 +26,6 @@ class DIM(ContrastiveTerm[DIMConfig]):
 
     def __init__(self, config: DIMConfig, model: GCRL, data: TrainingSet) -> None:
         super().__init__(config, model, data)
-        depth = len(model.encoder.blocks)
-        if config.blocks[-1] > depth:
-            raise ConfigError(
-                f"contrastive.blocks: {config.blocks[-1]}, but the encoder has {depth} blocks. "
-                f"Name some of 0 to {depth}."
-            )
         (width, size), features = projection_shape(model), model.norm.normalized_shape[0]
         self.heads = nn.ModuleList(
             nn.Sequential(nn.Linear(features, width), nn.GELU(), nn.Linear(width, size, bias=False))

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from components.model.gcrl import GCRL
 from components.objectives.base import Batch, ContrastiveTerm, Loss, TrainingSet, projection_shape, view_accuracy
-from components.objectives.config_contrastive import InstDiscConfig
+from components.objectives.contrastive.instdisc import InstDiscConfig
 from components.objectives.parts.bank import MemoryBank, random_directions
 
 

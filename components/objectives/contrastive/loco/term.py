@@ -15,10 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from components.errors import ConfigError
 from components.model.gcrl import GCRL
 from components.objectives.base import Batch, ContrastiveTerm, Loss, TrainingSet, fresh_head, view_accuracy
-from components.objectives.config_contrastive import LoCoConfig
+from components.objectives.contrastive.loco import LoCoConfig
 from components.objectives.contrastive.nt_xent.term import nt_xent
 
 
@@ -28,11 +27,6 @@ class LoCo(ContrastiveTerm[LoCoConfig]):
     def __init__(self, config: LoCoConfig, model: GCRL, data: TrainingSet) -> None:
         super().__init__(config, model, data)
         blocks = len(model.encoder.blocks)
-        if config.overlap >= blocks:
-            raise ConfigError(
-                f"contrastive.overlap: {config.overlap}, but the encoder has {blocks} blocks: units can share "
-                f"{blocks - 1} at most. Lower it, or raise model.encoder_layers."
-            )
         self.heads = nn.ModuleList(fresh_head(model) for _ in range(blocks - config.overlap - 1))
 
     def represent(self, model: GCRL, tokens: Tensor) -> Tensor:

@@ -11,10 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from components.errors import ConfigError
 from components.model.gcrl import GCRL
 from components.objectives.base import Batch, ContrastiveTerm, Loss, TrainingSet, projection_shape, view_accuracy
-from components.objectives.config_contrastive import MoCoConfig
+from components.objectives.contrastive.moco import MoCoConfig
 from components.objectives.parts.bank import random_directions
 from components.objectives.parts.momentum import MomentumEncoder
 
@@ -29,12 +28,6 @@ class MoCo(ContrastiveTerm[MoCoConfig]):
 
     def __init__(self, config: MoCoConfig, model: GCRL, data: TrainingSet) -> None:
         super().__init__(config, model, data)
-        if config.queue_size > len(data.images):
-            raise ConfigError(
-                f"contrastive.queue_size: {config.queue_size} keys, but there are only {len(data.images)} images to "
-                "pretrain on: many images would have their own older keys among their negatives. Lower it to a few "
-                "batches' views."
-            )
         self.encoder = MomentumEncoder(model)
         self.register_buffer("queue", random_directions(config.queue_size, projection_shape(model)[1]))
         self.register_buffer("next", torch.zeros((), dtype=torch.long))  # where the oldest key is

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from components.model.gcrl import GCRL
 from components.objectives.base import Batch, ContrastiveTerm, Loss, TrainingSet, projection_shape, view_accuracy
-from components.objectives.config_contrastive import MoCoV3Config
+from components.objectives.contrastive.moco_v3 import MoCoV3Config
 from components.objectives.parts.momentum import MomentumEncoder
 
 

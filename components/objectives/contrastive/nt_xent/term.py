@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from components.objectives.base import Batch, ContrastiveTerm, Loss, view_accuracy
-from components.objectives.config_contrastive import NTXentConfig
+from components.objectives.contrastive.nt_xent import NTXentConfig
 
 
 class NTXent(ContrastiveTerm[NTXentConfig]):

@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from components.errors import ConfigError
 from components.model.gcrl import GCRL
 from components.objectives.base import Batch, ContrastiveTerm, Loss, TrainingSet, projection_shape, view_accuracy
-from components.objectives.config_contrastive import PIRLConfig
+from components.objectives.contrastive.pirl import PIRLConfig
 from components.objectives.parts.bank import MemoryBank, random_directions
 
 
@@ -24,13 +23,6 @@ class PIRL(ContrastiveTerm[PIRLConfig]):
 
     def __init__(self, config: PIRLConfig, model: GCRL, data: TrainingSet) -> None:
         super().__init__(config, model, data)
-        side = model.image_size // model.tokenizer.patch_size
-        if side % config.grid:
-            fitting = ", ".join(str(grid) for grid in range(2, side + 1) if side % grid == 0) or "none"
-            raise ConfigError(
-                f"contrastive.grid: tiles hold whole patches, but {config.grid} does not divide the {side} a side. "
-                f"Set it to a number that does: {fitting}."
-            )
         self.bank = MemoryBank(random_directions(len(data.images), projection_shape(model)[1]), config.momentum)
 
     def draw(self, images: int, generator: torch.Generator) -> Tensor:

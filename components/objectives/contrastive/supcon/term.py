@@ -8,10 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from components.errors import ConfigError
 from components.model.gcrl import GCRL
 from components.objectives.base import Batch, ContrastiveTerm, Loss, TrainingSet, view_accuracy
-from components.objectives.config_contrastive import SupConConfig
+from components.objectives.contrastive.supcon import SupConConfig
 
 
 class SupCon(ContrastiveTerm[SupConConfig]):
@@ -20,12 +19,7 @@ class SupCon(ContrastiveTerm[SupConConfig]):
     def __init__(self, config: SupConConfig, model: GCRL, data: TrainingSet) -> None:
         super().__init__(config, model, data)
         labels = data.labels
-        if labels is None or (labels < 0).all():
-            raise ConfigError(
-                "contrastive.name: supcon learns from labels, but no image that is pretrained on has one. Give "
-                "data.pretrain one sub-folder a class, named as in data.labelled (or leave it out: data.labelled is "
-                "pretrained on then), or choose a term that needs no labels, such as nt_xent."
-            )
+        assert labels is not None
         classes = np.where(labels < 0, -1 - np.arange(len(labels)), labels)
         self.register_buffer("classes", torch.from_numpy(classes), persistent=False)  # (N,)
         self.classes: Tensor

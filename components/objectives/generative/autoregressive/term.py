@@ -11,7 +11,7 @@ from torch import Tensor
 
 from components.model.gcrl import GCRL
 from components.objectives.base import GenerativeTerm, Loss, TrainingSet
-from components.objectives.config_generative import RasterSettings
+from components.objectives.generative.autoregressive import RasterSettings
 
 
 class Autoregressive(GenerativeTerm[RasterSettings]):

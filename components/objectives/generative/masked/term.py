@@ -13,11 +13,10 @@ the loss is the same for palette indices and 8-bit pixels, and in nats.
 import torch
 from torch import Tensor, nn
 
-from components.errors import ConfigError
 from components.model.gcrl import GCRL
 from components.model.transformer import Stack
 from components.objectives.base import GenerativeTerm, Loss, TrainingSet
-from components.objectives.config_generative import MaskedConfig
+from components.objectives.generative.masked import MaskedConfig
 
 
 class Masked(GenerativeTerm[MaskedConfig]):
@@ -32,11 +31,6 @@ class Masked(GenerativeTerm[MaskedConfig]):
         super().__init__(config, model, data)
         self.patches, shape = model.patches, model.config
         self.count = config.masked(self.patches)
-        if self.count >= self.patches:
-            raise ConfigError(
-                f"generative.mask_ratio: {config.mask_ratio} of {self.patches} patches are all of them, and nothing "
-                "is left to predict them from. Lower it, or model.patch_size."
-            )
         self.embedding = nn.Parameter(torch.randn(shape.width) * 0.02)
         self.decoder = Stack(shape.width, shape.heads, shape.decoder_layers, causal=False)
         self.decoder_norm = nn.LayerNorm(shape.width)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from components.model.gcrl import GCRL
 from components.objectives.base import GenerativeTerm, Loss, TrainingSet
-from components.objectives.config_generative import PermutedConfig
+from components.objectives.generative.permuted import PermutedConfig
 
 
 class Permuted(GenerativeTerm[PermutedConfig]):

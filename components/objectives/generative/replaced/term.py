@@ -21,8 +21,9 @@ from components.model.config import ModelConfig
 from components.model.gcrl import GCRL
 from components.model.sampling import sample_patches
 from components.objectives.base import GenerativeTerm, Loss, TrainingSet
-from components.objectives.config_generative import MaskedConfig, ReplacedConfig
+from components.objectives.generative.masked import MaskedConfig
 from components.objectives.generative.masked.term import Masked
+from components.objectives.generative.replaced import ReplacedConfig
 
 
 class Replaced(GenerativeTerm[ReplacedConfig]):

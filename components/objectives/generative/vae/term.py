@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from components.model.gcrl import GCRL
 from components.objectives.base import GenerativeTerm, Loss, TrainingSet, features
-from components.objectives.config_generative import VAEConfig
+from components.objectives.generative.vae import VAEConfig
 from components.objectives.parts.code_decoder import CodeDecoder
 
 

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from components.model.gcrl import GCRL
 from components.objectives.base import GenerativeTerm, Loss, TrainingSet
-from components.objectives.config_generative import VQVAEConfig
+from components.objectives.generative.vqvae import VQVAEConfig
 from components.objectives.parts.code_decoder import PatchDecoder
 
 

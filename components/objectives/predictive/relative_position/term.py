@@ -17,8 +17,8 @@ from torch.nn import functional as F
 
 from components.model.gcrl import GCRL
 from components.objectives.base import Batch, ContrastiveTerm, Loss, TrainingSet, feature_size
-from components.objectives.config_contrastive import RelativePositionConfig
 from components.objectives.parts.cropping import crop
+from components.objectives.predictive.relative_position import RelativePositionConfig
 
 AROUND = ((-1, -1), (0, -1), (1, -1), (-1, 0), (1, 0), (-1, 1), (0, 1), (1, 1))  # x and y, in cells from the middle
 TILE = 1 / 4  # of the image's side; a cell is a third

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from components.model.gcrl import GCRL
 from components.objectives.base import Batch, ContrastiveTerm, Loss, TrainingSet, feature_size
-from components.objectives.config_contrastive import RotationConfig
+from components.objectives.predictive.rotation import RotationConfig
 
 
 class Rotation(ContrastiveTerm[RotationConfig]):

@@ -9,8 +9,10 @@ from torch import Tensor
 
 from components.errors import ConfigError, UserError
 from components.objectives.base import Batch, TrainingSet
+from components.objectives.clustering.deepcluster import DeepClusterConfig
 from components.objectives.clustering.deepcluster.term import DeepCluster, balanced_cross_entropy
-from components.objectives.config_contrastive import DeepClusterConfig
+from components.objectives.config import VariantConfig
+from components.objectives.objective import build_objective
 from components.objectives.parts.clusters import cluster, encoder_of
 
 CONFIG = DeepClusterConfig(clusters=4, recluster_epochs=2, pca_components=3)
@@ -137,4 +139,4 @@ def test_the_accuracy_is_that_of_the_classifier(term):
 
 def test_more_clusters_than_images_are_refused(model):
     with pytest.raises(ConfigError, match=r"contrastive.clusters: 25, but there are only 24 images"):
-        DeepCluster(DeepClusterConfig(clusters=25), model, TrainingSet(IMAGES))
+        build_objective(VariantConfig(0, 1, contrastive=DeepClusterConfig(clusters=25)), model, TrainingSet(IMAGES), 0)

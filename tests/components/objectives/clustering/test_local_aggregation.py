@@ -10,9 +10,11 @@ from torch.nn import functional as F
 
 from components.errors import ConfigError
 from components.objectives.base import Batch, TrainingSet
+from components.objectives.clustering.local_aggregation import LocalAggregationConfig
 from components.objectives.clustering.local_aggregation.term import LocalAggregation, local_aggregation
-from components.objectives.config_contrastive import LocalAggregationConfig
+from components.objectives.config import VariantConfig
 from components.objectives.contrastive.instdisc.term import instance_softmax
+from components.objectives.objective import build_objective
 from components.objectives.parts.clusters import cluster
 
 DATA = TrainingSet(np.zeros((20, 2, 2, 1), np.uint8))
@@ -146,4 +148,4 @@ def test_a_view_is_drawn_to_cluster_mates(unit):
 
 def test_more_clusters_than_images_are_refused(model):
     with pytest.raises(ConfigError, match=r"contrastive.clusters: 21, but there are only 20 images"):
-        LocalAggregation(LocalAggregationConfig(clusters=21), model, DATA)
+        build_objective(VariantConfig(0, 1, contrastive=LocalAggregationConfig(clusters=21)), model, DATA, 0)

@@ -10,9 +10,10 @@ from torch.nn import functional as F
 from components.errors import ConfigError
 from components.objectives.base import Batch, TrainingSet
 from components.objectives.config import VariantConfig
-from components.objectives.config_contrastive import CMCConfig
-from components.objectives.config_generative import AutoregressiveConfig
+from components.objectives.contrastive.cmc import CMCConfig
 from components.objectives.contrastive.cmc.term import CMC, colours, find, lightness
+from components.objectives.generative.autoregressive import AutoregressiveConfig
+from components.objectives.objective import build_objective
 from components.objectives.parts.lab import to_lab
 
 DATA = TrainingSet(np.zeros((5, 4, 4, 3), np.uint8))
@@ -79,5 +80,6 @@ def test_each_view_finds_both_others_in_both_directions(term, unit):
 
 
 def test_grey_images_are_refused(make_model):
-    with pytest.raises(ConfigError, match=r"cmc tells lightness from colours, but the images have 1 channel\."):
-        CMC(CMCConfig(), make_model(2, 4), TrainingSet(np.zeros((5, 4, 4, 1), np.uint8)))
+    variant, data = VariantConfig(0, 1, contrastive=CMCConfig()), TrainingSet(np.zeros((5, 4, 4, 1), np.uint8))
+    with pytest.raises(ConfigError, match=r"contrastive\.name: cmc tells lightness .* data\.channels is 1\."):
+        build_objective(variant, make_model(2, 4), data, 0)

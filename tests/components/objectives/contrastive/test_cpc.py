@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from components.errors import ConfigError
 from components.objectives.base import Batch, TrainingSet
 from components.objectives.config import VariantConfig
-from components.objectives.config_contrastive import CPCConfig
+from components.objectives.contrastive.cpc import CPCConfig
 from components.objectives.contrastive.cpc.term import CPC, cpc
+from components.objectives.objective import build_objective
 
 DATA = TrainingSet(np.zeros((5, 4, 4, 1), np.uint8))
 
@@ -108,7 +109,7 @@ def test_the_loss_is_the_mean_over_the_steps_and_trains_contexts_embeddings_and_
 
 def test_what_cannot_be_is_refused(model):
     with pytest.raises(ConfigError, match=r"prediction_steps: 4, but an image has 4 patches: the last lies 3 ahead"):
-        CPC(CPCConfig(prediction_steps=4), model, DATA)
+        build_objective(VariantConfig(0, 1, contrastive=CPCConfig(prediction_steps=4)), model, DATA, 0)
     with pytest.raises(ValueError, match=r"cpc needs the encoder.s positions, .*beside a generative term"):
         VariantConfig(1, 1, contrastive=CPCConfig())
     with pytest.raises(ValueError, match="prediction_steps must be positive"):

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from components.objectives.base import Batch, TrainingSet
 from components.objectives.config import VariantConfig
-from components.objectives.config_contrastive import DEMIConfig
+from components.objectives.contrastive.demi import DEMIConfig
 from components.objectives.contrastive.demi.term import DEMI, conditional_info_nce
 from components.objectives.parts.cropping import crop
 

@@ -11,8 +11,9 @@ from torch.nn import functional as F
 from components.errors import ConfigError
 from components.objectives.base import Batch, TrainingSet
 from components.objectives.config import VariantConfig
-from components.objectives.config_contrastive import DIMConfig
+from components.objectives.contrastive.dim import DIMConfig
 from components.objectives.contrastive.dim.term import DIM, local_global
+from components.objectives.objective import build_objective
 
 DATA = TrainingSet(np.zeros((5, 4, 4, 1), np.uint8))
 
@@ -97,7 +98,7 @@ def test_features_know_the_parts_of_their_own_view_or_of_the_other(model, tokens
 
 def test_what_cannot_be_is_refused(model):
     with pytest.raises(ConfigError, match=r"contrastive\.blocks: 4, but the encoder has 3 blocks"):
-        DIM(DIMConfig(blocks=(1, 4)), model, DATA)
+        build_objective(VariantConfig(0, 1, contrastive=DIMConfig(blocks=(1, 4))), model, DATA, 0)
     with pytest.raises(ValueError, match=r"dim needs the encoder.s positions, .*beside a generative term"):
         VariantConfig(1, 1, contrastive=DIMConfig())
     for blocks in ((), (-1, 1), (2, 1), (1, 1)):

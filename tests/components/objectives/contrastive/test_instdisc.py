@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from components.objectives.base import Batch, TrainingSet
-from components.objectives.config_contrastive import InstDiscConfig
+from components.objectives.contrastive.instdisc import InstDiscConfig
 from components.objectives.contrastive.instdisc.term import InstDisc, instance_softmax, nce
 
 DATA = TrainingSet(np.zeros((10, 2, 2, 1), np.uint8))

@@ -8,9 +8,10 @@ from torch.nn import functional as F
 from components.errors import ConfigError
 from components.objectives.base import Batch, TrainingSet
 from components.objectives.config import VariantConfig
-from components.objectives.config_contrastive import LoCoConfig
+from components.objectives.contrastive.loco import LoCoConfig
 from components.objectives.contrastive.loco.term import LoCo, local_features
 from components.objectives.contrastive.nt_xent.term import nt_xent
+from components.objectives.objective import build_objective
 
 DATA = TrainingSet(torch.zeros(4, 4, 4, 1, dtype=torch.uint8).numpy())
 LAYERS = 4
@@ -137,7 +138,7 @@ def test_a_pass_holds_the_activations_of_no_block(model, tokens):
 
 def test_what_makes_no_sense_is_refused(model):
     with pytest.raises(ConfigError, match=r"contrastive\.overlap: 4, but the encoder has 4 blocks: units can share 3"):
-        LoCo(LoCoConfig(overlap=4), model, DATA)
+        build_objective(VariantConfig(0, 1, contrastive=LoCoConfig(overlap=4)), model, DATA, 0)
     with pytest.raises(ValueError, match="set w_gen to 0"):
         VariantConfig(1, 1, contrastive=LoCoConfig())
     VariantConfig(1, 0, contrastive=LoCoConfig())

@@ -10,8 +10,10 @@ from torch.nn import functional as F
 
 from components.errors import ConfigError
 from components.objectives.base import Batch, TrainingSet
-from components.objectives.config_contrastive import MoCoConfig
+from components.objectives.config import VariantConfig
+from components.objectives.contrastive.moco import MoCoConfig
 from components.objectives.contrastive.moco.term import MoCo, info_nce
+from components.objectives.objective import build_objective
 
 DATA = TrainingSet(np.zeros((20, 2, 2, 1), np.uint8))
 
@@ -94,7 +96,7 @@ def test_of_more_keys_than_it_holds_the_queue_keeps_the_last(model):
 
 def test_a_queue_longer_than_the_training_set_is_refused(model):
     with pytest.raises(ConfigError, match=r"contrastive.queue_size: 21 keys, but there are only 20 images"):
-        MoCo(MoCoConfig(queue_size=21), model, DATA)
+        build_objective(VariantConfig(0, 1, contrastive=MoCoConfig(queue_size=21)), model, DATA, 0)
 
 
 def test_gradients_go_to_the_queries_alone(model):

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from components.objectives.base import Batch, TrainingSet
-from components.objectives.config_contrastive import MoCoV3Config
+from components.objectives.contrastive.moco_v3 import MoCoV3Config
 from components.objectives.contrastive.moco_v3.term import MoCoV3, in_batch_info_nce
 
 DATA = TrainingSet(np.zeros((8, 2, 2, 1), np.uint8))

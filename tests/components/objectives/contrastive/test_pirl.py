@@ -10,9 +10,11 @@ from torch.nn import functional as F
 
 from components.errors import ConfigError
 from components.objectives.base import Batch, TrainingSet
-from components.objectives.config_contrastive import PIRLConfig
+from components.objectives.config import VariantConfig
 from components.objectives.contrastive.instdisc.term import instance_softmax
+from components.objectives.contrastive.pirl import PIRLConfig
 from components.objectives.contrastive.pirl.term import PIRL, found_in_memory, shuffle_tiles
+from components.objectives.objective import build_objective
 
 DATA = TrainingSet(np.zeros((10, 4, 4, 1), np.uint8))
 
@@ -120,7 +122,7 @@ def test_the_second_view_is_cut_up_whole_patches_at_a_time(make_term, make_model
 
 def test_a_grid_that_does_not_fit_is_refused(make_model):
     with pytest.raises(ConfigError, match=r"contrastive\.grid: .* 3 does not divide the 4 a side\. .* does: 2, 4"):
-        PIRL(PIRLConfig(grid=3), make_model(1, 4), DATA)
+        build_objective(VariantConfig(0, 1, contrastive=PIRLConfig(grid=3)), make_model(1, 4), DATA, 0)
     for wrong in ({"grid": 1}, {"jigsaw_weight": 1.5}, {"momentum": 1}, {"negatives": 0}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             PIRLConfig(**wrong)

@@ -14,8 +14,8 @@ from components.data.prepared import Prepared
 from components.errors import ConfigError
 from components.objectives.base import Batch, TrainingSet
 from components.objectives.config import VariantConfig
-from components.objectives.config_contrastive import SupConConfig
 from components.objectives.contrastive.nt_xent.term import nt_xent
+from components.objectives.contrastive.supcon import SupConConfig
 from components.objectives.contrastive.supcon.term import SupCon, supcon
 from components.objectives.objective import build_objective
 from components.training.config import TrainingConfig

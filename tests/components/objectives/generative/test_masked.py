@@ -7,8 +7,10 @@ from torch import Tensor
 
 from components.errors import ConfigError
 from components.objectives.base import TrainingSet
-from components.objectives.config_generative import MaskedConfig
+from components.objectives.config import VariantConfig
+from components.objectives.generative.masked import MaskedConfig
 from components.objectives.generative.masked.term import Masked
+from components.objectives.objective import build_objective
 
 DATA = TrainingSet(np.zeros((4, 6, 6, 1), np.uint8))
 LIKELIHOODS = pytest.mark.parametrize("likelihood", ["palette", "logistic_mixture", "categorical"])
@@ -126,4 +128,4 @@ def test_something_must_be_left_to_see(make_model):
     with pytest.raises(ValueError, match="mask_ratio must lie between 0 and 1"):
         MaskedConfig(mask_ratio=1.0)
     with pytest.raises(ConfigError, match=r"generative\.mask_ratio: 0\.9 of 4 patches are all of them"):
-        Masked(MaskedConfig(mask_ratio=0.9), make_model(), DATA)
+        build_objective(VariantConfig(1, 0, generative=MaskedConfig(mask_ratio=0.9)), make_model(), DATA, 0)

@@ -11,7 +11,7 @@ from components.model.config import ModelConfig
 from components.model.gcrl import GCRL
 from components.objectives.base import TrainingSet
 from components.objectives.config import VariantConfig
-from components.objectives.config_generative import PermutedConfig
+from components.objectives.generative.permuted import PermutedConfig
 from components.objectives.generative.permuted.term import Permuted
 
 DATA = TrainingSet(np.zeros((4, 2, 2, 1), np.uint8))

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from components.model.config import ModelConfig
 from components.model.sampling import sample_patches
 from components.objectives.base import TrainingSet
-from components.objectives.config_generative import ReplacedConfig
+from components.objectives.generative.replaced import ReplacedConfig
 from components.objectives.generative.replaced.term import Replaced, quarter
 
 DATA = TrainingSet(np.zeros((4, 6, 6, 1), np.uint8))

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
 from components.objectives.base import TrainingSet
-from components.objectives.config_generative import VAEConfig
+from components.objectives.generative.vae import VAEConfig
 from components.objectives.generative.vae.term import VAE, gaussian_kl
 
 DATA = TrainingSet(np.zeros((4, 2, 2, 1), np.uint8))

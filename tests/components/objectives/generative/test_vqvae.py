@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from components.objectives.base import TrainingSet
-from components.objectives.config_generative import VQVAEConfig
+from components.objectives.generative.vqvae import VQVAEConfig
 from components.objectives.generative.vqvae.term import VQVAE
 
 DATA = TrainingSet(np.zeros((4, 4, 4, 1), np.uint8))

@@ -4,10 +4,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from components.objectives.adversarial.aae import AAEConfig
 from components.objectives.adversarial.aae.term import AAE
+from components.objectives.adversarial.bigan import BiGANConfig
 from components.objectives.adversarial.bigan.term import BiGAN, scaled_pixels
 from components.objectives.base import TrainingSet, features
-from components.objectives.config_generative import AAEConfig, BiGANConfig
 from components.objectives.parts.game import fooled, found_out, squared_slope, told_apart
 
 DATA = TrainingSet(np.zeros((4, 4, 4, 1), np.uint8))

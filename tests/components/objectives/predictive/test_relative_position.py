@@ -6,7 +6,7 @@ import torch
 
 from components.objectives.base import Batch, TrainingSet
 from components.objectives.config import VariantConfig
-from components.objectives.config_contrastive import RelativePositionConfig
+from components.objectives.predictive.relative_position import RelativePositionConfig
 from components.objectives.predictive.relative_position.term import AROUND, RelativePosition, tile
 
 DATA = TrainingSet(np.zeros((20, 4, 4, 1), np.uint8))

@@ -6,8 +6,8 @@ import torch
 
 from components.objectives.base import Batch, TrainingSet
 from components.objectives.config import VariantConfig
-from components.objectives.config_contrastive import RotationConfig
-from components.objectives.config_generative import AutoregressiveConfig
+from components.objectives.generative.autoregressive import AutoregressiveConfig
+from components.objectives.predictive.rotation import RotationConfig
 from components.objectives.predictive.rotation.term import Rotation
 
 DATA = TrainingSet(np.zeros((5, 4, 4, 1), np.uint8))
