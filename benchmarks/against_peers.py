@@ -32,8 +32,8 @@ from components.evaluation.config import ProbeConfig
 from components.evaluation.probes.linear_probe import Labelled
 from components.evaluation.probes.run import run_probes
 from components.files import read_json, write_json
-from components.objectives.config_contrastive import NTXentConfig
-from components.objectives.config_generative import AutoregressiveConfig
+from components.objectives.contrastive.nt_xent import NTXentConfig
+from components.objectives.generative.autoregressive import AutoregressiveConfig
 
 WHOLE = replace(VARIANTS["hybrid"], generative=AutoregressiveConfig())
 THEIR_OPTIMIZER = "ours, contrastive, AdamW"

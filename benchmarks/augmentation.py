@@ -25,8 +25,8 @@ from components.data.augment import apply, draw
 from components.data.config import AugmentationConfig
 from components.model.build import Architecture, build
 from components.model.tokens import to_unit
-from components.objectives.term import TrainingSet
-from components.objectives.terms import build_objective
+from components.objectives.base import TrainingSet
+from components.objectives.objective import build_objective
 from components.training.ranks import Ranks
 from components.training.views import draw_views
 

@@ -11,8 +11,8 @@ from components.model.build import Architecture, build
 from components.model.config import ModelConfig
 from components.model.encode import encode_images
 from components.objectives.config import VariantConfig
-from components.objectives.config_generative import AutoregressiveConfig
-from components.objectives.terms import build_objective
+from components.objectives.generative.autoregressive import AutoregressiveConfig
+from components.objectives.objective import build_objective
 from components.training.config import TrainingConfig
 from components.training.data import batch_order, batches
 from components.training.device import choose_device, choose_dtype

@@ -26,7 +26,7 @@ from benchmarks.trainee import LIKELIHOOD, VARIANTS, Trainee, model_config, trai
 from components.data.prepared import Prepared
 from components.model.config import ModelConfig
 from components.objectives.config import VariantConfig
-from components.objectives.config_generative import AutoregressiveConfig
+from components.objectives.generative.autoregressive import AutoregressiveConfig
 
 Setup = tuple[ModelConfig, VariantConfig, bool | None]  # the last: compiled or not; None: as by default
 MATMUL = "matrix product"

@@ -6,13 +6,26 @@ checks the few values that are changed afterwards.
 
 import types
 from collections.abc import Mapping
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from difflib import get_close_matches
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from components.errors import ConfigError
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, eq=False)
+class ByName:
+    """In an annotation: the `name` in a section chooses one of these dataclasses."""
+
+    kinds: Mapping[str, type[Any]]
+    default: type[Any]  # what a section without a name is
+
+
+def by_name(kind: Any) -> ByName | None:
+    """What an annotation says about names."""
+    return next((said for said in getattr(kind, "__metadata__", ()) if isinstance(said, ByName)), None)
 
 
 def read_plain(kind: type[T], value: Any, where: str = "") -> T:
@@ -28,6 +41,8 @@ def _read(kind: Any, value: Any, where: str) -> Any:
     origin, arguments = get_origin(kind), get_args(kind)
     if kind is Any:
         return value
+    if named := by_name(kind):
+        return _read_named(named, value, where)
     if is_dataclass(kind):
         return _read_dataclass(kind, value, where)
     if origin in (Union, types.UnionType):
@@ -57,7 +72,7 @@ def _read(kind: Any, value: Any, where: str) -> Any:
 def _read_dataclass(kind: Any, value: Any, where: str) -> Any:
     if not isinstance(value, Mapping):
         raise _wrong(where, "a mapping", value)
-    hints = get_type_hints(kind)
+    hints = get_type_hints(kind, include_extras=True)
     known = {field.name: field for field in fields(kind)}
     prefix = f"{where}." if where else ""
     for key in value:
@@ -75,29 +90,27 @@ def _read_dataclass(kind: Any, value: Any, where: str) -> Any:
         raise ConfigError(f"{where or 'configuration'}: {error}.") from error
 
 
+def _read_named(named: ByName, value: Any, where: str) -> Any:
+    if not isinstance(value, Mapping):
+        raise _wrong(where, "a mapping", value)
+    name = value.get("name")
+    if name is not None and name not in named.kinds:
+        raise _wrong(f"{where}.name", f"one of {', '.join(map(repr, named.kinds))}", name)
+    return _read(named.default if name is None else named.kinds[name], value, where)
+
+
 def _read_union(kinds: tuple[Any, ...], value: Any, where: str) -> Any:
-    """The first kind that takes the value; of several with a `name`, the one that it names (default: the first)."""
+    """The first kind that takes the value."""
     if value is None and types.NoneType in kinds:
         return None
-    kinds = tuple(kind for kind in kinds if kind is not types.NoneType)
-    if isinstance(value, Mapping) and len(names := {n: kind for kind in kinds for n in _names(kind)}) > 1:
-        name = value.get("name", next(iter(names)))
-        if name not in names:
-            raise _wrong(f"{where}.name", f"one of {', '.join(map(repr, names))}", name)
-        return _read(names[name], value, where)
     refused: ConfigError | None = None
-    for kind in kinds:
+    for kind in (kind for kind in kinds if kind is not types.NoneType):
         try:
             return _read(kind, value, where)
         except ConfigError as error:
             refused = error
     assert refused is not None
     raise refused
-
-
-def _names(kind: Any) -> tuple[Any, ...]:
-    """What `name` may be in a dataclass that is one of several."""
-    return get_args(get_type_hints(kind).get("name")) if is_dataclass(kind) else ()
 
 
 def _wrong(where: str, expected: str, found: Any) -> ConfigError:

@@ -20,6 +20,8 @@ from components.evaluation.config import SMALLEST_CORRUPTED, CertificateConfig, 
 from components.export.config import ExportConfig
 from components.model.config import ModelConfig
 from components.objectives.config import VariantConfig
+from components.objectives.settings import Task
+from components.plain import by_name
 from components.training.config import TrainingConfig
 from pipelines.metrics import METRICS, compared
 from pipelines.paths import RESERVED
@@ -72,11 +74,6 @@ class TrackingConfig:
             )
 
 
-def by_name(kinds: Any) -> dict[str, Any]:
-    """The settings' classes of one kind of term."""
-    return {kind.name: kind for kind in get_args(kinds) or (kinds,) if is_dataclass(kind) and hasattr(kind, "name")}
-
-
 @dataclass(frozen=True, kw_only=True)
 class Params:
     """One complete params.yaml."""
@@ -95,6 +92,16 @@ class Params:
     gate: GateConfig
     tracking: TrackingConfig
     certificate: dict[str, CertificateConfig] = field(default_factory=dict)  # by variant; no entry: no certificate
+
+    @property
+    def task(self) -> Task:
+        """What a variant's terms are to be trained on, as far as it is known without the images."""
+        return Task(
+            side=self.data.image_size // self.model.patch_size,
+            channels=self.data.channels,
+            encoder_layers=self.model.encoder_layers,
+            rotate_degrees=self.augmentation.rotate_degrees,
+        )
 
     def variant(self, name: str) -> VariantConfig:
         """The variant of this name."""
@@ -198,17 +205,10 @@ def _check_combinations(path: Path | str, params: Params) -> None:
                     f"{', '.join(RESERVED)}."
                 )
     for name, variant in params.variants.items():
-        if variant.w_con and variant.contrastive.name == "rotation" and params.augmentation.rotate_degrees >= 45:
-            raise ConfigError(
-                f"{path}: variants.{name}.contrastive: rotation tells quarter turns apart, which cannot be where views "
-                f"are turned at random by {params.augmentation.rotate_degrees:g}°. Set augmentation.rotate_degrees "
-                "below 45."
-            )
-        if variant.w_con and variant.contrastive.name == "cmc" and params.data.channels == 1:
-            raise ConfigError(
-                f"{path}: variants.{name}.contrastive: cmc tells lightness from colours, and data.channels is 1. "
-                "Choose another term, or set data.channels to 3 for images in colour."
-            )
+        try:
+            variant.check(params.task)
+        except ValueError as error:
+            raise ConfigError(f"{path}: variants.{name}.{error}") from error
     for name, student in params.students.items():
         _check_student(f"{path}: students.{name}", name, student, params)
     _check_certificates(path, params)
@@ -301,8 +301,8 @@ def keys_at(location: tuple[int | str, ...]) -> list[str]:
     for part in location:
         if is_dataclass(kind) and str(part) in {f.name for f in fields(kind)}:
             kind = next(f.type for f in fields(kind) if f.name == part)
-        elif part in (terms := by_name(kind)):
-            kind = terms[str(part)]
+        elif (named := by_name(kind)) and part in named.kinds:
+            kind = named.kinds[str(part)]
         elif get_args(kind):  # a dict's values
             kind = get_args(kind)[-1]
         if candidates := [a for a in get_args(kind) if is_dataclass(a)]:

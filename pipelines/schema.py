@@ -6,28 +6,33 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, ConfigDict, GetCoreSchemaHandler, TypeAdapter
 from pydantic_core import CoreSchema, core_schema
 
-from components.objectives.config import VariantConfig
-from components.objectives.config_contrastive import ContrastiveConfig, NTXentConfig
-from components.objectives.config_generative import AutoregressiveConfig, GenerativeConfig
-from pipelines.config import Params, by_name
+from components.objectives.config import ANY_CONTRASTIVE, ANY_GENERATIVE, VariantConfig
+from components.objectives.contrastive.nt_xent import NTXentConfig
+from components.objectives.generative.autoregressive import AutoregressiveConfig
+from components.objectives.settings import ContrastiveSettings, GenerativeSettings
+from components.plain import ByName
+from pipelines.config import Params
 
 
-class ByName:
-    """Validates a term by the class that its `name` stands for; without a name, by the first of its kind."""
+@dataclass(frozen=True)
+class Chosen:
+    """Validates a section by the class that its `name` chooses."""
 
-    def __get_pydantic_core_schema__(self, kinds: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        named = by_name(kinds)
-        first = next(iter(named))
-        return core_schema.tagged_union_schema(
-            {name: handler.generate_schema(kind) for name, kind in named.items()},
-            lambda given: str(given.get("name", first) if isinstance(given, dict) else getattr(given, "name", first)),
-        )
+    choice: ByName
+
+    def __get_pydantic_core_schema__(self, _: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        kinds = {name: handler.generate_schema(kind) for name, kind in self.choice.kinds.items()}
+        return core_schema.tagged_union_schema(kinds, self._name)
+
+    def _name(self, given: Any) -> str:
+        default = self.choice.default.name
+        return str(given.get("name", default) if isinstance(given, dict) else getattr(given, "name", default))
 
 
 @dataclass(frozen=True)
 class _Variant(VariantConfig):
-    contrastive: Annotated[ContrastiveConfig, ByName()] = field(default_factory=NTXentConfig)
-    generative: Annotated[GenerativeConfig, ByName()] = field(default_factory=AutoregressiveConfig)
+    contrastive: Annotated[ContrastiveSettings, Chosen(ANY_CONTRASTIVE)] = field(default_factory=NTXentConfig)
+    generative: Annotated[GenerativeSettings, Chosen(ANY_GENERATIVE)] = field(default_factory=AutoregressiveConfig)
 
 
 Variant = Annotated[_Variant, AfterValidator(lambda variant: VariantConfig(**vars(variant)))]

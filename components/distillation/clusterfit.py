@@ -13,8 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from components.distillation.config import ClusterFitConfig
+from components.errors import ConfigError
 from components.model.gcrl import GCRL
-from components.objectives.clustering import cluster, encoder_of, refuse_few_images
+from components.objectives.parts.clusters import cluster, encoder_of
+from components.objectives.settings import fewer_than_images
 
 
 class ClusterFit(nn.Module):
@@ -34,7 +36,10 @@ class ClusterFit(nn.Module):
 
     def __init__(self, student: int, teacher: GCRL, images: np.ndarray, config: ClusterFitConfig) -> None:
         super().__init__()
-        refuse_few_images("clusterfit.clusters", config.clusters, len(images))
+        try:
+            fewer_than_images(config.clusters, len(images))
+        except ValueError as error:
+            raise ConfigError(f"clusterfit.{error}") from error
         self.classifier = nn.Linear(student, config.clusters)
         self.images, self.encode = images, encoder_of(teacher)
         self.register_buffer("clusters", torch.zeros(len(images), dtype=torch.long))

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from components.distillation.config import CrdConfig
-from components.objectives.bank import MemoryBank
+from components.objectives.parts.bank import MemoryBank
 
 
 class Crd(nn.Module):

@@ -12,8 +12,8 @@ from components.distillation.crd import Crd, draw_negatives
 from components.distillation.losses import feature_regression, soft_targets
 from components.model.gcrl import GCRL
 from components.model.tokens import Tokenizer
-from components.objectives.term import Batch, ContrastiveTerm, Loss, TrainingSet, feature_size
-from components.objectives.terms import Objective
+from components.objectives.base import Batch, ContrastiveTerm, Loss, TrainingSet, feature_size
+from components.objectives.objective import Objective
 
 
 class Probe(NamedTuple):

@@ -6,8 +6,8 @@ from components.distillation.config import StudentConfig
 from components.distillation.crd import usable_negatives
 from components.model.build import Architecture
 from components.model.gcrl import GCRL
-from components.objectives.term import ContrastiveTerm, TrainingSet
-from components.objectives.terms import Objective
+from components.objectives.base import ContrastiveTerm, TrainingSet
+from components.objectives.objective import Objective
 from components.training.config import TrainingConfig
 from components.training.device import choose_device, choose_dtype, describe_hardware
 from components.training.summary import flops_per_image

@@ -17,7 +17,7 @@ from components.model.config import ModelConfig
 from components.model.gcrl import GCRL
 from components.model.tokens import LEVELS
 from components.objectives.config import VariantConfig
-from components.objectives.config_generative import ExactConfig, PixelCNNConfig
+from components.objectives.settings import ExactSettings
 
 
 @dataclass(frozen=True)
@@ -48,10 +48,10 @@ class Architecture:
             colours = LEVELS  # of a sub-pixel
         conditioned, orders, filters = False, 0, 0
         if variant.likelihood:
-            assert isinstance(variant.generative, ExactConfig)
-            conditioned, orders = variant.generative.condition_on_augmentation, variant.generative.orders
-            if isinstance(variant.generative, PixelCNNConfig):
-                filters = variant.generative.filters_beside(model.width)
+            term = variant.generative
+            assert isinstance(term, ExactSettings)
+            conditioned, orders = term.condition_on_augmentation, term.orders
+            filters = term.filters_beside(model.width)
         bidirectional = variant.w_gen > 0 and variant.generative.bidirectional
         parts = variant.likelihood, variant.projects, conditioned, bidirectional, orders, filters
         return cls(model, image_size, channels, colours, *parts)

@@ -1,9 +1,16 @@
 """A variant: which objective terms, at which weights. No tensor library is imported here."""
 
 from dataclasses import dataclass, field
+from typing import Annotated
 
-from components.objectives.config_contrastive import ContrastiveConfig, NTXentConfig
-from components.objectives.config_generative import AutoregressiveConfig, GenerativeConfig
+from components.objectives.contrastive.nt_xent import NTXentConfig
+from components.objectives.generative.autoregressive import AutoregressiveConfig
+from components.objectives.registry import CONTRASTIVE, GENERATIVE
+from components.objectives.settings import ContrastiveSettings, GenerativeSettings, Task, TermSettings
+from components.plain import ByName
+
+ANY_CONTRASTIVE = ByName(CONTRASTIVE, default=NTXentConfig)
+ANY_GENERATIVE = ByName(GENERATIVE, default=AutoregressiveConfig)
 
 
 @dataclass(frozen=True)
@@ -12,8 +19,8 @@ class VariantConfig:
 
     w_gen: float
     w_con: float
-    contrastive: ContrastiveConfig = field(default_factory=NTXentConfig)
-    generative: GenerativeConfig = field(default_factory=AutoregressiveConfig)
+    contrastive: Annotated[ContrastiveSettings, ANY_CONTRASTIVE] = field(default_factory=NTXentConfig)
+    generative: Annotated[GenerativeSettings, ANY_GENERATIVE] = field(default_factory=AutoregressiveConfig)
 
     def __post_init__(self) -> None:
         if self.w_gen < 0 or self.w_con < 0:
@@ -29,6 +36,19 @@ class VariantConfig:
                     f"{term.name} alters all but {term.unaltered} of an image's views, and {scored} are to be scored: "
                     f"set generative.scored_views to {term.unaltered}"
                 )
+
+    def check(self, task: Task) -> None:
+        """Raises ValueError, "KEY: why and what to do.", where a term of it cannot be trained on this."""
+        for term in self.terms:
+            try:
+                term.check(task)
+            except ValueError as error:
+                raise ValueError(f"{term.section}.{error}") from error
+
+    @property
+    def terms(self) -> tuple[TermSettings, ...]:
+        """Its terms: one or two."""
+        return (self.generative,) * bool(self.w_gen) + (self.contrastive,) * bool(self.w_con)
 
     @property
     def likelihood(self) -> bool:

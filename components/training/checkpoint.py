@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from components.errors import UserError
 from components.files import atomic_file
 from components.model.gcrl import GCRL
-from components.objectives.terms import Objective
+from components.objectives.objective import Objective
 from components.training.config import TrainingConfig
 
 History = list[dict[str, float]]

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from components.data.config import AugmentationConfig
 from components.model.gcrl import GCRL
+from components.objectives.base import TrainingSet
 from components.objectives.config import VariantConfig
-from components.objectives.term import TrainingSet
-from components.objectives.terms import Objective, build_objective
+from components.objectives.objective import Objective, build_objective
 from components.training.average import update_average
 from components.training.budget import Stopwatch, place_in_schedule, steps_to_take
 from components.training.checkpoint import History, State, load_resume

@@ -16,7 +16,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from components.data.config import AugmentationConfig
 from components.errors import UserError
 from components.model.gcrl import GCRL
-from components.objectives.terms import Objective
+from components.objectives.objective import Objective
 from components.training.config import TrainingConfig
 from components.training.data import step_generator
 from components.training.ranks import Ranks

@@ -9,7 +9,7 @@ from components.data.augment import condition_size
 from components.model.encode import encode_features, encode_images
 from components.model.gcrl import GCRL
 from components.model.tokens import to_unit
-from components.objectives.terms import Objective
+from components.objectives.objective import Objective
 from components.training.diagnostics import feature_health, knn_accuracy
 
 QUICK_LOOK = 2000  # images of a split that are read

@@ -23,8 +23,8 @@ import torch
 from torch import Tensor
 
 from components.model.gcrl import GCRL
-from components.objectives.term import Batch
-from components.objectives.terms import Objective
+from components.objectives.base import Batch
+from components.objectives.objective import Objective
 from components.training.diagnostics import flat_gradient
 from components.training.ranks import Ranks
 from components.training.views import Views

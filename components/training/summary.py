@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from components.model.build import Architecture
 from components.model.gcrl import GCRL
-from components.objectives.terms import Objective
+from components.objectives.objective import Objective
 from components.training.config import TrainingConfig
 from components.training.device import choose_device, choose_dtype, describe_hardware
 from components.training.memory import bytes_per_image, views_of

@@ -9,7 +9,7 @@ from components.data.augment import apply, draw
 from components.data.config import AugmentationConfig
 from components.model.gcrl import GCRL
 from components.model.tokens import to_unit
-from components.objectives.terms import Objective
+from components.objectives.objective import Objective
 from components.training.ranks import Ranks
 
 

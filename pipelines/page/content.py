@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -103,13 +103,8 @@ def objective(settings: VariantConfig | StudentConfig) -> str:
     if isinstance(settings, StudentConfig):
         losses = [f"{words.LOSSES[name]} ({name}, weight {loss.weight:g})" for name, loss in settings.terms.items()]
         return f"{settings.teacher}, its teacher: {' and '.join(losses)}"
-    parts = []
-    if settings.w_gen > 0:
-        name = settings.generative.name
-        parts.append(f"{words.GENERATIVE[name]} ({name}, weight {settings.w_gen:g})")
-    if settings.w_con > 0:
-        does = words.CONTRASTIVE[replace(settings, w_gen=0).kind]
-        parts.append(f"{does} ({settings.contrastive.name}, weight {settings.w_con:g})")
+    weights = {"generative": settings.w_gen, "contrastive": settings.w_con}
+    parts = [f"{term.words.learns} ({term.name}, weight {weights[term.section]:g})" for term in settings.terms]
     return " and ".join(parts)
 
 

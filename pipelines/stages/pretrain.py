@@ -9,9 +9,9 @@ import numpy as np
 from components.data.prepared import Prepared
 from components.files import read_arrays
 from components.model.build import Architecture, build
-from components.objectives.saved_term import save_term
-from components.objectives.term import TrainingSet
-from components.objectives.terms import build_objective
+from components.objectives.base import TrainingSet
+from components.objectives.checkpoint import save_term
+from components.objectives.objective import build_objective
 from components.plotting.training import image_rows, training_curves
 from components.training.draw import completions, samples
 from components.training.loop import pretrain

@@ -11,12 +11,15 @@ from typing import Any
 from components.data.prepared import Prepared
 from components.errors import ConfigError
 from components.files import atomic_directory, write_json
+from components.objectives.registry import zoo
 from components.plain import read_plain
 from pipelines.config import load_params, nearest, validate_params
 from pipelines.overrides import set_keys
 from pipelines.paths import PREPARED
 from pipelines.study.plan import PLAN, Plan
 from pipelines.tracking.provenance import git_commit
+
+ZOO = "zoo"  # in the place of a params file's name
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,7 @@ class StudyFile:
 
     params: str  # a params file, relative to the folder in which the command is given
     seeds: tuple[int, ...]
-    variants: str | None = None  # another params file, whose variants take the place of those of `params`
+    variants: str | None = None  # in the place of those of `params`: another params file's, or `zoo`: one of every term
     overrides: dict[str, Any] = field(default_factory=dict)  # dotted keys of the params file, for every model
     # name → dotted keys for it alone, and `variant`: which of the params file's it is (default: the one of that name).
     # No models: every variant of the params file, as it is, and those that overrides add as `variants.NAME`. Students
@@ -89,9 +92,11 @@ def _read(file: Path) -> StudyFile:
 def _models(file: Path, study: StudyFile) -> dict[str, dict[str, Any]]:
     """Models that the file names must all be possible; of all variants, those that are not are told and left out."""
     source = Path(study.params)
-    overrides = _variants_of(Path(study.variants)) | study.overrides if study.variants else study.overrides
+    others = _variants_of(study.variants) if study.variants else {}
+    overrides = others | study.overrides
     whole = [key.removeprefix("variants.") for key in study.overrides if key.startswith("variants.")]
-    listed = [*load_params(Path(study.variants or source)).variants, *(name for name in whole if "." not in name)]
+    variants = others["variants"] if others else load_params(source).variants
+    listed = [*variants, *(name for name in whole if "." not in name)]
     models = study.models or {name: {} for name in listed}
     found, refused = {}, {}
     for name, own in models.items():
@@ -106,12 +111,14 @@ def _models(file: Path, study: StudyFile) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _variants_of(other: Path) -> dict[str, Any]:
-    """Overrides that put another params file's variants in the place of a file's own, and of what belongs to those."""
+def _variants_of(other: str) -> dict[str, Any]:
+    """Overrides that put other variants in the place of a params file's own, and of what belongs to those."""
     from ruamel.yaml import YAML
 
-    load_params(other)
-    return {"variants": YAML(typ="safe").load(other)["variants"], "students": {}, "certificate": {}}
+    if other != ZOO:
+        load_params(Path(other))
+    variants = zoo() if other == ZOO else YAML(typ="safe").load(Path(other))["variants"]
+    return {"variants": variants, "students": {}, "certificate": {}}
 
 
 def _model(source: Path, name: str, settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -36,7 +36,7 @@ def make_model() -> Iterator[Callable[..., Any]]:
     from components.model.build import Architecture, build
     from components.model.config import ModelConfig
     from components.objectives.config import VariantConfig
-    from components.objectives.config_generative import AutoregressiveConfig
+    from components.objectives.generative.autoregressive import AutoregressiveConfig
 
     def make(
         patch_size: int = 1,

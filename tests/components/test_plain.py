@@ -3,13 +3,13 @@
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pytest
 from ruamel.yaml import YAML
 
 from components.errors import ConfigError
-from components.plain import read_plain
+from components.plain import ByName, read_plain
 from pipelines.config import Params, load_params
 
 ROOT = Path(__file__).parents[2]
@@ -34,7 +34,7 @@ class Square:
 
 @dataclass(frozen=True)
 class Drawing:
-    shape: Circle | Square
+    shape: Annotated[Circle | Square, ByName({"circle": Circle, "square": Square}, default=Circle)]
     sizes: tuple[int, ...] = ()
     shapes: dict[str, Square] = field(default_factory=dict)
     title: str | None = None

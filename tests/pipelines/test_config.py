@@ -7,7 +7,8 @@ from ruamel.yaml import YAML
 
 from components.errors import ConfigError
 from components.objectives.config import VariantConfig
-from components.objectives.config_contrastive import MoCoConfig, NTXentConfig
+from components.objectives.contrastive.moco import MoCoConfig
+from components.objectives.contrastive.nt_xent import NTXentConfig
 from pipelines.config import load_params
 
 ROOT = Path(__file__).parents[2]

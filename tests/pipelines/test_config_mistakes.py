@@ -41,7 +41,7 @@ def test_an_unknown_key_names_the_nearest(load, changes, told):
     [
         ({"variants.hybrid.contrastive": {"name": "nt_xnet"}}, "name: unknown value 'nt_xnet', did you mean 'nt_xent'"),
         ({"variants.hybrid.contrastive": {"name": "mocov3"}},
-         "hybrid.contrastive.name: unknown value 'mocov3', did you mean 'moco_v3'. Expected 'nt_xent', 'moco', "),
+         "hybrid.contrastive.name: unknown value 'mocov3', did you mean 'moco_v3'. Expected 'cacr', 'cmc', "),
         ({"variants.hybrid.contrastive": {"name": None}}, "variants.hybrid.contrastive.name: unknown value None"),
         ({"variants.hybrid.contrastive": {"name": [1]}}, "variants.hybrid.contrastive.name: unknown value [1]"),
         ({"variants.hybrid.generative": {"name": "mask"}},
@@ -118,11 +118,11 @@ TURNED = {"augmentation.rotate_degrees": 60}
         ({"variants.floor": {"w_gen": 1, "w_con": 1}}, "variants.floor: a variant's name is a folder's name"),
         (
             {"variants.hybrid": {"w_gen": 0, "w_con": 1, "contrastive": {"name": "rotation"}}, **TURNED},
-            "variants.hybrid.contrastive: rotation tells quarter turns apart, which cannot be where views are turned",
+            "variants.hybrid.contrastive.name: rotation tells quarter turns apart, which cannot be where views",
         ),
         (
             {"variants.hybrid": {"w_gen": 0, "w_con": 1, "contrastive": {"name": "cmc"}}},
-            "variants.hybrid.contrastive: cmc tells lightness from colours, and data.channels is 1. Choose another",
+            "variants.hybrid.contrastive.name: cmc tells lightness from colours, and data.channels is 1. Choose",
         ),
         (
             {"variants.hybrid.contrastive": {"name": "rotation"}},

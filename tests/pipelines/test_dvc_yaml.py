@@ -66,7 +66,8 @@ METHODS = {  # of Params: the sections that they read
 
 
 def is_plumbing(file: Path) -> bool:
-    return str(file) in PLUMBING or file.parts[:2] == ("pipelines", "tracking") or file.name.startswith("config")
+    named = file.name.startswith(("config", "settings"))  # parameters are compared by value
+    return str(file) in PLUMBING or file.parts[:2] == ("pipelines", "tracking") or named
 
 
 def imports(file: Path) -> Iterator[Path]:
@@ -79,9 +80,10 @@ def imports(file: Path) -> Iterator[Path]:
         else:
             continue
         for name in names:
-            imported = Path(*name.split(".")).with_suffix(".py")
-            if imported.parts[0] in ("components", "pipelines") and (ROOT / imported).is_file():
-                yield imported
+            module = Path(*name.split("."))
+            if module.parts[0] in ("components", "pipelines"):
+                files = (module.with_suffix(".py"), module / "__init__.py")
+                yield from (f for f in files if (ROOT / f).is_file() and (ROOT / f).stat().st_size)
 
 
 def code_of(stage: str) -> set[Path]:

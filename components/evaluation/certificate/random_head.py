@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from components.evaluation.certificate.pac_bayes import gaussian_kl
-from components.objectives.nt_xent import nt_xent
+from components.objectives.contrastive.nt_xent.term import nt_xent
 
 HEAD_SIZE, TEMPERATURE = 32, 0.2
 PRIOR_STEPS, PRIOR_BATCH, PRIOR_RATE = 300, 128, 0.01

@@ -9,7 +9,7 @@ from components.distillation import clusterfit
 from components.distillation.clusterfit import ClusterFit
 from components.distillation.config import ClusterFitConfig
 from components.errors import ConfigError
-from components.objectives.clustering import cluster, encoder_of
+from components.objectives.parts.clusters import cluster, encoder_of
 
 CONFIG = ClusterFitConfig(clusters=6)
 

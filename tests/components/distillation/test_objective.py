@@ -10,8 +10,8 @@ from components.distillation.losses import soft_targets
 from components.distillation.objective import Distillation, build_student_objective
 from components.model.encode import encode_images
 from components.model.tokens import to_unit
-from components.objectives.term import Batch, TrainingSet
-from components.objectives.terms import Objective
+from components.objectives.base import Batch, TrainingSet
+from components.objectives.objective import Objective
 from components.training.config import TrainingConfig
 from components.training.optimizer import build_optimizers
 

@@ -5,7 +5,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from components.objectives.config_generative import PermutedConfig, PixelCNNConfig
+from components.objectives.generative.permuted import PermutedConfig
+from components.objectives.generative.pixelcnn import PixelCNNConfig
 
 CLASSES = 3
 SIZE = 4

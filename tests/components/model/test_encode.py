@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from components.model.encode import encode_features, encode_images
-from components.objectives.config_generative import PermutedConfig
+from components.objectives.generative.permuted import PermutedConfig
 
 CPU = torch.device("cpu")
 IMAGES = np.random.default_rng(0).integers(0, 256, (11, 4, 4, 1), dtype=np.uint8)

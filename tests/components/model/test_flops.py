@@ -6,7 +6,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from components.model.build import Architecture, build
 from components.model.config import ModelConfig
 from components.objectives.config import VariantConfig
-from components.objectives.config_generative import AutoregressiveConfig, PixelCNNConfig
+from components.objectives.generative.autoregressive import AutoregressiveConfig
+from components.objectives.generative.pixelcnn import PixelCNNConfig
 from tests.components.flops import flops_per_view
 
 

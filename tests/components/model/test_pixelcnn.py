@@ -14,7 +14,7 @@ from components.model.gcrl import GCRL
 from components.model.pixelcnn import Convolution, GatedResidual, PixelCNN, concat_elu
 from components.model.transformer import Cache
 from components.objectives.config import VariantConfig
-from components.objectives.config_generative import PixelCNNConfig
+from components.objectives.generative.pixelcnn import PixelCNNConfig
 
 WIDTH, FILTERS = 6, 4
 KERNELS = pytest.mark.parametrize(("left", "right"), [(1, 1), (1, 0)], ids=["vertical", "horizontal"])

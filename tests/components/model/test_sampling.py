@@ -7,7 +7,9 @@ from torch import Tensor
 
 from components.model.gcrl import GCRL
 from components.model.sampling import sample, sample_patches
-from components.objectives.config_generative import AutoregressiveConfig, PermutedConfig, PixelCNNConfig
+from components.objectives.generative.autoregressive import AutoregressiveConfig
+from components.objectives.generative.permuted import PermutedConfig
+from components.objectives.generative.pixelcnn import PixelCNNConfig
 
 EIGHT_BIT = pytest.mark.parametrize("likelihood", ["logistic_mixture", "categorical"])
 STACKS = pytest.mark.parametrize("term", [AutoregressiveConfig(), PixelCNNConfig()], ids=lambda term: term.name)

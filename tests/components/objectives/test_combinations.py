@@ -2,18 +2,17 @@
 
 from dataclasses import replace
 from itertools import cycle, product
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from components.data.config import AugmentationConfig
+from components.objectives.base import TrainingSet
 from components.objectives.config import VariantConfig
-from components.objectives.config_contrastive import ContrastiveConfig
-from components.objectives.config_generative import GenerativeConfig
-from components.objectives.term import TrainingSet
-from components.objectives.terms import build_objective
+from components.objectives.objective import build_objective
+from components.objectives.registry import CONTRASTIVE, GENERATIVE
 from components.training.config import TrainingConfig
 from components.training.data import step_generator
 from components.training.loop import execution_of
@@ -24,12 +23,15 @@ from components.training.views import draw_views
 DATA = TrainingSet(np.zeros((4096, 8, 8, 3), np.uint8), np.arange(4096) % 3)
 TRAINING = TrainingConfig(1, 8, 0.1, warmup_steps=0, device="cpu", precision="float32")
 CPU = torch.device("cpu")
-ALONE = [config for config in get_args(ContrastiveConfig) if config.alone]
-TOGETHER = [config for config in get_args(ContrastiveConfig) if not config.alone]
-(CONTRASTIVE, *OTHERS), (GENERATIVE, *OTHER_GENERATIVE) = TOGETHER, get_args(GenerativeConfig)
+ALONE = [config for config in CONTRASTIVE.values() if config.alone]
+TOGETHER = [config for config in CONTRASTIVE.values() if not config.alone]
+DEFAULT = VariantConfig(1, 1)
+FIRST, FIRST_GENERATIVE = type(DEFAULT.contrastive), type(DEFAULT.generative)
+OTHERS = [config for config in TOGETHER if config is not FIRST]
+OTHER_GENERATIVE = [config for config in GENERATIVE.values() if config is not FIRST_GENERATIVE]
 SOME = {
-    *product(TOGETHER, [GENERATIVE]),  # each with the default of the other kind,
-    *product([CONTRASTIVE], OTHER_GENERATIVE),
+    *product(TOGETHER, [FIRST_GENERATIVE]),  # each with the default of the other kind,
+    *product([FIRST], OTHER_GENERATIVE),
     *zip(OTHERS, cycle(OTHER_GENERATIVE), strict=False),  # and with one that is not
 }
 
@@ -44,17 +46,15 @@ def pair(contrastive: Any, generative: Any) -> Any:
 
 
 def test_the_pairs_of_every_day_hold_every_term():
-    default = VariantConfig(1, 1)
-    assert (type(default.contrastive), type(default.generative)) == (CONTRASTIVE, GENERATIVE)
-    for terms, used in zip((TOGETHER, get_args(GenerativeConfig)), zip(*SOME, strict=True), strict=True):
+    for terms, used in zip((TOGETHER, GENERATIVE.values()), zip(*SOME, strict=True), strict=True):
         assert all(used.count(term) >= 2 for term in terms)  # beside the default, and beside another
 
 
 def test_few_terms_are_trained_alone():
-    assert [config.name for config in ALONE] == ["loco", "cpc", "dim", "relative_position"]
+    assert {config.name for config in ALONE} == {"loco", "cpc", "dim", "relative_position"}
 
 
-@pytest.mark.parametrize("generative", get_args(GenerativeConfig), ids=name)
+@pytest.mark.parametrize("generative", GENERATIVE.values(), ids=name)
 @pytest.mark.parametrize("contrastive", ALONE, ids=name)
 def test_a_term_that_is_trained_alone_says_why(contrastive, generative):
     with pytest.raises(ValueError, match=rf"^{contrastive.name} {contrastive.alone}: set w_gen to 0$"):
@@ -62,7 +62,7 @@ def test_a_term_that_is_trained_alone_says_why(contrastive, generative):
 
 
 @pytest.mark.parametrize(
-    ("contrastive", "generative"), [pair(*each) for each in product(TOGETHER, get_args(GenerativeConfig))]
+    ("contrastive", "generative"), [pair(*each) for each in product(TOGETHER, GENERATIVE.values())]
 )
 def test_two_terms_train_the_encoder_and_what_they_own(make_model, moved, coloured_stripes, contrastive, generative):
     variant = VariantConfig(0.7, 1.3, contrastive=contrastive(), generative=generative(scored_views=1))

@@ -6,10 +6,13 @@ import torch
 from torch import Tensor
 
 from components.model.gcrl import GCRL
+from components.objectives.adversarial.aae import AAEConfig
+from components.objectives.adversarial.bigan import BiGANConfig
+from components.objectives.base import TrainingSet
 from components.objectives.config import VariantConfig
-from components.objectives.config_generative import AAEConfig, BiGANConfig, VAEConfig, VQVAEConfig
-from components.objectives.term import TrainingSet
-from components.objectives.terms import Objective, build_objective
+from components.objectives.generative.vae import VAEConfig
+from components.objectives.generative.vqvae import VQVAEConfig
+from components.objectives.objective import Objective, build_objective
 
 DATA = TrainingSet(np.zeros((4, 4, 4, 1), np.uint8))
 TERMS = (VAEConfig, VQVAEConfig, AAEConfig, BiGANConfig)

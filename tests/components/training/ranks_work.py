@@ -15,37 +15,33 @@ from torch import Tensor
 from components.data.config import AugmentationConfig
 from components.errors import ConfigError, UserError
 from components.model.gcrl import GCRL
+from components.objectives.adversarial.aae import AAEConfig
+from components.objectives.adversarial.bigan import BiGANConfig
+from components.objectives.base import TrainingSet
+from components.objectives.clustering.deepcluster import DeepClusterConfig
+from components.objectives.clustering.local_aggregation import LocalAggregationConfig
 from components.objectives.config import VariantConfig
-from components.objectives.config_contrastive import (
-    CACRConfig,
-    CMCConfig,
-    CPCConfig,
-    DeepClusterConfig,
-    DEMIConfig,
-    DIMConfig,
-    InstDiscConfig,
-    LocalAggregationConfig,
-    LoCoConfig,
-    MoCoConfig,
-    MoCoV3Config,
-    PIRLConfig,
-    RelativePositionConfig,
-    RotationConfig,
-    SupConConfig,
-)
-from components.objectives.config_generative import (
-    AAEConfig,
-    AutoregressiveConfig,
-    BiGANConfig,
-    MaskedConfig,
-    PermutedConfig,
-    PixelCNNConfig,
-    ReplacedConfig,
-    VAEConfig,
-    VQVAEConfig,
-)
-from components.objectives.term import TrainingSet
-from components.objectives.terms import Objective, build_objective
+from components.objectives.contrastive.cacr import CACRConfig
+from components.objectives.contrastive.cmc import CMCConfig
+from components.objectives.contrastive.cpc import CPCConfig
+from components.objectives.contrastive.demi import DEMIConfig
+from components.objectives.contrastive.dim import DIMConfig
+from components.objectives.contrastive.instdisc import InstDiscConfig
+from components.objectives.contrastive.loco import LoCoConfig
+from components.objectives.contrastive.moco import MoCoConfig
+from components.objectives.contrastive.moco_v3 import MoCoV3Config
+from components.objectives.contrastive.pirl import PIRLConfig
+from components.objectives.contrastive.supcon import SupConConfig
+from components.objectives.generative.autoregressive import AutoregressiveConfig
+from components.objectives.generative.masked import MaskedConfig
+from components.objectives.generative.permuted import PermutedConfig
+from components.objectives.generative.pixelcnn import PixelCNNConfig
+from components.objectives.generative.replaced import ReplacedConfig
+from components.objectives.generative.vae import VAEConfig
+from components.objectives.generative.vqvae import VQVAEConfig
+from components.objectives.objective import Objective, build_objective
+from components.objectives.predictive.relative_position import RelativePositionConfig
+from components.objectives.predictive.rotation import RotationConfig
 from components.training.config import TrainingConfig
 from components.training.data import step_generator
 from components.training.launch import OnMetrics

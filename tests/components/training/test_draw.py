@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from components.objectives.config_generative import PermutedConfig
+from components.objectives.generative.permuted import PermutedConfig
 from components.training.draw import completions, samples
 
 

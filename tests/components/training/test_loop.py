@@ -8,8 +8,9 @@ import torch
 from components.errors import UserError
 from components.model.tokens import to_unit
 from components.objectives.config import VariantConfig
-from components.objectives.config_contrastive import MoCoConfig
-from components.objectives.config_generative import MaskedConfig, ReplacedConfig
+from components.objectives.contrastive.moco import MoCoConfig
+from components.objectives.generative.masked import MaskedConfig
+from components.objectives.generative.replaced import ReplacedConfig
 from components.training.average import update_average
 from components.training.loop import pretrain
 from components.training.quick_look import evaluate, validate

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.optim import AdamW, Muon
 
-from components.objectives.config_generative import PixelCNNConfig
+from components.objectives.generative.pixelcnn import PixelCNNConfig
 from components.training.config import TrainingConfig
 from components.training.optimizer import build_optimizers, effective_learning_rate, schedule, set_learning_rate
 

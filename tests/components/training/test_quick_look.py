@@ -3,10 +3,11 @@ import pytest
 import torch
 
 from components.model.tokens import to_unit
+from components.objectives.base import TrainingSet
 from components.objectives.config import VariantConfig
-from components.objectives.config_generative import AutoregressiveConfig, MaskedConfig
-from components.objectives.term import TrainingSet
-from components.objectives.terms import build_objective
+from components.objectives.generative.autoregressive import AutoregressiveConfig
+from components.objectives.generative.masked import MaskedConfig
+from components.objectives.objective import build_objective
 from components.training import quick_look
 from components.training.quick_look import PretrainData, evaluate, validate
 

@@ -9,7 +9,6 @@ import time
 from dataclasses import replace
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 import psutil
@@ -20,8 +19,7 @@ from torch import Tensor
 from components.errors import ConfigError, UserError
 from components.model.gcrl import GCRL
 from components.objectives.config import VariantConfig
-from components.objectives.config_contrastive import ContrastiveConfig
-from components.objectives.config_generative import GenerativeConfig
+from components.objectives.registry import CONTRASTIVE, GENERATIVE
 from components.training.checkpoint import History
 from components.training.launch import launch
 from components.training.loop import Trained, pretrain
@@ -81,8 +79,8 @@ def assert_close(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
 
 def test_every_term_is_among_the_cases():
     variants = work.SEVERAL.values()
-    assert {v.contrastive.name for v in variants if v.w_con} == {kind.name for kind in get_args(ContrastiveConfig)}
-    assert {v.generative.name for v in variants if v.w_gen} == {kind.name for kind in get_args(GenerativeConfig)}
+    assert {v.contrastive.name for v in variants if v.w_con} == {kind.name for kind in CONTRASTIVE.values()}
+    assert {v.generative.name for v in variants if v.w_gen} == {kind.name for kind in GENERATIVE.values()}
 
 
 @pytest.mark.parametrize("case", work.CASES)

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,27 +16,22 @@ from components.errors import UserError
 from components.model.build import Architecture, save_weights
 from components.model.config import ModelConfig
 from components.model.gcrl import GCRL
+from components.objectives.clustering.local_aggregation import LocalAggregationConfig
 from components.objectives.config import VariantConfig
-from components.objectives.config_contrastive import (
-    ContrastiveConfig,
-    InstDiscConfig,
-    LocalAggregationConfig,
-    MoCoConfig,
-    NTXentConfig,
-    PIRLConfig,
-)
-from components.objectives.config_generative import (
-    AutoregressiveConfig,
-    GenerativeConfig,
-    PermutedConfig,
-    PixelCNNConfig,
-)
+from components.objectives.contrastive.instdisc import InstDiscConfig
+from components.objectives.contrastive.moco import MoCoConfig
+from components.objectives.contrastive.nt_xent import NTXentConfig
+from components.objectives.contrastive.pirl import PIRLConfig
+from components.objectives.generative.autoregressive import AutoregressiveConfig
+from components.objectives.generative.permuted import PermutedConfig
+from components.objectives.generative.pixelcnn import PixelCNNConfig
+from components.objectives.registry import CONTRASTIVE, GENERATIVE
 from components.training.checkpoint import saved_step
 from components.training.loop import pretrain
 from tests.components.training.small_runs import AUGMENTATION, CONFIG, HYBRID, without_timing
 
-TERMS = [config for config in get_args(ContrastiveConfig) if config is not NTXentConfig]
-OWNING = [config for config in get_args(GenerativeConfig) if not config.exact]
+TERMS = [config for config in CONTRASTIVE.values() if config is not NTXentConfig]
+OWNING = [config for config in GENERATIVE.values() if not config.exact]
 
 KILLED_WHILE_SAVING = """
 import os, signal, sys

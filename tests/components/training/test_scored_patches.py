@@ -9,11 +9,11 @@ from scipy.stats import chisquare
 
 from components.data.config import AugmentationConfig
 from components.model.gcrl import GCRL
-from components.objectives.autoregressive import Autoregressive
+from components.objectives.base import TrainingSet
 from components.objectives.config import VariantConfig
-from components.objectives.config_generative import AutoregressiveConfig
-from components.objectives.term import TrainingSet
-from components.objectives.terms import Objective
+from components.objectives.generative.autoregressive import AutoregressiveConfig
+from components.objectives.generative.autoregressive.term import Autoregressive
+from components.objectives.objective import Objective
 from components.training.data import step_generator
 from components.training.ranks import Ranks
 from components.training.step import Execution, pass_through

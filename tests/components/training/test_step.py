@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import get_args
 
 import numpy as np
 import pytest
@@ -11,12 +10,12 @@ from torch import Tensor
 
 from components.data.config import AugmentationConfig
 from components.model.gcrl import GCRL
+from components.objectives import registry
+from components.objectives.base import TrainingSet
 from components.objectives.config import VariantConfig
-from components.objectives.config_contrastive import ContrastiveConfig, NTXentConfig
-from components.objectives.config_generative import GenerativeConfig
-from components.objectives.nt_xent import nt_xent
-from components.objectives.term import TrainingSet
-from components.objectives.terms import build_objective
+from components.objectives.contrastive.nt_xent import NTXentConfig
+from components.objectives.contrastive.nt_xent.term import nt_xent
+from components.objectives.objective import build_objective
 from components.training.config import TrainingConfig
 from components.training.data import step_generator
 from components.training.loop import execution_of
@@ -83,9 +82,9 @@ def test_one_pass_is_the_plain_gradient_of_both_losses(model, stripes, views):
 FEW = {"clusters": 4}  # of twelve images
 CONTRASTIVE = [
     VariantConfig(0, 1, contrastive=config(**FEW if hasattr(config, "clusters") else {}))
-    for config in get_args(ContrastiveConfig)
+    for config in registry.CONTRASTIVE.values()
 ]
-GENERATIVE = [VariantConfig(0.7, 1.3, generative=config()) for config in get_args(GenerativeConfig)]
+GENERATIVE = [VariantConfig(0.7, 1.3, generative=config()) for config in registry.GENERATIVE.values()]
 VARIANTS = {
     "gen": VariantConfig(1, 0),
     **{variant.generative.name: variant for variant in GENERATIVE},

@@ -6,11 +6,13 @@ from components.model.build import Architecture, build
 from components.model.config import ModelConfig
 from components.model.gcrl import GCRL
 from components.model.transformer import Attention
+from components.objectives.base import TrainingSet
 from components.objectives.config import VariantConfig
-from components.objectives.config_contrastive import MoCoConfig, RotationConfig
-from components.objectives.config_generative import AutoregressiveConfig, MaskedConfig
-from components.objectives.term import TrainingSet
-from components.objectives.terms import build_objective
+from components.objectives.contrastive.moco import MoCoConfig
+from components.objectives.generative.autoregressive import AutoregressiveConfig
+from components.objectives.generative.masked import MaskedConfig
+from components.objectives.objective import build_objective
+from components.objectives.predictive.rotation import RotationConfig
 from components.training.config import TrainingConfig
 from components.training.summary import describe, flops_per_image
 from tests.components.flops import flops_per_view

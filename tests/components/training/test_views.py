@@ -6,9 +6,9 @@ import torch
 from components.data.augment import draw
 from components.data.config import AugmentationConfig
 from components.model.tokens import to_unit
-from components.objectives.config_contrastive import NTXentConfig
-from components.objectives.term import ContrastiveTerm, GenerativeTerm, TrainingSet
-from components.objectives.terms import Objective
+from components.objectives.base import ContrastiveTerm, GenerativeTerm, TrainingSet
+from components.objectives.contrastive.nt_xent import NTXentConfig
+from components.objectives.objective import Objective
 from components.training.data import step_generator
 from components.training.ranks import Ranks
 from components.training.views import Views, draw_views

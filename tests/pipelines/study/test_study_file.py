@@ -8,9 +8,8 @@ from ruamel.yaml import YAML
 
 from components.data.prepare import prepare
 from components.errors import ConfigError, UserError
-from components.objectives.config_contrastive import ContrastiveConfig
-from components.objectives.config_generative import GenerativeConfig
-from pipelines.config import by_name, load_params
+from components.objectives.registry import CONTRASTIVE, GENERATIVE
+from pipelines.config import load_params
 from pipelines.study.plan import Plan, changed
 from pipelines.study.study_file import make_plan
 
@@ -82,7 +81,7 @@ def test_the_zoo_is_every_term_once(tmp_path, monkeypatch):
     plan = make_plan(Path("studies/zoo.yaml"), tmp_path)
     variants = [plan.params(model, 0).variant(model) for model in plan.models]
     named = {v.contrastive.name for v in variants if v.w_con} | {v.generative.name for v in variants if v.w_gen}
-    assert named == (by_name(ContrastiveConfig).keys() | by_name(GenerativeConfig).keys()) - NOT_ON_GREY_IMAGES
+    assert named == (CONTRASTIVE.keys() | GENERATIVE.keys()) - NOT_ON_GREY_IMAGES
     data = load_params(ROOT / "params.yaml").data
     assert all(plan.params(model, 0).data == data for model in plan.models)
 
@@ -115,7 +114,7 @@ def test_of_all_variants_those_that_cannot_be_are_told_and_left_out(write_study,
     (told,) = capsys.readouterr().err.splitlines()
     assert told.startswith("left out: ")
     assert "models.turns: " in told
-    assert "variants.turns.contrastive: rotation tells quarter turns apart" in told
+    assert "variants.turns.contrastive.name: rotation tells quarter turns apart" in told
     with pytest.raises(ConfigError, match=r"models.turns: .*rotation tells quarter turns apart"):
         make_plan(write_study(models={"hybrid": {}, "turns": {}}, **study), tmp_path / "named")
     study["overrides"] = {"training.steps": "many"}

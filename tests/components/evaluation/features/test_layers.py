@@ -11,7 +11,8 @@ from components.evaluation.features.layers import embed_layers, layer_features
 from components.evaluation.features.store import evenly_spread
 from components.model.encode import encode_images
 from components.model.tokens import to_unit
-from components.objectives.config_generative import PermutedConfig, PixelCNNConfig
+from components.objectives.generative.permuted import PermutedConfig
+from components.objectives.generative.pixelcnn import PixelCNNConfig
 
 CPU = torch.device("cpu")
 LABELS = {"train": [0, 1, 0, 0, 1, 1, 0, 2, 1, 0, 1], "val": [1, 0, 0, 1, 2], "test": [0, 1, 2], "ood-far": [-1] * 4}
