@@ -15,7 +15,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
 .DEFAULT_GOAL := help
 .PHONY: help setup repository run flow deploy worker undeploy test lint format docs ui sync zoo import-study promote rollback clean lock \
-  test-fast test-rounding test-weekly
+  test-fast test-chaos test-rounding test-weekly
 
 help: ## what each command does
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -47,11 +47,14 @@ run: repository $(VENV)/main.stamp ## reproduce the pipeline: make run, or make 
 flow: repository $(VENV)/main.stamp ## a Prefect flow (docs/flows.md): make flow, or make flow FLOW=sweep ARGS="seeds=[1,2]"
 	@python -m pipelines.flows $(or $(FLOW),reproduce) $(ARGS)
 
-test: $(VENV)/dev.stamp ## all tests
-	@$(PYTEST)
+test: $(VENV)/dev.stamp ## all tests but those of faults and the weekly ones
+	@$(PYTEST) -m "not chaos"
 
 test-fast: $(VENV)/dev.stamp ## those that start neither servers nor the real commands
 	@$(PYTEST) -m "not (e2e or chaos or server)"
+
+test-chaos: $(VENV)/dev.stamp ## those that kill processes, fill disks and cut connections
+	@$(PYTEST) -m chaos
 
 test-rounding: $(VENV)/dev.stamp ## those that train a model, on the sums of a processor without vector instructions
 	@ATEN_CPU_CAPABILITY=default $(PYTEST) -m trains

@@ -13,28 +13,19 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.e2e.conftest import PARAMS, Project, new_project
+from tests.chaos.conftest import leftovers, numbers, processes_in
+from tests.e2e.conftest import Project
 from tests.e2e.deployed import MAKE
 
 pytestmark = pytest.mark.chaos
 
 RUN = (*MAKE, "run")
-TIMES = re.compile(r"second|latency|_ms|megabytes|memory|throughput")  # no two runs have the same
-SMALL = {
-    "variants": {"hybrid": {"w_gen": 1.0, "w_con": 1.0}},
-    "embed": {"corruptions": []},
-    "training": PARAMS["training"] | {"checkpoint_seconds": 0},
-}
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """Everything has run once. Each test leaves it as it found it, if all is well."""
-    project = new_project(tmp_path_factory.mktemp("races") / "project", PARAMS | SMALL)
-    (project.root / "requirements").mkdir()
-    (project.root / "requirements" / "main.txt").touch()
-    project.run(*RUN)
-    return project
+def project(small: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """Each test leaves it as it found it, if all is well."""
+    return small.copy(tmp_path_factory.mktemp("races") / "project")
 
 
 @pytest.fixture
@@ -63,18 +54,6 @@ def start(project: Project, tmp_path: Path) -> Iterator[Callable[..., tuple[subp
         left.kill()
     for process in started:
         process.wait()
-
-
-def processes_in(project: Project) -> list[psutil.Process]:
-    """Every living process that works in the project's folder."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if process.cwd() == str(project.root) and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
-        except psutil.Error:
-            continue
-    return found
 
 
 def wait_until(condition: Callable[[], Any], what: str) -> Any:
@@ -121,25 +100,6 @@ def at_work(project: Project, stage: str) -> bool:
         return any((project.root / ".scratch").glob("pretrain-*/resume.pt"))
     folder = project.root / result(stage)
     return any(folder.parent.glob(f".{folder.name}.*"))
-
-
-def numbers(project: Project) -> dict[str, Any]:
-    """Every number that no clock decides, and images, features and weights."""
-    found = {
-        f"{path.relative_to(project.root)}:{name}": value
-        for path in (project.root / "outputs").rglob("results.json")
-        for name, value in json.loads(path.read_text())["metrics"].items()
-        if not TIMES.search(name)
-    }
-    arrays = {n: digest for n, digest in project.files().items() if n.endswith((".npy", ".safetensors"))}
-    return found | arrays
-
-
-def leftovers(project: Project) -> list[str]:
-    """Temporary files and folders, and resume files of a training that has ended."""
-    folders = ("outputs", "data", ".scratch", ".tracking/journals")
-    hidden = [p for folder in folders for p in (project.root / folder).rglob(".*") if "gx" not in p.parts]
-    return sorted(str(p.relative_to(project.root)) for p in [*hidden, *(project.root / ".scratch").glob("pretrain-*")])
 
 
 @pytest.mark.parametrize("stage", ["pretrain", "embed", "export", "report"])

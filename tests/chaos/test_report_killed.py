@@ -12,11 +12,10 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
-from tests.e2e.conftest import PARAMS, Project, new_project
+from tests.e2e.conftest import Project
 
 pytestmark = pytest.mark.chaos
 
-SMALL = {"variants": {"hybrid": {"w_gen": 1.0, "w_con": 1.0}}, "embed": {"corruptions": []}}
 # A process of the real command that kills itself where one call would begin, or after it.
 KILLED = """
 import importlib, os, signal, sys
@@ -49,11 +48,8 @@ MOMENTS = {
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """Everything has run once."""
-    project = new_project(tmp_path_factory.mktemp("killed") / "project", PARAMS | SMALL)
-    project.dvc("repro")
-    return project
+def project(small: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    return small.copy(tmp_path_factory.mktemp("killed") / "project")
 
 
 @pytest.fixture

@@ -1,0 +1,18 @@
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "mlflow" / "README.md"]
+PATH = re.compile(r"`((?:benchmarks|components|docs|mlflow|pipelines|presets|requirements|studies|tests)/[\w./-]+)")
+LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_the_files_that_a_page_names_are_there(page: Path) -> None:
+    text = page.read_text()
+    links = [page.parent / link for link in LINK.findall(text) if "://" not in link]
+    paths = [ROOT / path.rstrip(".") for path in PATH.findall(text)]
+    made = ("mlruns",)  # by a run
+    assert [str(p) for p in [*links, *paths] if not p.exists() and not set(made) & set(p.parts)] == []
