@@ -49,6 +49,7 @@ UNAFFECTED = {
         "components/evaluation/ood/base.py",
         "components/evaluation/ood/gaussian.py",
     },
+    "certificate": {"components/plotting/certificate.py", "components/plotting/style.py"},  # nor to certify again
     "compare": {"components/evaluation/probes/linear_probe.py"},  # of detectors, the page has what they declare
 }
 
