@@ -1,18 +1,18 @@
 """Figure of a certificate: the bound against λ, and what more images would make of it."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from components.evaluation.certificate.certify import Certificate
 from components.evaluation.certificate.pac_bayes import catoni, complexity, kl_inverse
 from components.plotting import style
 
 
-def certificate_curves(certificate: Certificate, path: Path | str) -> None:
+def certificate_curves(metrics: Mapping[str, float], constants: Mapping[str, Any], path: Path | str) -> None:
     """Left: the theorem's right-hand side for each λ, and the risks beside it. Right: the bound that the same risk and
-    KL would give from m tuples: what is certified is the dot."""
-    metrics, constants = certificate.metrics, certificate.constants
+    KL would give from m tuples: what is certified is the dot. `metrics` and `constants`: those of a `Certificate`."""
     upper, m, price = metrics["empirical_risk_upper"], constants["m"], constants["complexity"]
     with style.figure(path, 8.4, 3.2) as canvas:
         left, right = canvas.subplots(1, 2, sharey=True)

@@ -1,6 +1,5 @@
 """Figures of the detectors: ROC curves and score histograms, one panel an OOD set."""
 
-import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,17 +32,20 @@ class Line:
 
 
 def lines_of(names: Sequence[str]) -> dict[str, Line]:
-    """The lines of these detectors, in the order of the registry: as declared; for one that declares no colour, or of
-    which there is no declaration, the next of a cycle."""
+    """The lines of these detectors, in the registry's order, those that it does not know last.
+
+    A line is as declared. A detector that declares no colour, or has no declaration, gets one that no other with its
+    dashes has, while there is one.
+    """
     declared = registry.load_all()
-    others = itertools.cycle(style.NAMED.values())
-    lines = {}
-    for name in [*(name for name in declared if name in names), *(name for name in names if name not in declared)]:
-        detector = declared.get(name)
-        colour = style.NAMED[detector.colour] if detector and detector.colour else next(others)
-        dashes = (detector.dashes or DASHES[detector.family]) if detector else "dashdot"
-        lines[name] = Line(colour, dashes)
-    return lines
+    dashes = {name: detector.dashes or DASHES[detector.family] for name, detector in declared.items()}
+    lines = {n: Line(style.NAMED[d.colour], dashes[n]) for n, d in declared.items() if d.colour}
+    for name in [*declared, *names]:
+        if name not in lines:
+            candidates = [Line(colour, dashes.get(name, "dashdot")) for colour in style.NAMED.values()]
+            free = (line for line in candidates if line not in lines.values())
+            lines[name] = next(free, candidates[len(lines) % len(candidates)])
+    return {name: lines[name] for name in dict.fromkeys([*declared, *names]) if name in names}
 
 
 def roc_curves(scores: Mapping[str, Mapping[str, np.ndarray]], distances: Mapping[str, str], path: Path | str) -> None:

@@ -2,7 +2,7 @@
 corruptions do to accuracy, calibration and OOD score."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import numpy as np
 from components.data.prepared import Prepared
 from components.evaluation.features.embedding_map import embedding_map, load_map, save_map
 from components.evaluation.features.store import CORRUPTED, Embedded
-from components.evaluation.ood import openood, plot_data, score_table
+from components.evaluation.ood import openood, plot_data, registry, score_table
 from components.evaluation.ood.base import Batch, InDistribution
 from components.evaluation.ood.hard_examples import hard_examples, write_hard_examples
 from components.evaluation.ood.run import OodResult, run_detectors
@@ -30,7 +30,8 @@ SCORES, MAP = "scores.parquet", "map.npz"
 
 def run(params: Params, variant: str) -> None:
     """Write outputs/V/ood."""
-    with tracked(params, "ood", variant, {"embed": params.embed, "ood": params.ood}) as stage:
+    config = replace(params.ood, detectors=tuple(registry.chosen(params.ood.detectors)))
+    with tracked(params, "ood", variant, {"embed": params.embed, "ood": config}) as stage:
         prepared = Prepared.open(PREPARED)
         sets = {name: f"ood-{name}" for name in prepared.ood}
         contexts = {"train": "detector fitting", "val": "thresholds", "test": "test"}
@@ -48,7 +49,7 @@ def run(params: Params, variant: str) -> None:
             batch("test"),
             {name: batch(split) for name, split in sets.items()},
             prepared.ood,
-            params.ood,
+            config,
             params.seed,
         )
         corrupted: dict[str, float] = {}

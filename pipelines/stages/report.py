@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from components.data.prepared import Prepared
@@ -33,11 +34,12 @@ def run(params: Params, variant: str, run_name: str | None = None, register: boo
     A study's models are reported without the stages that did not run (not `whole`), under a name of their own, and
     become versions in the registry only where that is wanted.
     """
-    sections = ("data", "augmentation", "embed", "probe", "ood", "export")
+    sections = ("data", "augmentation", "embed", "probe", "export")
     settings = {
         "student" if variant in params.students else "variant": params.encoder(variant),
         "model": params.model_of(variant),
         "training": params.training_of(variant),
+        "ood": replace(params.ood, detectors=tuple(constants_of("ood", variant)["detectors"])),  # their names
         **{name: getattr(params, name) for name in sections},
     }
     prepared = Prepared.open(PREPARED)

@@ -71,6 +71,12 @@ def test_a_figure_is_a_legible_png(draw, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["figure.png"]
 
 
+def test_every_detector_has_a_line_of_its_own_and_a_lost_one_has_one_too():
+    lines = figures_ood.lines_of([*DETECTORS, "gone"])
+    assert set(lines) == {*DETECTORS, "gone"}
+    assert len({(line.colour, line.dashes) for line in lines.values()}) == len(lines)
+
+
 def test_importing_evaluation_imports_no_heavy_library():
     code = (
         "import sys; from components.plotting import ood, probes, robustness, training;"

@@ -147,9 +147,9 @@ def test_views_that_are_not_augmented_have_the_features_of_embed(make_model, mon
 
 def test_the_figure_is_drawn_with_and_without_a_best_lambda(tmp_path):
     result = certify(views_of(0.2), CertificateConfig(draws=50), 0)
-    certificate_curves(result, tmp_path / "one.png")
+    certificate_curves(result.metrics, result.constants, tmp_path / "one.png")
     without = {name: value for name, value in result.metrics.items() if name != "lambda"}
-    certificate_curves(module.Certificate(without, result.constants), tmp_path / "two.png")
+    certificate_curves(without, result.constants, tmp_path / "two.png")
     assert all((tmp_path / name).read_bytes().startswith(b"\x89PNG") for name in ("one.png", "two.png"))
 
 
