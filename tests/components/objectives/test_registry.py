@@ -1,12 +1,15 @@
 """What a term declares, and that nothing but its package makes it known."""
 
+import runpy
+import sys
+
 import pytest
 
 from components.objectives import registry
 from components.objectives.base import ContrastiveTerm, GenerativeTerm
 from components.objectives.config import VariantConfig
 from components.objectives.registry import CONTRASTIVE, GENERATIVE, ROOMS, zoo
-from components.objectives.settings import Task, TermSettings
+from components.objectives.settings import Task
 from components.plain import read_plain
 
 EVERY = [*CONTRASTIVE.values(), *GENERATIVE.values()]
@@ -66,11 +69,14 @@ def test_a_term_of_weight_0_is_not_asked():
         VariantConfig(0, 1, contrastive=contrastive).check(TASK)
 
 
-def test_two_terms_of_one_name_are_refused(monkeypatch):
-    class Again(CONTRASTIVE["moco"]):  # type: ignore[misc]
-        name = "moco"
+def test_two_terms_of_one_name_are_refused(monkeypatch, tmp_path):
+    from components.objectives import contrastive
 
-    found: list[type[TermSettings]] = [CONTRASTIVE["moco"], Again]
-    monkeypatch.setattr(registry, "_declared", lambda: iter(found))
+    (tmp_path / "again.py").write_text(
+        "from components.objectives.contrastive.moco import MoCoConfig\n\n\nclass Again(MoCoConfig):\n    pass\n"
+    )
+    monkeypatch.setattr(contrastive, "__path__", [*contrastive.__path__, str(tmp_path)])
+    monkeypatch.setitem(sys.modules, "components.objectives.contrastive.again", None)  # to be forgotten
+    del sys.modules["components.objectives.contrastive.again"]
     with pytest.raises(TypeError, match="another term is called moco, too"):
-        registry._by_name(registry.ContrastiveSettings)
+        runpy.run_module("components.objectives.registry")

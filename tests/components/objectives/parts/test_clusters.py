@@ -4,7 +4,7 @@ from sklearn.metrics import adjusted_rand_score
 
 from components.errors import UserError
 from components.model.encode import encode_images
-from components.objectives import clustering
+from components.objectives.parts import clusters
 from components.objectives.parts.clusters import cluster, encoder_of
 
 pytestmark = pytest.mark.trains
@@ -48,8 +48,8 @@ def test_the_seed_decides_and_nothing_else():
 
 
 def test_a_large_set_is_encoded_in_blocks_and_fitted_to_a_part(monkeypatch):
-    monkeypatch.setattr(clustering, "FITTED", 20)
-    monkeypatch.setattr(clustering, "BLOCK", 64)
+    monkeypatch.setattr(clusters, "FITTED", 20)
+    monkeypatch.setattr(clusters, "BLOCK", 64)
     sizes: list[int] = []
 
     def encode(rows: np.ndarray) -> np.ndarray:
@@ -71,7 +71,7 @@ def test_fewer_distinct_rows_than_clusters_leave_some_empty(recwarn):
 @pytest.mark.parametrize("fitted", [20, 256], ids=["a part", "all"])
 def test_rows_that_are_not_finite_are_told(monkeypatch, fitted):
     """Be they among those that k-means is fitted to or not."""
-    monkeypatch.setattr(clustering, "FITTED", fitted)
+    monkeypatch.setattr(clusters, "FITTED", fitted)
     for value in (np.nan, np.inf):
         rows = BLOBS.copy()
         rows[-1, 0] = value
