@@ -107,6 +107,8 @@ def tracked(
     """
     sections = {k: asdict(v) if is_dataclass(v) and not isinstance(v, type) else v for k, v in (settings or {}).items()}
     name = f"{variant} · {stage}" if variant else stage
+    attempts = None if inputs else Attempts(stage, variant, {"seed": params.seed, **sections})
+    earlier: list[str] = []
     journal = Journal.start(
         stage,
         variant,
@@ -115,9 +117,8 @@ def tracked(
         tags={RUN_COLOUR: variant_colours(params.encoders)[variant]} if variant else {},
         experiment=params.tracking.experiment,
         inputs=inputs,
+        announce=lambda key: earlier.extend(attempts.begin(key) if attempts else []),
     )
-    attempts = None if inputs else Attempts(stage, variant, {"seed": params.seed, **sections})
-    earlier = attempts.begin(journal.key) if attempts else []
     try:
         with journal:
             yield Run(stage, variant, journal, time.time())

@@ -17,7 +17,7 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -84,10 +84,12 @@ class Journal:
         experiment: str = "gcrl",
         root: Path | None = None,
         inputs: Inputs | None = None,
+        announce: Callable[[str], object] = lambda key: None,
     ) -> Self:
         """Begin a run; where it came from (commit, DVC stage, versions, hardware) is recorded with it.
 
-        With `inputs`, which decide its numbers, it is the same run as any earlier try with the same inputs.
+        With `inputs`, which decide its numbers, it is the same run as any earlier try with the same inputs. `announce`
+        gets the key before any sender sees the run.
 
         Raises:
             UserError: such an earlier try is still at work.
@@ -130,6 +132,7 @@ class Journal:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
         temporary.chmod(0o755)
+        announce(key)
         try:
             temporary.rename(journal.folder)
         except OSError as error:  # only where keys may be the same
