@@ -139,11 +139,7 @@ def _ask_for_promotion(journal: Journal, params: Params, compared: Compared, pre
     registered, score_name = params.tracking.registered_model, " + ".join(params.gate.score)
     keys = {name: record_of("report", name)["run_key"] for name in compared.rows}
     for name, conditions in compared.gates.items():  # what a promotion by hand asks for
-        verdict = {"gate_passed": not conditions, "gate": _told(conditions)}
-        verdict |= {"score": f"{compared.scores[name]:.6g}", "score_name": score_name}
-        verdict |= {
-            "data_fingerprint": prepared.fingerprint()
-        }  # a version of before may have been scored on other data
+        verdict = {"gate_passed": not conditions, "gate": _told(conditions), "score_name": score_name}
         journal.version_tags(registered, keys[name], verdict)
     best = compared.best
     journal.promote(

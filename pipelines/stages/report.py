@@ -88,6 +88,7 @@ def run(params: Params, variant: str, run_name: str | None = None, register: boo
         if "export" in stages:
             registered = params.tracking.registered_model if register else None
             made_of = {"data_fingerprint": prepared.fingerprint(), "score": f"{total:.6g}"}
+            made_of["score_name"] = " + ".join(params.gate.score)
             _log_model(journal, variant, registered, teacher | made_of)
     for record in records.values():
         forget(record["stage"], record["variant"])

@@ -44,7 +44,9 @@ def add_model(
         present = _version_of_file(client, name, digest)
         if present is None:
             _register(client, run_id, _log_model(client, experiment_id, run_id, journal, model), model, digest)
-        elif present.run_id and run_exists(client, present.run_id):
+            return
+        promotion.tag_version(client, name, str(present.version), model["tags"])  # its score may be of newer data
+        if present.run_id and run_exists(client, present.run_id):
             for model_id in _models_of(client, present.run_id):
                 _link(client, run_id, model_id)
 

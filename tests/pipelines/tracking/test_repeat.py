@@ -189,10 +189,13 @@ def test_the_same_file_is_the_same_version(
 ) -> None:
     name, model = request.node.name, another_model()
     keys = []
-    for file in (model, model, another_model()):
+    for score, file in enumerate((model, model, another_model())):
         with Journal.start("report", root=root) as report:
-            report.model(file, "encoder", name, {"variant": "hybrid"})
+            report.model(file, "encoder", name, {"score": score, "data_fingerprint": f"data {score}"})
         keys.append(report.key)
+    assert send().error is None
+    known = [(v.tags["score"], v.tags["data_fingerprint"]) for v in client.search_model_versions(f"name = '{name}'")]
+    assert sorted(known) == [("1", "data 1"), ("2", "data 2")]
     with Journal.start("compare", root=root) as compare:
         compare.version_tags(name, keys[1], {"gate": "of the second"})
         compare.promote(name, keys[1], 0.9, "auroc", True, "always", "d")
