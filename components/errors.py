@@ -3,6 +3,7 @@
 import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
@@ -10,6 +11,14 @@ NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 class UserError(Exception):
     """A mistake in the input. The message names the file or key, what was expected and what to do."""
+
+
+class MissingFileError(UserError):
+    """A file that an earlier stage writes is not there."""
+
+    def __init__(self, path: Path | str, message: str) -> None:
+        super().__init__(f"{path}: {message}")
+        self.path = Path(path)
 
 
 class ConfigError(UserError):

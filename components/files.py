@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.errors import DISK_FULL, UserError
+from components.errors import DISK_FULL, MissingFileError, UserError
 
 if TYPE_CHECKING:  # `sources` runs every time, and waits for neither
     import numpy as np
@@ -182,7 +182,7 @@ def _stored(path: Path | str, writer: str = EARLIER) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        raise UserError(f"{path}: not found. {writer} writes it: run `dvc repro` first.") from error
+        raise MissingFileError(path, f"not found. {writer} writes it: run `dvc repro` first.") from error
     except PermissionError:
         raise
     except DAMAGED as error:

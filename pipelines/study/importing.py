@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.data.prepared import Prepared
-from components.errors import UserError
+from components.errors import MissingFileError, UserError
 from pipelines.invocation import VARIABLE as STARTED
 from pipelines.paths import PREPARED, SCRATCH, stage_folder
 from pipelines.stages.results import has_run, record_of
@@ -199,9 +199,8 @@ def _finish(here: Member, register: bool) -> None:
         if not any(folder.glob("*.png")):
             try:
                 draw(folder)
-            except FileNotFoundError as error:
-                absent = Path(error.filename or str(error)).name  # PyArrow tells the path in its message alone
-                print(f"{here}: figures of {stage} left out: {absent} was not packed")
+            except MissingFileError as error:
+                print(f"{here}: figures of {stage} left out: {error.path.name} was not packed")
     if not has_run("export", model):
         needed = (stage_folder("pretrain", model) / "model.safetensors", PREPARED / "test.npy")
         if missing := [path.name for path in needed if not path.exists()]:

@@ -6,7 +6,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -154,5 +154,7 @@ def sweep(root: Path) -> None:
     for trash in (root / "journals").glob(".done-*"):
         shutil.rmtree(trash, ignore_errors=True)
     for newborn in (root / "journals").glob(".new-*"):
-        if time.time() - newborn.stat().st_mtime > NEWBORN_SECONDS:
-            shutil.rmtree(newborn, ignore_errors=True)
+        with suppress(FileNotFoundError):  # it has got its name this moment
+            old = time.time() - newborn.stat().st_mtime > NEWBORN_SECONDS
+            if old or ((newborn / EVENTS).exists() and (newborn / EVENTS).stat().st_size and not is_written(newborn)):
+                shutil.rmtree(newborn, ignore_errors=True)

@@ -79,8 +79,9 @@ def _secrets(uri: str) -> list[str]:
     """Whatever in an address may be a secret: what follows the user's name, and values of a query."""
     _, rest = _split(uri)
     name, _, password = rest.rpartition("@")[0].partition(":")
-    query = re.split(r"[?#]", rest, maxsplit=1)[1:]
-    return list(filter(None, [password or name, *re.findall(r"=([^&;]*)", "".join(query))]))
+    query = "".join(re.split(r"[?#]", rest, maxsplit=1)[1:])
+    values = re.findall(r"=(.*?)(?=&[\w.-]+=|$)", query, re.DOTALL)  # up to the next name: a value may hold anything
+    return list(filter(None, [password or name, *values]))
 
 
 def _split(uri: str) -> tuple[str, str]:

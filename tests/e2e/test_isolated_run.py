@@ -39,7 +39,7 @@ def test_an_override_trains_one_variant_and_leaves_the_project_as_it_is(scratch,
     assert "Not in this run, because not committed: changes in params.yaml" in done.stdout + done.stderr
     assert kept(scratch.root) == before
     (folder,) = (path for path in (scratch.root / ".dvc/tmp/workspaces").iterdir() if path.is_dir())
-    assert not (folder / ".tracking").exists()
+    assert not (folder / ".tracking" / "journals").exists()
     assert not (folder / "mlruns").exists()
     images = folder / "data/prepared/train.npy"
     assert any(path.samefile(images) for path in (scratch.root / ".dvc/cache/files").rglob("*"))  # no second copy

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from mlflow import MlflowClient
 from PIL import Image
@@ -32,9 +33,12 @@ def project(tmp_path_factory: pytest.TempPathFactory, empty_store: Path, onnx_fi
     export.mkdir(parents=True)
     shutil.copyfile(onnx_file, export / "model.onnx")
     Reference.of(onnx_file, images, ("zero", "one"), False, 0.06, 2.0).save(export / "reference.npz")
-    for _ in range(2):
+    for number in (1, 2):
+        graph = onnx.load(onnx_file)
+        graph.model_version = number  # another file, which gives the same answers
+        onnx.save(graph, folder / "model.onnx")
         with Journal.start("report", root=folder / ".tracking") as journal:
-            journal.model(onnx_file, "model", "gcrl", extra_files=[export / "reference.npz"])
+            journal.model(folder / "model.onnx", "model", "gcrl", extra_files=[export / "reference.npz"])
     uri = f"sqlite:///{folder / 'mlruns' / 'mlflow.db'}"
     assert deliver(uri, root=folder / ".tracking").pending == []
     MlflowClient(uri, uri).set_registered_model_alias("gcrl", "champion", "1")

@@ -142,13 +142,13 @@ def several_steps(model: GCRL, data: PretrainData, ranks: Ranks, variant: Varian
 
 def written(ranks: Ranks, model: bytes, data: PretrainData, folder: Path) -> dict[str, list[Any]]:
     """The files that this process opens for writing or puts in their place in a run, and the steps that it reports."""
-    files: list[str] = []
+    files: list[tuple[str, str]] = []
     steps: list[int] = []
     ended = False
 
     def watch(event: str, arguments: tuple[Any, ...]) -> None:
         if not ended and (event == "os.rename" or (event == "open" and arguments[2] & (os.O_WRONLY | os.O_RDWR))):
-            files.append(Path(os.fsdecode(arguments[event == "os.rename"])).name)
+            files.append((event, Path(os.fsdecode(arguments[event == "os.rename"])).name))
 
     sys.addaudithook(watch)
     build = partial(build_objective, HYBRID)

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from components.markdown import literal
 from pipelines.flows.sweep import sweep
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
@@ -78,7 +79,7 @@ def test_a_grid_is_ranked_resumed_and_tracked(root, monkeypatch):
     assert best.startswith("| hybrid | 0.5 | 0.5150 ± 0.0071 | 50.0% ± 0.0% |")
     assert best.endswith("| 2 |")
     assert second.startswith("| hybrid | 0.25 | 0.2600 | 50.0% |")
-    assert f"- {unlucky}" in table
+    assert f"- {literal(unlucky)}" in table
     assert Artifact.get("sweep").data == table
     assert (folder / "ranking.png").stat().st_size > 0
     with (folder / "results.csv").open(newline="") as file:
