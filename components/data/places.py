@@ -40,7 +40,9 @@ def folder_members(folder: Path, key: str) -> Members:
     Raises a UserError where it is no folder, is empty, holds both files and folders, or a class without files.
     """
     if not folder.is_dir():
-        raise UserError(f"{key}: {folder} is not a folder. Give the path of a folder of images.")
+        section = key.removesuffix(".folder").removesuffix(".source")
+        without = "" if section == "data.labelled" else f", or remove {section} from params.yaml: it is optional"
+        raise UserError(f"{key}: {folder} is not a folder. Give the path of a folder of images{without}.")
     entries = sorted(_visible(folder), key=lambda entry: entry.name)
     directories = [entry for entry in entries if entry.is_dir()]
     files = [entry for entry in entries if entry.is_file()]

@@ -79,7 +79,9 @@ def test_every_source_of_a_run_by_its_role(image_folder: Callable[..., Path], tm
         "data.pretrain",
         "data.ood.other.source",
     ]
-    with pytest.raises(UserError, match=r"^data\.ood\.other\.source\.folder: .*missing is not a folder"):
+    with pytest.raises(
+        UserError, match=r"^data\.ood\.other\.source\.folder: .*missing is not a folder.*remove data\.ood\.other from"
+    ):
         list_sources(wanted)
     image_folder("missing", 2)
     found = list_sources(wanted)
