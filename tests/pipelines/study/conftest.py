@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,9 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
+from pipelines.study.pack import pack
 from pipelines.study.study_file import make_plan
+from tests.pipelines.study.archives import MEMBER, Files
 
 ROOT = Path(__file__).parents[3]
 ABSENT = (
@@ -111,3 +114,25 @@ def finished(write_study: Callable[..., Path], tmp_path_factory: pytest.TempPath
     done = run_bare("run", folder)
     (folder / "printed.txt").write_text(done.stdout + done.stderr)
     return folder
+
+
+@pytest.fixture(scope="module")
+def valid(finished, tmp_path_factory) -> Files:
+    """The files of a packed study of one model, without its large ones."""
+    folder = tmp_path_factory.mktemp("valid")
+    pack(finished, folder, 16, 8)
+    with tarfile.open(folder / "study.tar.000") as archive:
+        content = {entry.name: archive.extractfile(entry).read() for entry in archive}  # type: ignore[union-attr]
+    kept = {name: data for name, data in content.items() if name.startswith(MEMBER) or "/" not in name}
+    return {name: data for name, data in kept.items() if not name.endswith((".parquet", ".safetensors"))}
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch) -> Path:
+    """An empty project, being the present folder; a secret and the fetched study lie beside it."""
+    for name in ("MLFLOW_TRACKING_URI", "DVC_ROOT", "DVC_STAGE", "PIPELINE_TRACKING"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "project").mkdir()
+    (tmp_path / "secret.json").write_text('{"password": "secret"}')
+    monkeypatch.chdir(tmp_path / "project")
+    return tmp_path / "project"
