@@ -79,16 +79,16 @@ def _version(client: "MlflowClient", name: str, alias: str, shown: str) -> "Mode
         hint = f", did you mean {nearest[0]!r}" if nearest else ""
         there = f"Registered are: {', '.join(known)}." if known else "None is registered yet: run `dvc repro` first."
         raise UserError(f"model: no registered model {name!r} in {shown}{hint}. {there}") from error
-    numbers = sorted(int(version.version) for version in client.search_model_versions(f"name = {store.quoted(name)}"))
-    if alias not in aliases and alias in map(str, numbers):
-        return client.get_model_version(name, alias)
-    if alias not in aliases:
-        has = f"Its aliases: {', '.join(aliases)}." if aliases else "It has no alias at all."
-        raise UserError(
-            f"alias: no version of {name} in {shown} is {alias!r}. {has} "
-            "A champion comes with `dvc repro` where the gate passes, or by hand with `make promote`."
-        )
-    return client.get_model_version(name, aliases[alias])
+    if alias in aliases:
+        return client.get_model_version(name, aliases[alias])
+    for version in client.search_model_versions(f"name = {store.quoted(name)}"):
+        if str(version.version) == alias:
+            return version
+    has = f"Its aliases: {', '.join(aliases)}." if aliases else "It has no alias at all."
+    raise UserError(
+        f"alias: no version of {name} in {shown} is {alias!r}. {has} "
+        "A champion comes with `dvc repro` where the gate passes, or by hand with `make promote`."
+    )
 
 
 def _download(version: "ModelVersion", to: Path, uri: str) -> Fetched:
