@@ -40,7 +40,7 @@ repository:
 	  echo "error: this folder is no git repository, as a downloaded archive is none, and DVC works in one. Clone the project, or make it one: git init && git add --all && git commit -m 'As downloaded'" >&2; exit 2; }
 
 run: repository $(VENV)/main.stamp ## reproduce the pipeline: make run, or make run PRESET=name (see presets/)
-	@if [ -n "$(PRESET)" ]; then python -m pipelines.presets $(PRESET); fi
+	@if [ -n "$(PRESET)" ]; then python -m pipelines.config.presets $(PRESET); fi
 	@python -m pipelines.repro
 	@cat outputs/compare/comparison.md
 
@@ -96,7 +96,7 @@ sync: $(VENV)/main.stamp ## send what an unreachable MLflow server has missed
 	@python -m pipelines.tracking sync
 
 zoo: $(VENV)/main.stamp ## every method on equal terms, in one table and figure: make zoo, or make zoo PRESET=name DIR=study-mine
-	@if [ -n "$(PRESET)" ]; then python -m pipelines.presets $(PRESET); fi
+	@if [ -n "$(PRESET)" ]; then python -m pipelines.config.presets $(PRESET); fi
 	@python -m pipelines.study plan studies/zoo.yaml $(or $(DIR),study-zoo)
 	@python -m pipelines.study run $(or $(DIR),study-zoo) --until ood --jobs $(or $(JOBS),2); code=$$?; \
 	  test $$code = 130 || python -m pipelines.study methods $(or $(DIR),study-zoo) && exit $$code

@@ -27,7 +27,7 @@ from components.model.build import Architecture, build
 from components.model.tokens import to_unit
 from components.objectives.base import TrainingSet
 from components.objectives.objective import build_objective
-from components.training.ranks import Ranks
+from components.training.distributed import Ranks
 from components.training.views import draw_views
 
 REFERENCE = "torchvision v2, PIL images"

@@ -26,7 +26,7 @@ from benchmarks.trainee import SIMCLR, VARIANTS, Trainee, model_config, training
 from components.model.build import Architecture, build
 from components.model.config import ModelConfig
 from components.training.loop import pretrain
-from components.training.quick_look import PretrainData
+from components.training.validation import PretrainData
 
 PARTS = ("images", "resolution", "parameters", "processes")
 PALETTE = np.zeros((1, 3), np.uint8)  # only its three channels matter to 8-bit likelihoods

@@ -16,11 +16,11 @@ from components.objectives.objective import build_objective
 from components.training.config import TrainingConfig
 from components.training.data import batch_order, batches
 from components.training.device import choose_device, choose_dtype
+from components.training.distributed import Ranks
 from components.training.loop import Run, execution_of, first_state, take_step
 from components.training.optimizer import effective_learning_rate, schedule
-from components.training.quick_look import PretrainData
-from components.training.ranks import Ranks
 from components.training.summary import flops_per_image
+from components.training.validation import PretrainData
 
 # the recipe of presets/cifar10-cpu.yaml
 SHAPE = {

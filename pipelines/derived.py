@@ -12,7 +12,7 @@ from components.files import atomic_file
 from components.objectives.config import VariantConfig
 from components.objectives.registry import CONTRASTIVE, GENERATIVE, table, zoo
 from components.plain import read_plain
-from pipelines.config import load_params
+from pipelines.config.params import load_params
 
 METHODS, ZOO = Path("docs/methods.md"), Path("presets/zoo-digits-cpu.yaml")
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pipelines.config import Params
+    from pipelines.config.params import Params
 
 CLASSES, LIKELIHOOD = "Telling classes apart", "Knowing what images look like"
 UNSEEN, COST = "Knowing what it has never seen", "Cost"

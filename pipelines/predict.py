@@ -12,7 +12,7 @@ from components.monitoring.incoming import list_incoming
 from components.monitoring.predictions import write_predictions
 from components.monitoring.reference import FILE as REFERENCE
 from components.monitoring.scoring import Scorer
-from pipelines.config import load_params
+from pipelines.config.params import load_params
 from pipelines.tracking.fetch import fetch_model
 from pipelines.tracking.journal import tracking_folder
 

@@ -16,8 +16,8 @@ from typing import NoReturn
 from components.errors import DISK_FULL, ConfigError, UserError, os_errors_explained
 from components.locks import Holder, locked
 from pipelines import rwlock
-from pipelines.config import load_params
-from pipelines.invocation import VARIABLE
+from pipelines.command_start import VARIABLE
+from pipelines.config.params import load_params
 
 LOCK = Path(".dvc/tmp/project.lock")
 POLL_SECONDS = 0.5

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from components.data.config import DataConfig
-from components.data.listing import Listing, require_known_classes
-from components.data.pool import ImagePool
+from components.data.image_store import ImagePool
+from components.data.sources.listing import Listing, require_known_classes
 from components.data.splits import Removed, stratified_split, without_duplicates, without_shared
 from components.errors import UserError
 

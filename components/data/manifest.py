@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from components.data.pool import ImagePool
+from components.data.image_store import ImagePool
 
 BLOCK = 4096  # images held in memory together
 LUMA = np.array([19595, 38470, 7471])  # ITU-R 601 weights of R, G, B over 65536, as Pillow rounds them

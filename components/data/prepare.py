@@ -16,12 +16,12 @@ import pyarrow.parquet as pq
 from components.data.assignment import assign, check_classes, label_of
 from components.data.config import DataConfig
 from components.data.decode import RejectedError, decode
-from components.data.listing import Listing, choose_rows
+from components.data.image_store import ImagePool
 from components.data.manifest import fingerprint, write_split
 from components.data.palette import fit_palette
-from components.data.places import key_of, sources_by_role
-from components.data.pool import ImagePool
-from components.data.sources import open_source
+from components.data.sources.image_files import key_of, sources_by_role
+from components.data.sources.listing import Listing, choose_rows
+from components.data.sources.open import open_source
 from components.data.splits import Removed
 from components.errors import UserError
 from components.files import atomic_directory, atomic_file, write_json

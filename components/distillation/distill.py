@@ -9,7 +9,7 @@ from components.distillation.objective import Probe, build_student_objective
 from components.model.gcrl import GCRL
 from components.training.config import TrainingConfig
 from components.training.loop import OnMetrics, Run, Trained, train
-from components.training.quick_look import PretrainData
+from components.training.validation import PretrainData
 
 
 def distill(

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from components.data.places import visible_files
+from components.data.sources.image_files import visible_files
 from components.errors import UserError
 from components.files import read_json, write_json
 

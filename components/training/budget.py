@@ -11,7 +11,7 @@ from time import monotonic
 
 from components.training.checkpoint import State
 from components.training.config import TrainingConfig
-from components.training.ranks import Ranks
+from components.training.distributed import Ranks
 
 ENDLESS = 2**62  # steps
 

@@ -25,7 +25,7 @@ from torch import multiprocessing
 from components.errors import ConfigError, KilledError, UserError
 from components.training.config import TrainingConfig
 from components.training.device import choose_device
-from components.training.ranks import Ranks
+from components.training.distributed import Ranks
 
 OnMetrics = Callable[[int, dict[str, float]], None]
 POLL_SECONDS = 0.2

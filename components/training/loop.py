@@ -17,7 +17,6 @@ from components.model.gcrl import GCRL
 from components.objectives.base import TrainingSet
 from components.objectives.config import VariantConfig
 from components.objectives.objective import Objective, build_objective
-from components.training.average import update_average
 from components.training.budget import Stopwatch, place_in_schedule, steps_to_take
 from components.training.checkpoint import History, State, load_resume
 from components.training.config import TrainingConfig
@@ -30,13 +29,14 @@ from components.training.device import (
     forget_peak_memory,
     numerics,
 )
+from components.training.distributed import Ranks
+from components.training.ema import update_average
 from components.training.launch import OnMetrics, launch
 from components.training.memory import memory_is_explained
 from components.training.optimizer import build_optimizers, effective_learning_rate, schedule, set_learning_rate
-from components.training.quick_look import PretrainData
-from components.training.ranks import Ranks
 from components.training.recorder import Recorder
 from components.training.step import Execution, Found, backward
+from components.training.validation import PretrainData
 from components.training.views import draw_views
 
 

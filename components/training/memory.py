@@ -19,7 +19,7 @@ from components.model.gcrl import GCRL
 from components.objectives.objective import Objective
 from components.training.config import TrainingConfig
 from components.training.data import step_generator
-from components.training.ranks import Ranks
+from components.training.distributed import Ranks
 from components.training.step import Execution, pass_through
 from components.training.views import Views, draw_views
 

@@ -14,8 +14,8 @@ from components.training.config import TrainingConfig
 from components.training.device import peak_memory
 from components.training.diagnostics import gradient_conflict
 from components.training.launch import OnMetrics
-from components.training.quick_look import PretrainData, evaluate, validate
 from components.training.step import Found
+from components.training.validation import PretrainData, evaluate, validate
 
 # by rule: the metric that decides which step's model is kept, and whether more of it is better (1) or less (-1)
 KEPT_BY = {"best_nll": ("val/nll_nats_per_token", -1), "best_knn": ("val/knn_accuracy", 1)}

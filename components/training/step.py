@@ -26,7 +26,7 @@ from components.model.gcrl import GCRL
 from components.objectives.base import Batch
 from components.objectives.objective import Objective
 from components.training.diagnostics import flat_gradient
-from components.training.ranks import Ranks
+from components.training.distributed import Ranks
 from components.training.views import Views
 
 

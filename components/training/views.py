@@ -10,7 +10,7 @@ from components.data.config import AugmentationConfig
 from components.model.gcrl import GCRL
 from components.model.tokens import to_unit
 from components.objectives.objective import Objective
-from components.training.ranks import Ranks
+from components.training.distributed import Ranks
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import os
 
-from pipelines import orphan
+from pipelines import parent_watchdog
 from pipelines.flows import tracebacks
 
 # read when prefect is imported: nothing phones home, and a slow machine may take its time to start a local server
@@ -12,5 +12,5 @@ os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "60")
 # the local server is stopped amid its own bookkeeping and would end every flow with its tracebacks
 os.environ.setdefault("PREFECT_SERVER_LOGGING_LEVEL", "CRITICAL")
 
-orphan.watch_worker()
+parent_watchdog.watch_worker()
 tracebacks.leave_out()

@@ -16,7 +16,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from components.errors import UserError
-from pipelines.config import nearest
+from pipelines.config.params import nearest
 
 if TYPE_CHECKING:
     from prefect import Flow

@@ -10,7 +10,7 @@ from prefect.artifacts import create_markdown_artifact
 
 from components.files import read_json
 from components.markdown import literal, table
-from pipelines.flows.stages import Outcome, summary
+from pipelines.flows.dvc_runner import Outcome, summary
 from pipelines.paths import stage_folder
 from pipelines.tracking import store
 from pipelines.tracking.links import run_links

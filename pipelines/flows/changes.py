@@ -7,10 +7,10 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from components.data.places import key_of
+from components.data.sources.image_files import key_of
 from components.files import read_json
 from components.markdown import literal
-from pipelines.dotted import flat
+from pipelines.config.flatten import flat
 from pipelines.paths import stage_folder
 
 

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from components.errors import UserError
-from pipelines.config import PARAMS
+from pipelines.config.params import PARAMS
+from pipelines.config.presets import PRESETS
 from pipelines.flows import server
 from pipelines.flows.commit import last_commit, uncommitted
-from pipelines.presets import PRESETS
 from pipelines.tracking.secrets import is_readable, without_password
 
 URL = "PREFECT_API_URL"

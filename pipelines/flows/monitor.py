@@ -24,12 +24,12 @@ from components.monitoring.drift import drift_tests
 from components.monitoring.incoming import IncomingFile, list_incoming, not_seen, remember
 from components.monitoring.scoring import Scored, Scorer
 from components.plotting.monitoring import embedding_projection, score_histogram
-from pipelines.config import load_params
+from pipelines.config.params import load_params
 from pipelines.flows.artifacts import picture
-from pipelines.flows.naming import run_name
-from pipelines.monitoring import FIGURES, Report, check_batch, write_unusable
+from pipelines.flows.run_names import run_name
 from pipelines.tracking import Journal, deliver
 from pipelines.tracking.fetch import Fetched, fetch_model
+from pipelines.validation.scored_batch import FIGURES, Report, check_batch, write_unusable
 
 EVENT = "gcrl.drift.detected"
 DEFAULTS = with_config(ConfigDict(extra="forbid"))(DriftThresholds)()  # an unknown threshold is a mistake

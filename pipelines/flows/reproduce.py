@@ -10,8 +10,8 @@ from pydantic import Field
 
 from components.errors import UserError, os_errors_explained
 from pipelines.flows.artifacts import show_outcomes
-from pipelines.flows.naming import run_name
-from pipelines.flows.stages import Outcome, failed, run_dag, summary
+from pipelines.flows.dvc_runner import Outcome, failed, run_dag, summary
+from pipelines.flows.run_names import run_name
 from pipelines.flows.workspace import workspace
 
 

@@ -16,17 +16,17 @@ from prefect.events import emit_event
 from prefect.states import Completed, Failed, State
 from pydantic import Field
 
-from components.data.intake import Batch, taken_in, undo_unfinished
+from components.data.ingest import Batch, taken_in, undo_unfinished
 from components.errors import UserError, os_errors_explained
 from components.markdown import literal, table
+from pipelines.command_start import VARIABLE
 from pipelines.flows.artifacts import show_outcomes
 from pipelines.flows.changes import Recorded, changes, recorded
 from pipelines.flows.commands import Commands
-from pipelines.flows.naming import run_name
-from pipelines.flows.stages import Outcome, failed, run_dag, summary
-from pipelines.flows.verdict import Verdict, read_verdict, versions_compared
+from pipelines.flows.dvc_runner import Outcome, failed, run_dag, summary
+from pipelines.flows.promotion_outcome import Verdict, read_verdict, versions_compared
+from pipelines.flows.run_names import run_name
 from pipelines.flows.workspace import Workspace, workspace
-from pipelines.invocation import VARIABLE
 from pipelines.tracking import store
 from pipelines.tracking.journal import FOLDER_VARIABLE
 

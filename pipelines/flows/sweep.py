@@ -16,10 +16,10 @@ from pydantic import Field
 from components.errors import ConfigError, UserError, os_errors_explained
 from components.files import read_json
 from components.markdown import literal
-from pipelines.config import TrackingConfig
+from pipelines.config.params import TrackingConfig
 from pipelines.flows.artifacts import show_outcomes
-from pipelines.flows.naming import run_name
-from pipelines.flows.stages import failed, flow_tags, run_dag, summary
+from pipelines.flows.dvc_runner import failed, flow_tags, run_dag, summary
+from pipelines.flows.run_names import run_name
 from pipelines.flows.workspace import Workspace, workspace
 from pipelines.paths import stage_folder
 from pipelines.ranking import Result, draw_results, markdown, mean, rank, write_results

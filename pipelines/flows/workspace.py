@@ -23,13 +23,13 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from components.data.config import DataConfig
-from components.data.places import key_of, sources_by_role
+from components.data.sources.image_files import key_of, sources_by_role
 from components.errors import UserError
 from components.locks import HeldError, locked
-from pipelines.config import PARAMS, Params
+from pipelines.config.overrides import write_params
+from pipelines.config.params import PARAMS, Params
+from pipelines.config.presets import PRESETS, find
 from pipelines.flows.commit import git, last_commit, uncommitted
-from pipelines.overrides import write_params
-from pipelines.presets import PRESETS, find
 from pipelines.tracking.journal import FOLDER_VARIABLE, TAGS_VARIABLE
 
 PLACE = Path(".dvc/tmp/workspaces")  # DVC leaves its tmp alone, and git ignores it

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 from components.errors import ConfigError, KilledError, UserError, os_errors_explained
 from components.locks import Holder, locked
-from pipelines import orphan
-from pipelines.config import Params, load_params
+from pipelines import parent_watchdog
+from pipelines.config.params import Params, load_params
 from pipelines.paths import LOCKS
 
 ONCE = ("sources", "prepare", "validate", "floor", "compare")
@@ -60,7 +60,7 @@ def _run(name: str, params: Params, variant: str | None) -> None:
 
 
 if __name__ == "__main__":
-    orphan.watch_dvc()
+    parent_watchdog.watch_dvc()
     code = main()
     sys.stdout.flush()
     sys.stderr.flush()

@@ -9,11 +9,11 @@ from components.files import read_json
 from components.model.build import load_weights
 from components.plotting.certificate import certificate_curves
 from components.training.device import choose_device
-from pipelines.config import PARAMS, Params
+from pipelines.config.params import PARAMS, Params
 from pipelines.paths import PREPARED, stage_folder
 from pipelines.stages.attempts import forget
 from pipelines.stages.results import record_of
-from pipelines.stages.tracked import RESULTS, log_data, tracked
+from pipelines.stages.stage_run import RESULTS, log_data, tracked
 from pipelines.tracking import deliver
 
 SPLITS = ("train", "val", "test")

@@ -13,15 +13,15 @@ from components.markdown import literal, literals
 from components.plotting.comparison import comparison_figure
 from components.plotting.style import variant_colours
 from pipelines.comparison import Row, Size, beside_teachers, markdown, score, unmet
-from pipelines.config import Params
+from pipelines.config.params import Params
 from pipelines.metrics import compared as compared_metrics
 from pipelines.metrics import measured
-from pipelines.page.content import Report
-from pipelines.page.render import PAGE, draw_figures, write_page
 from pipelines.paths import PREPARED, stage_folder
-from pipelines.stages.rematch import rematch
+from pipelines.report_page.content import Report
+from pipelines.report_page.render import PAGE, draw_figures, write_page
+from pipelines.stages.champion_comparison import rematch
 from pipelines.stages.results import constants_of, metrics_of, record_of
-from pipelines.stages.tracked import log_data, tracked
+from pipelines.stages.stage_run import log_data, tracked
 from pipelines.tracking import Journal, deliver, promotion_result
 from pipelines.tracking.repeat import Inputs
 

@@ -10,9 +10,9 @@ from components.distillation.summary import describe
 from components.evaluation.probes.linear_probe import LinearProbe
 from components.model.build import build
 from components.plotting.training import training_curves
-from pipelines.config import Params
+from pipelines.config.params import Params
 from pipelines.paths import PREPARED, SCRATCH, stage_folder
-from pipelines.stages.tracked import log_data, tracked
+from pipelines.stages.stage_run import log_data, tracked
 from pipelines.stages.training import (
     CURVES,
     TRAINING_CODE,

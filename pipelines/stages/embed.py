@@ -8,10 +8,10 @@ from components.evaluation.features.embed import embed, embed_corrupted
 from components.evaluation.features.layers import embed_layers
 from components.evaluation.features.store import CORRUPTED
 from components.training.device import choose_device
-from pipelines.config import Params
+from pipelines.config.params import Params
 from pipelines.paths import PREPARED
 from pipelines.stages.progress import tqdm
-from pipelines.stages.tracked import log_data, tracked
+from pipelines.stages.stage_run import log_data, tracked
 from pipelines.stages.weights import load_model
 
 

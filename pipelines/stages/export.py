@@ -10,12 +10,12 @@ from components.export.card import model_card
 from components.export.graph import Shipped, export_onnx
 from components.export.parity import check_parity, time_inference
 from components.files import read_json
-from components.monitoring import known, reference
+from components.monitoring import reference, training_image_ids
 from components.objectives.config import VariantConfig
-from pipelines.config import Params
+from pipelines.config.params import Params
 from pipelines.paths import PREPARED, stage_folder
 from pipelines.stages.results import constants_of, metrics_of
-from pipelines.stages.tracked import log_data, tracked
+from pipelines.stages.stage_run import log_data, tracked
 from pipelines.stages.weights import load_model
 
 
@@ -51,7 +51,7 @@ def run(params: Params, variant_name: str) -> None:
                 path, prepared.images("val"), prepared.classes, resize, params.ood.false_alarm_rate, threshold
             )
             answers.save(out.path / reference.FILE)
-            np.save(out.path / known.FILE, known.known_images(prepared))
+            np.save(out.path / training_image_ids.FILE, training_image_ids.known_images(prepared))
             stages = {name: metrics_of(name, variant_name) for name in ("embed", "probe", "ood")}
             stages["export"] = out.metrics
             facts = {

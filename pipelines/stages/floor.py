@@ -9,9 +9,9 @@ from components.model.build import Architecture, build
 from components.model.encode import encode_features
 from components.objectives.config import VariantConfig
 from components.training.device import choose_device
-from pipelines.config import Params
+from pipelines.config.params import Params
 from pipelines.paths import PREPARED
-from pipelines.stages.tracked import log_data, tracked
+from pipelines.stages.stage_run import log_data, tracked
 
 
 def run(params: Params) -> None:

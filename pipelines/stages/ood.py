@@ -21,9 +21,9 @@ from components.files import read_json, write_json
 from components.plotting import ood as figures_ood
 from components.plotting import robustness as figures_robustness
 from components.plotting.embedding_map import map_figure
-from pipelines.config import Params
+from pipelines.config.params import Params
 from pipelines.paths import PREPARED, stage_folder
-from pipelines.stages.tracked import RESULTS, log_data, tracked
+from pipelines.stages.stage_run import RESULTS, log_data, tracked
 
 SCORES, MAP = "scores.parquet", "map.npz"
 

@@ -4,10 +4,10 @@ from functools import partial
 
 from components.data.prepare import LeftOut, prepare
 from components.data.prepared import Prepared
-from pipelines.config import Params
+from pipelines.config.params import Params
 from pipelines.paths import PREPARED
 from pipelines.stages.progress import tqdm
-from pipelines.stages.tracked import log_data, tracked
+from pipelines.stages.stage_run import log_data, tracked
 
 
 def run(params: Params) -> None:

@@ -13,12 +13,12 @@ from components.objectives.base import TrainingSet
 from components.objectives.checkpoint import save_term
 from components.objectives.objective import build_objective
 from components.plotting.training import image_rows, training_curves
-from components.training.draw import completions, samples
 from components.training.loop import pretrain
+from components.training.samples import completions, samples
 from components.training.summary import describe
-from pipelines.config import Params
+from pipelines.config.params import Params
 from pipelines.paths import PREPARED, SCRATCH
-from pipelines.stages.tracked import log_data, tracked
+from pipelines.stages.stage_run import log_data, tracked
 from pipelines.stages.training import (
     CURVES,
     TRAINING_CODE,

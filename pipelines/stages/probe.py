@@ -15,9 +15,9 @@ from components.evaluation.probes.linear_probe import Labelled
 from components.evaluation.probes.run import ProbeResult, run_probes
 from components.files import read_arrays, read_json
 from components.plotting import probes as figures_probe
-from pipelines.config import Params
+from pipelines.config.params import Params
 from pipelines.paths import PREPARED, stage_folder
-from pipelines.stages.tracked import RESULTS, log_data, tracked
+from pipelines.stages.stage_run import RESULTS, log_data, tracked
 
 DRAWN_FROM, LAYER_PROBES = "figures.npz", "layers.csv"
 RELIABILITY = ("reliability", "reliability_calibrated")  # of ProbeResult

@@ -7,14 +7,14 @@ from datetime import UTC, datetime
 
 from components.data.prepared import Prepared
 from components.files import read_rows
+from pipelines.command_start import started
 from pipelines.comparison import CURVES, row, score
-from pipelines.config import Params
-from pipelines.invocation import started
-from pipelines.page.gather import gather
+from pipelines.config.params import Params
 from pipelines.paths import PREPARED, stage_folder
+from pipelines.report_page.gather import gather
 from pipelines.stages.attempts import forget
 from pipelines.stages.results import constants_of, has_run, metrics_of, record_of
-from pipelines.stages.tracked import log_data, tracked
+from pipelines.stages.stage_run import log_data, tracked
 from pipelines.tracking import Journal, deliver
 from pipelines.tracking.journal import inherited_tags
 from pipelines.tracking.provenance import GIT_TAGS, git_commit

@@ -4,7 +4,7 @@ from typing import Any
 
 from components.files import read_json
 from pipelines.paths import stage_folder
-from pipelines.stages.tracked import RECORD, RESULTS
+from pipelines.stages.stage_run import RECORD, RESULTS
 
 
 def has_run(stage: str, variant: str | None = None) -> bool:

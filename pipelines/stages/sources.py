@@ -2,9 +2,9 @@
 
 import shutil
 
-from components.data.places import list_sources
+from components.data.sources.image_files import list_sources
 from components.files import atomic_directory, write_json
-from pipelines.config import Params
+from pipelines.config.params import Params
 from pipelines.paths import VALIDATION_FAILED, stage_folder
 
 

@@ -19,7 +19,7 @@ from components.training.config import EXECUTION, TrainingConfig
 from components.training.launch import OnMetrics
 from components.training.loop import PretrainData, Trained
 from components.training.optimizer import effective_learning_rate
-from pipelines.stages.tracked import Outputs, Run
+from pipelines.stages.stage_run import Outputs, Run
 
 ROOT = Path(__file__).parents[2]
 # Code that decides how training goes: a resume file is good only for the code that wrote it.

@@ -1,10 +1,10 @@
 """validate: Great Expectations guards the prepared data set; a violation stops the run before it costs GPU hours."""
 
 from components.data.prepared import Prepared
-from pipelines.config import Params
+from pipelines.config.params import Params
 from pipelines.paths import PREPARED, VALIDATION
-from pipelines.stages.tracked import log_data, tracked
-from pipelines.validation import validate
+from pipelines.stages.stage_run import log_data, tracked
+from pipelines.validation.prepared_data import validate
 
 
 def run(params: Params) -> None:

@@ -4,7 +4,7 @@ from components.data.prepared import Prepared
 from components.distillation.config import StudentConfig
 from components.model.build import Architecture, load_weights
 from components.model.gcrl import GCRL
-from pipelines.config import Params
+from pipelines.config.params import Params
 from pipelines.paths import stage_folder
 
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from components.data.prepared import Prepared
 from components.errors import MissingFileError, UserError
-from pipelines.invocation import VARIABLE as STARTED
+from pipelines.command_start import VARIABLE as STARTED
 from pipelines.paths import PREPARED, SCRATCH, stage_folder
 from pipelines.stages.results import has_run, record_of
 from pipelines.study.members import Member, members_of

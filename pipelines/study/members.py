@@ -15,8 +15,8 @@ from components.files import read_json, write_json
 from components.locks import HeldError, locked
 from components.plain import read_plain
 from components.training.config import EXECUTION
-from pipelines.config import Params
-from pipelines.dotted import flat
+from pipelines.config.flatten import flat
+from pipelines.config.params import Params
 from pipelines.paths import PREPARED
 from pipelines.stages.results import has_run
 from pipelines.tracking.journal import FOLDER_VARIABLE, OFFLINE_VARIABLE, TAGS_VARIABLE

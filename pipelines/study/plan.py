@@ -9,7 +9,7 @@ from typing import Any
 from components.errors import ConfigError
 from components.files import read_json
 from components.plain import read_plain
-from pipelines.config import Params
+from pipelines.config.params import Params
 
 PLAN = "study.json"
 

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from components.errors import UserError
 from components.files import read_json
 from components.plain import read_plain
-from pipelines.config import validate_params
+from pipelines.config.params import validate_params
 from pipelines.paths import PREPARED
 from pipelines.study.members import RUNS, SETTINGS, STAGES, Member
 from pipelines.tracking.checks import EVENTS, check_event, check_key, check_names, check_text, journal_file, shortened

@@ -20,7 +20,7 @@ from components.errors import ConfigError, UserError
 from components.files import atomic_file, read_json, write_json
 from components.locks import locked
 from components.training.device import choose_device, describe_hardware
-from pipelines.config import Params
+from pipelines.config.params import Params
 from pipelines.paths import PREPARED
 from pipelines.study.jobs import side_by_side
 from pipelines.study.members import FLOOR, RUNS, STAGES, Member

@@ -13,8 +13,8 @@ from components.errors import ConfigError
 from components.files import atomic_directory, write_json
 from components.objectives.registry import zoo
 from components.plain import read_plain
-from pipelines.config import load_params, nearest, validate_params
-from pipelines.overrides import set_keys
+from pipelines.config.overrides import set_keys
+from pipelines.config.params import load_params, nearest, validate_params
 from pipelines.paths import PREPARED
 from pipelines.study.plan import PLAN, Plan
 from pipelines.tracking.provenance import git_commit

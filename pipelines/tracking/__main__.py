@@ -85,7 +85,7 @@ def status(root: Path) -> int:
 
 def links_to(client: "MlflowClient", root: Path, address: str) -> str:
     """The addresses of the experiment's saved views, a line each."""
-    from pipelines.config import load_params
+    from pipelines.config.params import load_params
 
     experiment = store.experiment_id(client, store.default_uri(root), load_params().tracking.experiment)
     return "\n".join(f"{view.name}: {view.address(address, experiment)}" for view in views.VIEWS)
@@ -94,7 +94,7 @@ def links_to(client: "MlflowClient", root: Path, address: str) -> str:
 @os_errors_explained()
 def _moved(root: Path, move: "Callable[[MlflowClient, str], str]") -> str:
     """Move the champion of params.yaml's registered model, one process at a time."""
-    from pipelines.config import load_params
+    from pipelines.config.params import load_params
 
     name = load_params().tracking.registered_model
     with locked(root / promotion.LOCK):

@@ -25,7 +25,7 @@ from typing import Any, Self, SupportsFloat
 
 from components.errors import UserError
 from components.files import atomic_file
-from pipelines.dotted import flat
+from pipelines.config.flatten import flat
 from pipelines.tracking.checks import ARTIFACTS, EVENTS, MAX_KEY, MAX_PARAM, MAX_TAG, Status
 from pipelines.tracking.provenance import provenance
 from pipelines.tracking.repeat import Inputs, forget_earlier_try

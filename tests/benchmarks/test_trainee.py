@@ -8,8 +8,8 @@ from benchmarks.trainee import LEARNING_RATE, LIKELIHOOD, SIMCLR, VARIANTS, Trai
 from components.model.build import Architecture, build
 from components.model.config import ModelConfig
 from components.training.loop import pretrain
-from components.training.quick_look import PretrainData
-from pipelines.config import load_params
+from components.training.validation import PretrainData
+from pipelines.config.params import load_params
 
 MODEL = ModelConfig(2, 16, 2, 2, 1, 8, 16, 8, likelihood="logistic_mixture")
 PALETTE = np.zeros((1, 3), np.uint8)

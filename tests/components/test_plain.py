@@ -10,7 +10,7 @@ from ruamel.yaml import YAML
 
 from components.errors import ConfigError
 from components.plain import ByName, read_plain
-from pipelines.config import Params, load_params
+from pipelines.config.params import Params, load_params
 
 ROOT = Path(__file__).parents[2]
 PRESETS = sorted((ROOT / "presets").glob("*.yaml"))

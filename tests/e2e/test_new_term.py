@@ -83,8 +83,8 @@ class Brightness(GenerativeTerm):
 """
 STUDY: dict[str, Any] = {"params": "params.yaml", "seeds": [0]}
 PAGE = """
-from pipelines.config import load_params
-from pipelines.page.content import objective
+from pipelines.config.params import load_params
+from pipelines.report_page.content import objective
 print(objective(load_params().variant("toys")))
 """
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from components.data.prepared import Prepared
-from components.monitoring.rematch import scores
+from components.monitoring.champion_comparison import scores
 
 pytestmark = pytest.mark.e2e
 

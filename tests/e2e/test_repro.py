@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from components.evaluation.ood.score_table import read_scores
-from pipelines.page.gather import FILES
+from pipelines.report_page.gather import FILES
 
 pytestmark = pytest.mark.e2e
 

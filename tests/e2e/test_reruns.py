@@ -66,7 +66,7 @@ def test_a_parameter(scratch, changes, expected):
         ("components/export/card.py", {"compare"} | of_each("export", "report")),
         ("components/plotting/ood.py", {"compare"} | of_each("probe", "ood", "export", "report")),
         ("components/objectives/contrastive/nt_xent/term.py", {"compare"} | of_each(*STAGES)),
-        ("components/data/sources.py", {"prepare", "validate", "floor", "compare"} | of_each(*STAGES)),
+        ("components/data/sources/open.py", {"prepare", "validate", "floor", "compare"} | of_each(*STAGES)),
         ("pipelines/stages/compare.py", {"compare"}),
         ("pipelines/tracking/sender.py", set()),
         ("components/files.py", set()),

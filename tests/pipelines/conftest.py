@@ -10,7 +10,7 @@ import pytest
 from mlflow import MlflowClient
 from ruamel.yaml import YAML
 
-from pipelines.config import Params, load_params
+from pipelines.config.params import Params, load_params
 
 MINIMAL: dict[str, Any] = {
     "seed": 0,

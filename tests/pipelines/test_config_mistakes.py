@@ -3,7 +3,7 @@
 import pytest
 
 from components.errors import ConfigError
-from pipelines.config import load_params
+from pipelines.config.params import load_params
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from ruamel.yaml import YAML
 from components.evaluation.ood import detectors, registry
 from components.plotting import style
 from components.plotting.ood import lines_of
-from pipelines.config import Params, load_params
+from pipelines.config.params import Params, load_params
 from pipelines.metrics import METRICS, UNSEEN, Metric
 from pipelines.stages.results import constants_of, metrics_of
 from pipelines.tracking.views import VIEWS, View

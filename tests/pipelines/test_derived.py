@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipelines.config import load_params
+from pipelines.config.params import load_params
 from pipelines.derived import PARTS, ZOO, derived
 
 

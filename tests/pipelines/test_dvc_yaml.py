@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from pipelines.config import Params
+from pipelines.config.params import Params
 from pipelines.paths import stage_folder
 from pipelines.stages.__main__ import ON_REQUEST, ONCE, PER_VARIANT
 
@@ -23,13 +23,13 @@ STAGES: dict[str, dict[str, Any]] = {
 
 # Code that a stage imports and that changes no result of it: what it is told and how it is tracked.
 PLUMBING = {
-    "pipelines/config.py",  # parameters are compared by value
+    "pipelines/config/params.py",  # parameters are compared by value
     "pipelines/paths.py",
-    "pipelines/invocation.py",
+    "pipelines/command_start.py",
     "pipelines/stages/results.py",  # these three only open what earlier stages wrote, which is among the dependencies
     "pipelines/stages/weights.py",
     "components/data/prepared.py",
-    "pipelines/stages/tracked.py",
+    "pipelines/stages/stage_run.py",
     "pipelines/stages/attempts.py",
     "pipelines/stages/progress.py",
     "components/files.py",

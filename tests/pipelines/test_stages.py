@@ -18,13 +18,13 @@ from ruamel.yaml import YAML
 from components.data.config import DataConfig, Source
 from components.data.prepare import LeftOut
 from components.errors import UserError
-from pipelines.config import Params, load_params
+from pipelines.config.params import Params, load_params
 from pipelines.paths import VALIDATION_FAILED
 from pipelines.stages import prepare
 from pipelines.stages.__main__ import ON_REQUEST, ONCE, PER_VARIANT, main
 from pipelines.stages.attempts import forget
 from pipelines.stages.results import constants_of, metrics_of, record_of
-from pipelines.stages.tracked import tracked
+from pipelines.stages.stage_run import tracked
 
 ROOT = Path(__file__).parents[2]
 
@@ -336,7 +336,7 @@ def test_progress_is_silent_about_steps_that_an_earlier_process_took(params, cap
 
 
 def test_progress_by_the_clock_tells_its_share(params, capsys):
-    from pipelines.flows.stages import PROGRESS
+    from pipelines.flows.dvc_runner import PROGRESS
     from pipelines.stages.training import Progress
 
     progress = Progress(replace(params.training, seconds=60.0))

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from components.data.config import Source
-from components.data.listing import Listing
-from components.data.sources import open_source
+from components.data.sources.listing import Listing
+from components.data.sources.open import open_source
 from components.errors import UserError
 
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])

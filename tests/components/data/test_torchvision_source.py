@@ -18,8 +18,8 @@ import scipy.io
 from torchvision import datasets
 
 from components.data.config import Source
-from components.data.listing import Listing
-from components.data.sources import open_source
+from components.data.sources.listing import Listing
+from components.data.sources.open import open_source
 from components.errors import UserError
 
 RNG = np.random.default_rng(0)

@@ -8,7 +8,7 @@ from components.distillation.objective import Probe
 from components.model.build import Architecture, build
 from components.model.config import ModelConfig
 from components.model.gcrl import GCRL
-from components.training.quick_look import PretrainData
+from components.training.validation import PretrainData
 
 COLOURS, CLASSES, TEACHER_WIDTH = 8, 4, 16
 

@@ -15,8 +15,8 @@ from components.objectives.objective import build_objective
 from components.objectives.registry import CONTRASTIVE, GENERATIVE
 from components.training.config import TrainingConfig
 from components.training.data import step_generator
+from components.training.distributed import Ranks
 from components.training.loop import execution_of
-from components.training.ranks import Ranks
 from components.training.step import backward
 from components.training.views import draw_views
 

@@ -9,7 +9,7 @@ from components.model.gcrl import GCRL
 from components.objectives.config import VariantConfig
 from components.training.checkpoint import History
 from components.training.loop import pretrain
-from components.training.quick_look import PretrainData
+from components.training.validation import PretrainData
 from tests.components.training.small_runs import AUGMENTATION, CONFIG, HYBRID, data_of
 
 

@@ -44,11 +44,11 @@ from components.objectives.predictive.relative_position import RelativePositionC
 from components.objectives.predictive.rotation import RotationConfig
 from components.training.config import TrainingConfig
 from components.training.data import step_generator
+from components.training.distributed import Ranks
 from components.training.launch import OnMetrics
 from components.training.loop import Run, execution_of, pretrain, train_beside_others
-from components.training.quick_look import PretrainData
-from components.training.ranks import Ranks
 from components.training.step import backward
+from components.training.validation import PretrainData
 from components.training.views import draw_views
 
 HYBRID = VariantConfig(0.7, 1.3)

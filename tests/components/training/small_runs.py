@@ -6,7 +6,7 @@ from components.data.config import AugmentationConfig
 from components.objectives.config import VariantConfig
 from components.training.checkpoint import History
 from components.training.config import TrainingConfig
-from components.training.quick_look import PretrainData
+from components.training.validation import PretrainData
 
 AUGMENTATION = AugmentationConfig(crop_min_side=0.8, translate=0.1, brightness=0.2, contrast=0.2)
 CONFIG = TrainingConfig(

@@ -13,7 +13,7 @@ from components.training import budget, loop, recorder
 from components.training.config import TrainingConfig
 from components.training.loop import Trained, pretrain
 from components.training.optimizer import effective_learning_rate, schedule
-from components.training.quick_look import PretrainData
+from components.training.validation import PretrainData
 
 CONFIG = TrainingConfig(
     steps=100, seconds=10.0, batch_size=16, learning_rate=0.01, warmup_steps=20, device="cpu", precision="float32",

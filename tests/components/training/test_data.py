@@ -24,7 +24,7 @@ from components.model.config import ModelConfig
 from components.objectives.config import VariantConfig
 from components.training.config import TrainingConfig
 from components.training.loop import pretrain
-from components.training.quick_look import PretrainData
+from components.training.validation import PretrainData
 
 folder = Path(sys.argv[1])
 variant, palette = VariantConfig(1, 1), np.zeros((2, 3), np.uint8)

@@ -11,9 +11,9 @@ from components.objectives.config import VariantConfig
 from components.objectives.contrastive.moco import MoCoConfig
 from components.objectives.generative.masked import MaskedConfig
 from components.objectives.generative.replaced import ReplacedConfig
-from components.training.average import update_average
+from components.training.ema import update_average
 from components.training.loop import pretrain
-from components.training.quick_look import evaluate, validate
+from components.training.validation import evaluate, validate
 from tests.components.training.small_runs import AUGMENTATION, CONFIG, HYBRID, TIMING, without_timing
 
 pytestmark = pytest.mark.trains

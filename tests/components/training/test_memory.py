@@ -22,7 +22,7 @@ from components.model.config import ModelConfig
 from components.objectives.config import VariantConfig
 from components.training.config import TrainingConfig
 from components.training.loop import pretrain
-from components.training.quick_look import PretrainData
+from components.training.validation import PretrainData
 
 folder, micro = Path(sys.argv[1]), int(sys.argv[2]) or None
 images = np.random.default_rng(0).integers(0, 256, (256, 16, 16, 1), dtype=np.uint8)

@@ -15,7 +15,7 @@ from components.objectives.generative.autoregressive import AutoregressiveConfig
 from components.objectives.generative.autoregressive.term import Autoregressive
 from components.objectives.objective import Objective
 from components.training.data import step_generator
-from components.training.ranks import Ranks
+from components.training.distributed import Ranks
 from components.training.step import Execution, pass_through
 from components.training.views import Views, draw_views
 

@@ -18,8 +18,8 @@ from components.objectives.contrastive.nt_xent.term import nt_xent
 from components.objectives.objective import build_objective
 from components.training.config import TrainingConfig
 from components.training.data import step_generator
+from components.training.distributed import Ranks
 from components.training.loop import execution_of
-from components.training.ranks import Ranks
 from components.training.step import Found, backward
 from components.training.views import Views, draw_views
 

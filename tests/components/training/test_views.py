@@ -10,7 +10,7 @@ from components.objectives.base import ContrastiveTerm, GenerativeTerm, Training
 from components.objectives.contrastive.nt_xent import NTXentConfig
 from components.objectives.objective import Objective
 from components.training.data import step_generator
-from components.training.ranks import Ranks
+from components.training.distributed import Ranks
 from components.training.views import Views, draw_views
 
 CPU = torch.device("cpu")

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from prefect.states import State
 
+from pipelines.flows.dvc_runner import Outcome
 from pipelines.flows.reproduce import reproduce
-from pipelines.flows.stages import Outcome
 
 ROOT = Path(__file__).parents[3]
 pytestmark = pytest.mark.usefixtures("prefect_server")

@@ -11,7 +11,7 @@ from dvc.config import Config
 from ruamel.yaml import YAML
 
 from components.errors import UserError
-from pipelines.config import load_params
+from pipelines.config.params import load_params
 from pipelines.flows import workspace as module
 from pipelines.flows.workspace import workspace
 from pipelines.tracking import store

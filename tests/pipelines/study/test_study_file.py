@@ -9,7 +9,7 @@ from ruamel.yaml import YAML
 from components.data.prepare import prepare
 from components.errors import ConfigError, UserError
 from components.objectives.registry import CONTRASTIVE, GENERATIVE
-from pipelines.config import load_params
+from pipelines.config.params import load_params
 from pipelines.study.plan import Plan, changed
 from pipelines.study.study_file import make_plan
 

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from components.model.gcrl import GCRL
 from components.objectives.base import Batch, ContrastiveTerm, Loss, TrainingSet, view_accuracy
 from components.objectives.contrastive.cmc import CMCConfig
-from components.objectives.parts.lab import from_lab, to_lab
+from components.objectives.parts.colorspace import from_lab, to_lab
 
 MIDDLE = 50.0  # the lightness of a view without one
 

@@ -14,7 +14,7 @@ from components.objectives.contrastive.cmc import CMCConfig
 from components.objectives.contrastive.cmc.term import CMC, colours, find, lightness
 from components.objectives.generative.autoregressive import AutoregressiveConfig
 from components.objectives.objective import build_objective
-from components.objectives.parts.lab import to_lab
+from components.objectives.parts.colorspace import to_lab
 
 DATA = TrainingSet(np.zeros((5, 4, 4, 3), np.uint8))
 

@@ -20,7 +20,7 @@ from components.objectives.contrastive.supcon.term import SupCon, supcon
 from components.objectives.objective import build_objective
 from components.training.config import TrainingConfig
 from components.training.loop import pretrain
-from components.training.quick_look import PretrainData
+from components.training.validation import PretrainData
 
 IMAGES = np.zeros((6, 2, 2, 1), np.uint8)
 
