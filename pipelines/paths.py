@@ -11,7 +11,7 @@ LOCKS = SCRATCH / "locks"  # of the stages that are running
 
 
 # folders under outputs/ that are no variant's
-RESERVED = ("sources", "prepare", "validate", "floor", "reports", "compare")
+RESERVED = ("sources", "prepare", "validate", "baselines", "reports", "compare")
 
 
 def stage_folder(stage: str, variant: str | None = None) -> Path:

@@ -20,7 +20,7 @@ from pipelines.report_page.gather import STAGES
 from pipelines.stages.stage_run import RECORD
 
 ACCURACIES = {"linear": "linear probe", "knn": "k-NN"}
-FLOORS = {"raw_pixels": "raw pixels", "random_encoder": "untrained encoder"}
+BASELINE_TITLES = {"raw_pixels": "raw pixels", "random_encoder": "untrained encoder"}
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,8 @@ class Report:
 
 
 def table(reports: Sequence[Report]) -> dict[str, list[dict[str, Any]]]:
-    """The comparison: {group: a row a measure}, {title, meaning, up, cells: [{text, spread, best}], floors: [text]}."""
-    floor = reports[0].metrics("floor")
+    """The comparison, {group: a row a measure}; a row: {title, meaning, up, cells: [{text, spread, best}], baselines}."""
+    baselines = reports[0].metrics("baselines")
     groups: dict[str, list[dict[str, Any]]] = {metric.group: [] for metric in compared()}
     for column in compared():
         best = _best(column, reports)
@@ -79,7 +79,9 @@ def table(reports: Sequence[Report]) -> dict[str, list[dict[str, Any]]]:
                 "meaning": column.meaning,
                 "up": column.higher_is_better,
                 "cells": cells,
-                "floors": [shown(column, floor.get(f"{name}/{column.key}") if known else None) for name in FLOORS],
+                "baselines": [
+                    shown(column, baselines.get(f"{name}/{column.key}") if known else None) for name in BASELINE_TITLES
+                ],
             }
         )
     return {heading: rows for heading, rows in groups.items() if rows}

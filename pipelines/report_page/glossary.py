@@ -9,7 +9,7 @@ LOSSES = {  # of a student
 STAGES = {
     "prepare": "images to arrays, splits, OOD sets",
     "validate": "expectations on the data",
-    "floor": "probes on raw pixels and an untrained encoder",
+    "baselines": "probes on raw pixels and an untrained encoder",
     "pretrain": "training without labels",
     "distill": "training to follow a teacher",
     "embed": "features and likelihood of every image",

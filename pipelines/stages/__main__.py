@@ -13,7 +13,7 @@ from pipelines import parent_watchdog
 from pipelines.config.params import Params, load_params
 from pipelines.paths import LOCKS
 
-ONCE = ("sources", "prepare", "validate", "floor", "compare")
+ONCE = ("sources", "prepare", "validate", "baselines", "compare")
 PER_VARIANT = ("pretrain", "distill", "embed", "probe", "ood", "export", "report")
 ON_REQUEST = ("certificate",)  # of the variants that params.yaml names under this word
 

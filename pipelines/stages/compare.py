@@ -174,9 +174,9 @@ def _told(unmet_conditions: list[str]) -> str:
 
 
 def _page(params: Params, table: str, compared: Compared) -> str:
-    floor = metrics_of("floor")
+    baselines = metrics_of("baselines")
     pixels, untrained = (
-        f"{floor[f'{name}/linear_accuracy']:.1%}, {floor[f'{name}/knn_accuracy']:.1%}"
+        f"{baselines[f'{name}/linear_accuracy']:.1%}, {baselines[f'{name}/knn_accuracy']:.1%}"
         for name in ("raw_pixels", "random_encoder")
     )
     best = compared.best
@@ -186,7 +186,7 @@ def _page(params: Params, table: str, compared: Compared) -> str:
 
 {table}
 score: mean of {literals(params.gate.score)}. Bold: best of its column. AUROC and FPR@95 are those of the fused score.
-Floor (linear probe, k-NN): raw pixels {pixels}; untrained encoder {untrained}.
+Baselines (linear probe, k-NN): raw pixels {pixels}; untrained encoder {untrained}.
 
 Best: **{literal(best)}**; gate {literal(gate)}.
 

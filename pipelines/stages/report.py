@@ -21,7 +21,7 @@ from pipelines.tracking.provenance import GIT_TAGS, git_commit
 from pipelines.tracking.repeat import Inputs
 
 GATHERED = (("pretrain", "curves.csv"), ("ood", "roc.csv"), ("probe", "confusion.csv"))  # for the comparison
-MEASURED = ("prepare", "floor")  # of the stages that all variants share, those whose numbers a report has
+MEASURED = ("prepare", "baselines")  # of the stages that all variants share, those whose numbers a report has
 SHARED = (*MEASURED, "validate")  # whose runs are nested: another expectation is no reason to report again
 STAGES = ("pretrain", "embed", "probe", "ood", "export")
 

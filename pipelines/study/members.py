@@ -22,7 +22,7 @@ from pipelines.stages.results import has_run
 from pipelines.tracking.journal import FOLDER_VARIABLE, OFFLINE_VARIABLE, TAGS_VARIABLE
 
 RUNS, SETTINGS = "runs", "settings.json"
-FLOOR = "floor"  # runs once a seed, for all models
+BASELINES = "baselines"  # runs once a seed, for all models
 STAGES = ("pretrain", "embed", "probe", "ood", "export")
 
 
@@ -53,7 +53,7 @@ class Member:
     def has_run(self, stage: str) -> bool:
         """Whether a stage has left its results."""
         with chdir(self.folder):
-            return has_run(stage, None if stage == FLOOR else self.model)
+            return has_run(stage, None if stage == BASELINES else self.model)
 
     def results(self, stage: str, kind: str = "metrics") -> dict[str, Any]:
         """Metrics or constants of a stage that has run."""

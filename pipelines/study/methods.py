@@ -17,7 +17,7 @@ from components.plotting.methods import Panel, methods_figure
 from pipelines.comparison import Row, score
 from pipelines.metrics import METRICS, Metric, compared
 from pipelines.study.members import Member, members_of
-from pipelines.study.tables import Numbers, floors, numbers_of, spread
+from pipelines.study.tables import Numbers, baselines, numbers_of, spread
 
 TABLE, NUMBERS, FIGURE = "methods.md", "methods.csv", "methods.png"
 BITS, BOUND = "bits_per_dim", "bits_per_dim_bound"  # shown in one column: exact, or at most
@@ -51,7 +51,7 @@ def write_methods(study: Path) -> str:
     methods = methods_of(study)
     if not any(method.numbers["linear_accuracy"] for method in methods):
         raise UserError(f"{study}: no model there has been probed yet: `python -m pipelines.study run {study}`.")
-    references = [Method(name, "floor", found, -math.inf) for name, found in floors(study).items()]
+    references = [Method(name, "baseline", found, -math.inf) for name, found in baselines(study).items()]
     text = _markdown([*methods, *references])
     with atomic_file(study / TABLE) as temporary:
         temporary.write_text(text)

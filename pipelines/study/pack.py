@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from components.errors import UserError
 from components.files import atomic_directory, atomic_file, read_json
 from pipelines.paths import PREPARED
-from pipelines.study.members import FLOOR, RUNS, SETTINGS, Member, members_of
+from pipelines.study.members import BASELINES, RUNS, SETTINGS, Member, members_of
 from pipelines.study.plan import PLAN
 from pipelines.study.tables import NUMBERS, TABLE
 from pipelines.tracking.checks import check_key, shortened
@@ -28,7 +28,7 @@ LAYOUT = re.compile(
     "|".join(
         (
             *map(re.escape, (LEFT_OUT, PLAN, TABLE, NUMBERS)),
-            rf"{FLOOR}/seed-[0-9]+/outputs/floor/{_PART}\.json",
+            rf"{BASELINES}/seed-[0-9]+/outputs/baselines/{_PART}\.json",
             rf"{RUNS}/{_PART}/seed-[0-9]+/(?:{re.escape(SETTINGS)}|{PREPARED}/dataset\.json)",
             rf"{RUNS}/{_PART}/seed-[0-9]+/outputs/(?!reports/){_PART}/(?!export/){_PART}(?:/{_PART})+",
             rf"{RUNS}/{_PART}/seed-[0-9]+/\.tracking/journals(?:/{_PART}){{2,}}",
@@ -155,7 +155,7 @@ def _files(study: Path) -> tuple[dict[str, Path], dict[str, Path]]:
     for path in (study / name for name in (PLAN, TABLE, NUMBERS)):
         if path.exists():
             needed[path.name] = path
-    for path in sorted((study / FLOOR).glob("*/outputs/floor/*.json")):
+    for path in sorted((study / BASELINES).glob("*/outputs/baselines/*.json")):
         needed[str(path.relative_to(study))] = path
     members = members_of(study)
     for path in (path for member in members for path in _of_member(member)):

@@ -22,7 +22,7 @@ class Plan:
     seeds: tuple[int, ...]
     models: dict[str, dict[str, Any]]  # name → a params file's content, whose only variant has that name
     split_by_seed: bool
-    floor: bool
+    baselines: bool
     peak_tflops: float | None
     source: dict[str, str]  # tags: the commit that it was written with
 

@@ -23,7 +23,7 @@ from components.training.device import choose_device, describe_hardware
 from pipelines.config.params import Params
 from pipelines.paths import PREPARED
 from pipelines.study.jobs import side_by_side
-from pipelines.study.members import FLOOR, RUNS, STAGES, Member
+from pipelines.study.members import BASELINES, RUNS, STAGES, Member
 from pipelines.study.pack import unpack
 from pipelines.study.plan import Plan
 from pipelines.study.tables import write_tables
@@ -69,10 +69,12 @@ def run_study(
     if stages[-1] == "export" and not _can_export():
         stages = stages[:-1]
         print("export is left to the import (it needs onnx, onnxscript and onnxruntime)", flush=True)
-    if plan.floor:
+    if plan.baselines:
         for seed in dict.fromkeys(member.seed for member in members):
             params = plan.params(next(iter(plan.models)), seed, None if name else changes)
-            _work_at(Member(out / FLOOR / f"seed-{seed}", params), [FLOOR], plan, _data(study, out, plan, params))
+            _work_at(
+                Member(out / BASELINES / f"seed-{seed}", params), [BASELINES], plan, _data(study, out, plan, params)
+            )
     if jobs > 1:
         side_by_side(jobs, run_study, study, out, models, seeds, changes, name, until)
         return _failures(members, sum(not (_finished(m, stages[-1]) or _refused(m)) for m in members))
@@ -159,7 +161,7 @@ def _work_at(member: Member, stages: Sequence[str], plan: Plan, data: Path) -> b
                 try:
                     with member.at_work(_tags(plan, member.params)):
                         module = importlib.import_module(f"pipelines.stages.{stage}")
-                        module.run(member.params, *([] if stage == FLOOR else [member.model]))
+                        module.run(member.params, *([] if stage == BASELINES else [member.model]))
                 except ConfigError as error:  # such as a method that learns from labels, without labels
                     print(f"left out: {member}: {error}", file=sys.stderr, flush=True)
                     with atomic_file(member.folder / REFUSED) as temporary:

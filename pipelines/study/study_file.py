@@ -35,7 +35,7 @@ class StudyFile:
     # of the params file are left out.
     models: dict[str, dict[str, Any]] = field(default_factory=dict)
     split_by_seed: bool = False  # a seed also decides the splits: each prepares the images anew; for small sets
-    floor: bool = False  # measure the probes on raw pixels and on an untrained encoder, too
+    baselines: bool = False  # measure the probes on raw pixels and on an untrained encoder, too
     peak_tflops: float | None = None  # of the GPU in training's precision, by its data sheet: what MFU is a share of
 
     def __post_init__(self) -> None:
@@ -59,7 +59,7 @@ def make_plan(file: Path, folder: Path, data: Path | None = None) -> Plan:
         seeds=study.seeds,
         models=_models(file, study),
         split_by_seed=study.split_by_seed,
-        floor=study.floor,
+        baselines=study.baselines,
         peak_tflops=study.peak_tflops,
         source=git_commit(),
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 from components.files import atomic_file, read_json
 from components.markdown import literal, table
 from pipelines.metrics import compared
-from pipelines.study.members import FLOOR, STAGES, Member, members_of
+from pipelines.study.members import BASELINES, STAGES, Member, members_of
 
 TABLE, NUMBERS = "table.md", "numbers.csv"
 MFU = "mfu"
@@ -23,7 +23,7 @@ EXTRA = (
     ("validation nats/token", "pretrain/val/nll_nats_per_token", ".3f"),
 )
 NONE = "–"
-FLOORS = {"raw_pixels": "raw pixels", "random_encoder": "untrained encoder"}
+BASELINE_TITLES = {"raw_pixels": "raw pixels", "random_encoder": "untrained encoder"}
 
 Numbers = dict[str, float]  # STAGE/METRIC → number
 
@@ -35,7 +35,7 @@ def write_tables(study: Path, peak_tflops: float | None) -> str:
     for member, numbers in found:
         if numbers:
             rows.setdefault(member.model, []).append(numbers)
-    text = markdown(floors(study) | rows)
+    text = markdown(baselines(study) | rows)
     with atomic_file(study / TABLE) as temporary:
         temporary.write_text(text)
     with atomic_file(study / NUMBERS) as temporary, temporary.open("w", newline="") as file:
@@ -97,12 +97,12 @@ def spread(values: Sequence[float], form: str) -> str:
     return f"{mean} ± {statistics.stdev(values):{form}}" if len(values) > 1 else mean
 
 
-def floors(study: Path) -> dict[str, list[Numbers]]:
+def baselines(study: Path) -> dict[str, list[Numbers]]:
     """Rows of the probes on raw pixels and on an untrained encoder, where they were measured."""
     found: dict[str, list[Numbers]] = {}
-    for path in sorted((study / FLOOR).glob("*/outputs/floor/results.json")):
+    for path in sorted((study / BASELINES).glob("*/outputs/baselines/results.json")):
         metrics = read_json(path, "metrics")
-        for key, title in FLOORS.items():
+        for key, title in BASELINE_TITLES.items():
             own = {n.removeprefix(f"{key}/"): v for n, v in metrics.items() if n.startswith(f"{key}/")}
             found.setdefault(title, []).append({f"probe/{name}": value for name, value in own.items()})
     return found

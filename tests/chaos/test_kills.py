@@ -14,7 +14,7 @@ pytestmark = pytest.mark.chaos
 RESULTS = {
     "prepare": "data/prepared",
     "validate": "data/validation",
-    "floor": "outputs/floor",
+    "baselines": "outputs/baselines",
     "pretrain": "outputs/hybrid/pretrain",
     "embed": "outputs/hybrid/embed",
     "probe": "outputs/hybrid/probe",

@@ -196,7 +196,7 @@ def test_data_that_violates_an_expectation(stage, scratch, damage, parts):
     ("name", "removed", "part"),
     [
         ("validate", "data/prepared", "Run `dvc repro prepare` first"),
-        ("floor", "data/prepared", "Run `dvc repro prepare` first"),
+        ("baselines", "data/prepared", "Run `dvc repro prepare` first"),
         ("pretrain", "data/prepared", "Run `dvc repro prepare` first"),
         ("embed", "outputs/hybrid/pretrain", "outputs/hybrid/pretrain/model.safetensors: no model weights here"),
         ("probe", "outputs/hybrid/embed", "outputs/hybrid/embed"),
@@ -209,7 +209,7 @@ def test_data_that_violates_an_expectation(stage, scratch, damage, parts):
 def test_a_stage_before_its_input(stage, scratch, name, removed, part):
     shutil.rmtree(scratch.root / removed)
     before = state(scratch)
-    alone = name in ("validate", "floor", "compare")
+    alone = name in ("validate", "baselines", "compare")
     told = stage(scratch, name, *([] if alone else ["--variant", "hybrid"]))
     assert_refused(told, 1, part, "dvc repro")
     assert state(scratch) == before
@@ -238,7 +238,7 @@ def empty(path):
     [
         ("validate", "data/prepared/manifest.parquet", cut),
         ("validate", "data/prepared/dataset.json", cut),
-        ("floor", "data/prepared/train.npy", objects),
+        ("baselines", "data/prepared/train.npy", objects),
         ("pretrain", "data/prepared/palette.npy", empty),
         ("embed", "data/prepared/test.npy", objects),
         ("probe", "outputs/hybrid/embed/test.features.npy", cut),
@@ -258,7 +258,7 @@ def empty(path):
 def test_a_damaged_file_of_an_earlier_stage(stage, scratch, name, file, damage):
     damage(scratch.root / file)
     before = state(scratch)
-    alone = name in ("validate", "floor", "compare")
+    alone = name in ("validate", "baselines", "compare")
     told = stage(scratch, name, *([] if alone else ["--variant", "hybrid"]))
     assert_refused(told, 1, file, "dvc repro")
     assert state(scratch) == before

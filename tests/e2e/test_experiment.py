@@ -45,9 +45,9 @@ def delivered(experiment) -> str:
 
 
 def test_only_what_depends_on_probes_runs(experiment):
-    assert {"floor", "probe@hybrid", "export@hybrid", "report@hybrid", "compare"} <= experiment.ran
+    assert {"baselines", "probe@hybrid", "export@hybrid", "report@hybrid", "compare"} <= experiment.ran
     others = {"ood@hybrid", "sources"}  # the latter always runs, and keeps no journal
-    assert experiment.ran <= {"floor", "probe@hybrid", "export@hybrid", "report@hybrid", "compare"} | others
+    assert experiment.ran <= {"baselines", "probe@hybrid", "export@hybrid", "report@hybrid", "compare"} | others
     after = experiment.project.files()
     for stage in ("pretrain", "embed"):
         kept = {path: value for path, value in after.items() if path.startswith(f"outputs/hybrid/{stage}/")}
@@ -98,14 +98,16 @@ def test_the_new_model_run_says_what_was_cached(experiment, delivered):
     models = client.search_runs(ids, "tags.kind = 'model' AND tags.variant = 'hybrid'", order_by=["start_time ASC"])
     assert len(models) == 2
     first, second = models
-    stages = {stage: second.data.tags[f"stage.{stage}"] for stage in ("pretrain", "embed", "probe", "export", "floor")}
-    assert stages == {"pretrain": "cached", "embed": "cached", "probe": "run", "export": "run", "floor": "run"}
+    stages = {
+        stage: second.data.tags[f"stage.{stage}"] for stage in ("pretrain", "embed", "probe", "export", "baselines")
+    }
+    assert stages == {"pretrain": "cached", "embed": "cached", "probe": "run", "export": "run", "baselines": "run"}
     # carried over, with a link to the run that made them
     assert second.data.metrics["pretrain/nll_nats_per_token"] == first.data.metrics["pretrain/nll_nats_per_token"]
     cached = client.get_run(second.data.tags["gcrl.reused.pretrain"])
     assert cached.data.tags["mlflow.parentRunId"] == first.info.run_id
     nested = client.search_runs(ids, f"tags.mlflow.parentRunId = '{second.info.run_id}'")
-    assert {run.data.tags["stage"] for run in nested} == {"floor", "probe", "export"}
+    assert {run.data.tags["stage"] for run in nested} == {"baselines", "probe", "export"}
 
 
 def test_the_same_file_is_the_version_that_it_was_and_challenges(experiment, delivered):

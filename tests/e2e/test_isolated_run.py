@@ -56,7 +56,7 @@ def test_an_override_trains_one_variant_and_leaves_the_project_as_it_is(scratch,
         f"stage.{name}" for name in ("pretrain", "embed", "probe", "ood", "export")
     }
     assert {name for name, value in stages.items() if value == "cached"} == {
-        f"stage.{name}" for name in ("prepare", "validate", "floor")
+        f"stage.{name}" for name in ("prepare", "validate", "baselines")
     }
     since = f"tags.`prefect.flow_run_id` = '{newest.data.tags['prefect.flow_run_id']}'"
     assert {(run.data.tags["stage"], run.data.tags.get("variant")) for run in client.search_runs(ids, since)} == {

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.e2e
 
 VARIANTS = ("hybrid", "contrastive")
 STAGES = ("pretrain", "embed", "probe", "ood", "export")
-SHARED = ("prepare", "validate", "floor")
+SHARED = ("prepare", "validate", "baselines")
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +93,7 @@ def test_metrics_are_those_of_the_files(finished, runs):
         own = runs[f"{stage}-hybrid"].data.metrics
         assert {name: own[name] for name in results} == pytest.approx(results)
     assert model["linear_accuracy"] == round(model["probe/linear_accuracy"], 4)  # MLflow's tables do not round
-    assert "floor/raw_pixels/linear_accuracy" in model
+    assert "baselines/raw_pixels/linear_accuracy" in model
 
 
 def test_metrics_of_training_have_steps(client, runs):

@@ -15,7 +15,7 @@ from ruamel.yaml import YAML
 
 pytestmark = pytest.mark.e2e
 
-ORDER = ("prepare", "validate", "floor", "pretrain", "embed", "probe", "ood", "export")
+ORDER = ("prepare", "validate", "baselines", "pretrain", "embed", "probe", "ood", "export")
 SIZE = 12
 
 

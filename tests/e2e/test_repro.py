@@ -32,7 +32,9 @@ def expected_files() -> Iterator[str]:
     yield "data/validation/passed.json"
     yield "outputs/sources/listing.json"
     yield from (f"data/validation/summary.{form}" for form in ("json", "md"))
-    yield from (f"outputs/{stage}/{name}" for stage in ("prepare", "validate", "floor", "compare") for name in ALWAYS)
+    yield from (
+        f"outputs/{stage}/{name}" for stage in ("prepare", "validate", "baselines", "compare") for name in ALWAYS
+    )
     yield from (
         f"outputs/compare/{name}"
         for name in ("comparison.md", "comparison.png", "metrics.json", "curves.csv", "roc.csv", "confusion.csv")
@@ -110,7 +112,7 @@ def test_results_hold_numbers_and_what_they_depend_on(finished):
             assert len(results["constants"]["data_fingerprint"]) == 64
         elif stage not in ("compare", *VARIANTS):  # those two gather the others' numbers
             assert results["constants"]["data_fingerprint"] == fingerprint, path
-        if stage in ("prepare", "pretrain", "probe", "ood", "floor"):
+        if stage in ("prepare", "pretrain", "probe", "ood", "baselines"):
             assert results["constants"]["seed"] == 0, path
 
 

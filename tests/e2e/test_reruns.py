@@ -39,7 +39,7 @@ def first_of(value: object) -> str:
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"probe.draws": 2}, {"floor", "compare"} | of_each("probe", "ood", "export", "report")),
+        ({"probe.draws": 2}, {"baselines", "compare"} | of_each("probe", "ood", "export", "report")),
         ({"embed.corruptions": ["contrast"]}, {"compare"} | of_each(*STAGES) - of_each("pretrain")),
         ({"ood.bootstrap": 60}, {"compare"} | of_each("ood", "export", "report")),
         ({"export.tolerance": 0.01}, {"compare"} | of_each("export", "report")),
@@ -51,7 +51,7 @@ def first_of(value: object) -> str:
         ({"variants.generative": {"w_gen": 1.0, "w_con": 0.0}}, {"compare"} | {f"{s}@generative" for s in STAGES}),
         ({"variants.contrastive": None}, {"compare"}),
         ({"certificate": {"contrastive": {"split": "test"}}}, {"certificate@contrastive"}),
-        ({"data.val_fraction": 0.2}, {"prepare", "validate", "floor", "compare"} | of_each(*STAGES)),
+        ({"data.val_fraction": 0.2}, {"prepare", "validate", "baselines", "compare"} | of_each(*STAGES)),
     ],
     ids=first_of,
 )
@@ -66,7 +66,7 @@ def test_a_parameter(scratch, changes, expected):
         ("components/export/card.py", {"compare"} | of_each("export", "report")),
         ("components/plotting/ood.py", {"compare"} | of_each("probe", "ood", "export", "report")),
         ("components/objectives/contrastive/nt_xent/term.py", {"compare"} | of_each(*STAGES)),
-        ("components/data/sources/open.py", {"prepare", "validate", "floor", "compare"} | of_each(*STAGES)),
+        ("components/data/sources/open.py", {"prepare", "validate", "baselines", "compare"} | of_each(*STAGES)),
         ("pipelines/stages/compare.py", {"compare"}),
         ("pipelines/tracking/sender.py", set()),
         ("components/files.py", set()),

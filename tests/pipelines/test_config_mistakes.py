@@ -115,7 +115,7 @@ TURNED = {"augmentation.rotate_degrees": 60}
         ),
         ({"variants": {}}, "variants: expected at least one variant"),
         ({"variants.Big": {"w_gen": 1, "w_con": 1}}, "variants.Big: a variant's name is a folder's name"),
-        ({"variants.floor": {"w_gen": 1, "w_con": 1}}, "variants.floor: a variant's name is a folder's name"),
+        ({"variants.baselines": {"w_gen": 1, "w_con": 1}}, "variants.baselines: a variant's name is a folder's name"),
         (
             {"variants.hybrid": {"w_gen": 0, "w_con": 1, "contrastive": {"name": "rotation"}}, **TURNED},
             "variants.hybrid.contrastive.name: rotation tells quarter turns apart, which cannot be where views",

@@ -104,7 +104,7 @@ def project(declared: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFacto
 
     declared.setattr(style, "figure", figure)
     params = load_params()
-    for stage in ("prepare", "floor"):
+    for stage in ("prepare", "baselines"):
         importlib.import_module(f"pipelines.stages.{stage}").run(params)
     for variant in params.variants:
         for stage in ("pretrain", "embed", "probe", "ood", "export"):

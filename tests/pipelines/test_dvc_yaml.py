@@ -38,7 +38,7 @@ PLUMBING = {
 }
 AUGMENT = "components/data/augment.py"  # imported for the number of its parameters, which the weights depend on
 UNAFFECTED = {
-    "floor": {AUGMENT},
+    "baselines": {AUGMENT},
     "pretrain": {  # a figure's look is no reason to train again
         "components/plotting/training.py",
         "components/plotting/style.py",
@@ -144,7 +144,7 @@ def test_other_dependencies_are_outputs_of_earlier_stages(name):
         assert inside or any(covers(dependency, Path(out)) for out in outputs), dependency
 
 
-@pytest.mark.parametrize("shared", ["prepare", "validate", "floor"])
+@pytest.mark.parametrize("shared", ["prepare", "validate", "baselines"])
 def test_nothing_depends_on_when_a_shared_stage_ran(shared):
     """Else the same images, prepared again on another machine, would make every model a new version."""
     record = stage_folder(shared) / "record.json"
@@ -172,7 +172,7 @@ def test_parameters_are_required_keys_of_params_yaml(name):
 def test_a_stage_lists_the_parameters_that_its_results_are_made_with():
     """Sections that a stage reads of `params`, less those that only decide where it computes or what it tells."""
     told = {
-        "floor": {"training"},  # the device
+        "baselines": {"training"},  # the device
         "embed": {"model", "training"},  # the weights hold the architecture
         # for the card; weights and results depend on them
         "export": {"variants", "students", "model", "ood", "training", "seed"},

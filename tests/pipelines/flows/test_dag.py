@@ -57,7 +57,7 @@ def test_this_projects_own_dag(tmp_path, project):
     for variant in variants:
         assert stages[f"probe@{variant}"].upstreams == (f"embed@{variant}", "prepare")
         assert stages[f"pretrain@{variant}"].meta.gpu
-    assert set(stages["compare"].upstreams) == {"prepare", "floor", *(f"report@{variant}" for variant in variants)}
+    assert set(stages["compare"].upstreams) == {"prepare", "baselines", *(f"report@{variant}" for variant in variants)}
     group = read_dag(root, ["pretrain"]).stages
     assert set(group) == {"sources", "prepare", "validate", *(f"pretrain@{variant}" for variant in variants)}
 

@@ -82,9 +82,9 @@ def make_report(tmp_path: Path) -> Callable[..., Report]:
             lines = ["layer,part,linear_accuracy,knn_accuracy", "1,encoder,0.5,0.4", "2,encoder,0.925,0.8"]
             (folder / "layers.csv").write_text("\n".join([*lines, *["3,decoder,0.6,0.5"] * likelihood]) + "\n")
         stages = {}
-        for stage in ("prepare", "floor", "pretrain", "embed", "probe", "ood", "export"):
+        for stage in ("prepare", "baselines", "pretrain", "embed", "probe", "ood", "export"):
             record = {
-                **{"stage": stage, "variant": None if stage in ("prepare", "floor") else name, "seconds": 1.25},
+                **{"stage": stage, "variant": None if stage in ("prepare", "baselines") else name, "seconds": 1.25},
                 **{"finished": 1_800_000_000.0, **({"provenance": provenance} if provenance else {})},
             }
             stages[stage] = {
@@ -95,7 +95,7 @@ def make_report(tmp_path: Path) -> Callable[..., Report]:
         if student:
             stages["pretrain"]["record"]["stage"] = "distill"
         stages["probe"]["metrics"] = {"linear_accuracy_se": 0.0123, "few_label_10_std": 0.02}
-        stages["floor"]["metrics"] = {"raw_pixels/linear_accuracy": 0.611, "random_encoder/linear_accuracy": 0.222}
+        stages["baselines"]["metrics"] = {"raw_pixels/linear_accuracy": 0.611, "random_encoder/linear_accuracy": 0.222}
         stages["ood"]["metrics"] = _ood_metrics()
         (folder / "stages.json").write_text(json.dumps(stages))
         own = {**stages["probe"]["record"], "stage": "report", "finished": 1_800_000_060.0 + number}

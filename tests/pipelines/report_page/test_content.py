@@ -37,8 +37,8 @@ def test_the_best_of_a_measure_is_marked_whichever_way_is_better(reports):
 def test_numbers_stand_with_their_spread_and_floor(reports):
     rows = rows_of(reports)
     assert [cell["spread"] for cell in rows["linear probe"]["cells"]] == ["± 1.2%"] * 2
-    assert rows["linear probe"]["floors"] == ["61.1%", "22.2%"]
-    assert rows["OOD FPR@95"]["floors"] == [None, None]
+    assert rows["linear probe"]["baselines"] == ["61.1%", "22.2%"]
+    assert rows["OOD FPR@95"]["baselines"] == [None, None]
     assert [cell["spread"] for cell in rows["OOD FPR@95"]["cells"]] == [None, None]
 
 
@@ -84,7 +84,7 @@ def test_what_was_not_measured(reports, make_report):
 def test_every_stage_with_its_commit_once(reports):
     rows = content.stages(reports)
     assert [row["stage"] for row in rows] == [
-        *("prepare", "floor"),
+        *("prepare", "baselines"),
         *(f"{stage} {name}" for name in ("hybrid", "contrastive") for stage in PER_VARIANT if stage != "distill"),
     ]
     assert rows[2]["finished"] == "2027-01-15 08:00 UTC"

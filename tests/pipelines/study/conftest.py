@@ -81,7 +81,7 @@ PARAMS: dict[str, Any] = {
 }
 STUDY: dict[str, Any] = {
     "seeds": [3],
-    "floor": True,
+    "baselines": True,
     "peak_tflops": 0.5,
     "models": {"hybrid": {}, "wide": {"variant": "contrastive", "model.width": 24}},
 }

@@ -47,8 +47,8 @@ def test_one_row_a_method_the_best_first_and_what_nothing_was_learned_for_last(s
     assert [row[:3] for row in rows] == [
         ["wide", "contrastive", "1"],
         ["hybrid", "hybrid", "2"],
-        ["raw pixels", "floor", "1"],
-        ["untrained encoder", "floor", "1"],
+        ["raw pixels", "baseline", "1"],
+        ["untrained encoder", "baseline", "1"],
     ]
     wide, hybrid, pixels, _ = (dict(zip(titles, row, strict=True)) for row in rows)
     assert hybrid["linear probe"] == f"60.0% ± {100 * statistics.stdev([0.5, 0.7]):.1f}%"

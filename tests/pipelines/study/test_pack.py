@@ -37,7 +37,7 @@ def test_everything_comes_out_as_it_went_in_but_images_and_features(finished, pa
     assert {name: came.get(name) for name in wanted} == {name: before[name] for name in wanted}
     images = {f"runs/{model}/seed-3/data/prepared/dataset.json" for model in ("hybrid", "wide")}
     assert {name for name in came if name.startswith("runs/")} == wanted | images
-    assert {"study.json", "table.md", "numbers.csv", "floor/seed-3/outputs/floor/results.json"} <= set(came)
+    assert {"study.json", "table.md", "numbers.csv", "baselines/seed-3/outputs/baselines/results.json"} <= set(came)
 
 
 def test_what_has_no_room_is_left_out_by_name_the_largest_first(finished, packed, tmp_path):

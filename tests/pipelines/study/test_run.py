@@ -202,7 +202,7 @@ def test_a_method_that_the_images_cannot_serve_is_told_and_left_out(run, study):
 
 def test_images_made_with_other_settings_are_refused(run, study):
     shutil.rmtree(study / "runs")
-    shutil.rmtree(study / "floor")
+    shutil.rmtree(study / "baselines")
     done = run(study, "--set", "data.val_fraction=0.2")
     assert done.code == 2
     assert "data/prepared: made with other data.* settings" in done.err
@@ -211,7 +211,7 @@ def test_images_made_with_other_settings_are_refused(run, study):
 
 def test_images_that_cannot_be_prepared_are_told_once(run, write_study, tmp_path):
     labelled = {"builtin": "digits", "exclude_classes": ["ten"]}
-    make_plan(write_study(floor=False, overrides={"data.labelled": labelled}), tmp_path / "study")
+    make_plan(write_study(baselines=False, overrides={"data.labelled": labelled}), tmp_path / "study")
     done = run(tmp_path / "study")
     assert done.code == 1
     assert done.err.count("no class 'ten'") == 1

@@ -1,4 +1,4 @@
-"""floor: the same probes on raw pixels and on a randomly initialised encoder, which every result stands on."""
+"""baselines: the same probes on raw pixels and on a randomly initialised encoder."""
 
 import numpy as np
 
@@ -15,8 +15,8 @@ from pipelines.stages.stage_run import log_data, tracked
 
 
 def run(params: Params) -> None:
-    """Write outputs/floor."""
-    with tracked(params, "floor", settings={"model": params.model, "probe": params.probe}) as stage:
+    """Write outputs/baselines."""
+    with tracked(params, "baselines", settings={"model": params.model, "probe": params.probe}) as stage:
         prepared = Prepared.open(PREPARED)
         log_data(stage, prepared, {"train": "probe fitting", "val": "model selection", "test": "test"})
         encoder_only = VariantConfig(w_gen=0, w_con=1)
