@@ -8,10 +8,10 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from components.dataclass_reader import read_dataclass
 from components.files import atomic_file
 from components.objectives.config import VariantConfig
 from components.objectives.registry import CONTRASTIVE, GENERATIVE, table, zoo
-from components.plain import read_plain
 from pipelines.config.params import load_params
 
 METHODS, ZOO = Path("docs/methods.md"), Path("presets/zoo-digits-cpu.yaml")
@@ -21,7 +21,7 @@ def _zoo_lines() -> Iterator[str]:
     """The variants of the zoo that can be trained on this preset's images."""
     task = load_params(ZOO).task
     for name, settings in zoo().items():
-        variant = read_plain(VariantConfig, settings)
+        variant = read_dataclass(VariantConfig, settings)
         try:
             variant.check(task)
         except ValueError:

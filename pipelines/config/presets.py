@@ -5,9 +5,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from components.errors import ConfigError, UserError, os_errors_explained
+from components.errors import ConfigError, UserError, nearest, os_errors_explained
 from components.files import atomic_file
-from pipelines.config.params import PARAMS, load_params, nearest
+from pipelines.config.params import PARAMS, load_params
 
 PRESETS = Path("presets")
 

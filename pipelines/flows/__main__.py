@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from components.errors import UserError
-from pipelines.config.params import nearest
+from components.errors import UserError, nearest
 
 if TYPE_CHECKING:
     from prefect import Flow

@@ -233,7 +233,7 @@ def test_output_and_progress_are_shown_in_prefect(project, form):
 @pytest.mark.parametrize(
     ("parameters", "told"),
     [
-        ({"targets": ["frist"]}, "targets: no stage 'frist' (did you mean 'first'?). Known: first, second, third."),
+        ({"targets": ["frist"]}, "targets: no stage 'frist', did you mean 'first'. Known: first, second, third."),
         ({"project": "/nowhere"}, "/nowhere"),
         ({"parallel": 0}, "parallel"),
     ],
