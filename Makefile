@@ -40,12 +40,12 @@ repository:
 	  echo "error: this folder is no git repository, as a downloaded archive is none, and DVC works in one. Clone the project, or make it one: git init && git add --all && git commit -m 'As downloaded'" >&2; exit 2; }
 
 run: repository $(VENV)/main.stamp ## reproduce the pipeline: make run, or make run PRESET=name (see presets/)
-	@if [ -n "$(PRESET)" ]; then python -m pipelines.config.presets $(PRESET); fi
-	@python -m pipelines.repro
+	@if [ -n "$(PRESET)" ]; then python -m pipelines preset $(PRESET); fi
+	@python -m pipelines repro
 	@cat outputs/compare/comparison.md
 
 flow: repository $(VENV)/main.stamp ## a Prefect flow (docs/flows.md): make flow, or make flow FLOW=sweep ARGS="seeds=[1,2]"
-	@python -m pipelines.flows $(or $(FLOW),reproduce) $(ARGS)
+	@python -m pipelines flow $(or $(FLOW),reproduce) $(ARGS)
 
 test: $(VENV)/dev.stamp ## all tests but those of faults and the weekly ones
 	@$(PYTEST) -m "not chaos"
@@ -80,23 +80,23 @@ docs: $(VENV)/docs.stamp ## the documentation as a site with an API reference, i
 	@NO_MKDOCS_2_WARNING=1 mkdocs build --strict
 
 deploy: $(VENV)/main.stamp ## schedules: a Prefect server on this machine, and what prefect.yaml says (PORT, DATABASE, ACTIVE, TIMEZONE)
-	@python -m pipelines.flows.deploy
+	@python -m pipelines deploy
 
 worker: $(VENV)/main.stamp ## run what is due, until Ctrl-C
-	@exec python -m pipelines.flows.deploy worker $(ARGS)
+	@exec python -m pipelines worker $(ARGS)
 
 undeploy: $(VENV)/main.stamp ## stop the server that `make deploy` started
-	@python -m pipelines.flows.deploy stop
+	@python -m pipelines undeploy
 
 ui: $(VENV)/main.stamp ## MLflow over this folder's runs, on http://127.0.0.1:5000
-	@python -m pipelines.tracking ui $${PORT:-5000}
+	@python -m pipelines tracking ui $${PORT:-5000}
 	@set -a; . mlflow/server.env; mlflow ui --port $${PORT:-5000}
 
 sync: $(VENV)/main.stamp ## send what an unreachable MLflow server has missed
-	@python -m pipelines.tracking sync
+	@python -m pipelines tracking sync
 
 zoo: $(VENV)/main.stamp ## every method on equal terms, in one table and figure: make zoo, or make zoo PRESET=name DIR=study-mine
-	@if [ -n "$(PRESET)" ]; then python -m pipelines.config.presets $(PRESET); fi
+	@if [ -n "$(PRESET)" ]; then python -m pipelines preset $(PRESET); fi
 	@python -m pipelines.study plan studies/zoo.yaml $(or $(DIR),study-zoo)
 	@python -m pipelines.study run $(or $(DIR),study-zoo) --until ood --jobs $(or $(JOBS),2); code=$$?; \
 	  test $$code = 130 || python -m pipelines.study methods $(or $(DIR),study-zoo) && exit $$code
@@ -107,10 +107,10 @@ import-study: $(VENV)/main.stamp ## bring a study that ran elsewhere into MLflow
 
 promote: $(VENV)/main.stamp ## make a model version champion by hand: make promote VERSION=3 (or VERSION=challenger)
 	@test -n "$(VERSION)" || { echo "usage: make promote VERSION=3 (or VERSION=challenger)" >&2; exit 2; }
-	@python -m pipelines.tracking promote "$(VERSION)" $(if $(FORCE),--force)
+	@python -m pipelines tracking promote "$(VERSION)" $(if $(FORCE),--force)
 
 rollback: $(VENV)/main.stamp ## make the champion before the present one champion again
-	@python -m pipelines.tracking rollback
+	@python -m pipelines tracking rollback
 
 clean: ## remove what runs have written, but keep DVC's cache, MLflow's store and the environment
 	rm -rf outputs data/prepared data/validation data/validation-failed data/quarantine.csv .scratch \

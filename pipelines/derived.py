@@ -1,4 +1,4 @@
-"""`python -m pipelines.derived`: write what documents and presets derive from declarations into them.
+"""`python -m pipelines derive`: write what documents and presets derive from declarations into them.
 
 Such a part stands between a line with `derived: NAME` and one with `end of NAME`.
 """
@@ -47,13 +47,9 @@ def derived(name: str) -> tuple[Path, str]:
     return path, text
 
 
-def main() -> None:
+def write_derived() -> None:
     """Write every part."""
     for name in PARTS:
         path, text = derived(name)
         with atomic_file(path) as temporary:
             temporary.write_text(text)
-
-
-if __name__ == "__main__":
-    main()

@@ -113,7 +113,7 @@ def test_two_flow_runs_in_one_folder_take_turns(project):
 
     root = project({"slow": {"cmd": "echo run >> runs; sleep 2; touch slow.out", "always_changed": True}})
     environment = os.environ | get_current_settings().to_environment_variables(exclude_unset=True)
-    command = [sys.executable, "-m", "pipelines.flows", "reproduce", f"project={root}"]
+    command = [sys.executable, "-m", "pipelines", "flow", "reproduce", f"project={root}"]
     started = [subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE) for _ in range(3)]
     told = [process.communicate(timeout=120)[1] for process in started]
     assert [process.returncode for process in started] == [0, 0, 0], told
@@ -260,7 +260,7 @@ def test_killing_the_flow_leaves_no_process_and_the_next_run_goes_on(project, pr
         }
     )
     environment = os.environ | get_current_settings().to_environment_variables(exclude_unset=True)
-    command = [sys.executable, "-m", "pipelines.flows", "reproduce", f"project={root}"]
+    command = [sys.executable, "-m", "pipelines", "flow", "reproduce", f"project={root}"]
     with (
         (tmp_path / "told").open("w") as told,
         # what a shell started in the background ignores SIGINT, and so would all that it starts
