@@ -30,7 +30,12 @@ class Flows(TyperGroup):
 
 
 app = typer.Typer(name="flow", cls=Flows, no_args_is_help=True, rich_markup_mode=None)
-Given = Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="a parameter; the value is YAML")]
+FLOWS = {
+    "reproduce": "Bring stages up to date, independent ones side by side.",
+    "sweep": "Rank variants over seeds and values of parameters.",
+    "retrain": "Take in new images, and reproduce in an isolated workspace.",
+    "monitor": "Let the champion score new images; it fails on drift.",
+}
 
 
 @app.callback()
@@ -42,31 +47,17 @@ def flow() -> None:
     """
 
 
-@app.command()
-def reproduce(given: Given = None) -> int:
-    """Bring stages up to date, independent ones side by side.
-
-    A preset or overrides are run in an isolated workspace.
-    """
-    return run("reproduce", given or [])
-
-
-@app.command()
-def sweep(given: Given = None) -> int:
-    """Rank variants over seeds and values of parameters."""
-    return run("sweep", given or [])
+def _run_flow(
+    ctx: typer.Context,
+    given: Annotated[
+        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="a parameter; the value is YAML")
+    ] = None,
+) -> int:
+    return run(str(ctx.info_name), given or [])
 
 
-@app.command()
-def retrain(given: Given = None) -> int:
-    """Take in new images, and reproduce in an isolated workspace."""
-    return run("retrain", given or [])
-
-
-@app.command()
-def monitor(given: Given = None) -> int:
-    """Let the champion score new images; it fails on drift."""
-    return run("monitor", given or [])
+for _name, _summary in FLOWS.items():
+    app.command(_name, help=_summary)(_run_flow)
 
 
 def run(name: str, given: Sequence[str]) -> int:

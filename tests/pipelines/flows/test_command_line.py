@@ -4,9 +4,7 @@ import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from pipelines.__main__ import main
-from pipelines.flows.command_line import app, find
-
-FLOWS = [command.callback.__name__ for command in app.registered_commands if command.callback]
+from pipelines.flows.command_line import FLOWS, find
 
 
 @pytest.mark.usefixtures("prefect_server")
