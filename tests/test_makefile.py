@@ -40,14 +40,9 @@ def test_the_project_is_installed_in_place_without_fetching_anything(tmp_path: P
     make = ["make", "--silent", f"VENV={venv}", f"UV={Path(sys.executable).parent / 'uv'}", f"{venv}/bin/gcrl"]
     for _ in range(2):
         subprocess.run(make, cwd=project, env=os.environ | {"UV_OFFLINE": "1"}, check=True)
-    where = [
-        venv / "bin" / "python",
-        "-c",
-        "import components, pipelines; print(*components.__path__, *pipelines.__path__)",
-    ]
-    found = subprocess.run(
-        [venv / "bin" / "python", "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
-    ).stdout
+    code = "import components, pipelines; print(*components.__path__, *pipelines.__path__)"
+    python = [venv / "bin" / "python", "-c", code]
+    found = subprocess.run(python, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
     assert found.split() == [str(project / "components"), str(project / "pipelines")]
     (site,) = venv.glob("lib/python*/site-packages")
     (site / "others.pth").write_text(next(path for path in sys.path if path.endswith("site-packages")))
