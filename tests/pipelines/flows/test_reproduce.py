@@ -278,7 +278,7 @@ def test_killing_the_flow_leaves_no_process_and_the_next_run_goes_on(project, pr
         assert processes(marker, 0) == []
     if number == signal.SIGINT:  # Ctrl-C
         assert run.returncode == 130
-        assert (tmp_path / "told").read_text().splitlines()[-1].startswith("interrupted; the stages have ended")
+        assert (tmp_path / "told").read_text().splitlines()[-1].startswith("interrupted; the same command goes on")
     (root / "go").touch()
     assert results(reproduce(project=str(root))) == {"first": "cached", "train": "run"}
     assert (root / "runs").read_text() == "once\n"
