@@ -1,7 +1,6 @@
 """`python -m pipelines flow NAME [KEY=VALUE …]`: run a flow here and now; values are YAML, such as seeds=[0,1,2]."""
 
 import importlib
-import inspect
 import sys
 import textwrap
 from collections.abc import Sequence
@@ -98,22 +97,19 @@ def parse(flow: "Flow[Any, Any]", given: Sequence[str]) -> dict[str, Any]:
     """Parameters from `key=value` words; a mistake in the command says which is unknown, missing or wrong."""
     from prefect.exceptions import ParameterTypeError
 
-    known = inspect.signature(flow.fn).parameters
+    known = flow.parameters.properties
+    listed = f"Parameters of {flow.name}: {', '.join(known)}."
     parsed = {}
     for word in given:
         key, equals, value = word.partition("=")
         if not equals:
-            raise typer.BadParameter(f"{word!r}: expected key=value. Parameters of {flow.name}: {', '.join(known)}.")
+            raise typer.BadParameter(f"{word!r}: expected key=value. {listed}")
         if key not in known:
-            hint = f"{nearest(key, known)}. Parameters of {flow.name}: {', '.join(known)}"
-            raise typer.BadParameter(f"unknown parameter {key!r}{hint}.")
+            raise typer.BadParameter(f"unknown parameter {key!r}{nearest(key, known)}. {listed}")
         try:
             parsed[key] = YAML(typ="safe").load(value)
         except YAMLError as error:
             raise typer.BadParameter(f"{key}: not valid YAML: {' '.join(str(error).split())}") from error
-    missing = [name for name, p in known.items() if p.default is p.empty and name not in parsed]
-    if missing:
-        raise typer.BadParameter(f"{flow.name} needs {', '.join(f'{name}=…' for name in missing)}.")
     try:
         flow.validate_parameters(parsed)
     except ParameterTypeError as error:

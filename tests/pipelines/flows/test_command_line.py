@@ -24,7 +24,7 @@ def test_it_runs_a_flow_and_exits_with_its_message(project, capsys):
         (["sweep", "seed=[1]"], "unknown parameter 'seed', did you mean 'seeds'. Parameters of sweep: variants, seeds"),
         (["sweep", "seeds"], "'seeds': expected key=value. Parameters of sweep: variants, seeds"),
         (["sweep", "seeds=[1"], "seeds: not valid YAML"),
-        (["monitor"], "monitor needs incoming=…."),
+        (["monitor"], "monitor: incoming: Field required."),
         (["reproduce", "targets=probe"], "reproduce: targets: Input should be a valid list."),
         (["sweep", "seeds=[a]", "parallel=0"], "sweep: seeds.0: Input should be a valid integer"),
     ],
