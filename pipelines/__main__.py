@@ -24,6 +24,7 @@ class Commands(TyperGroup):
         raise typer.Exit(exit_code(lambda: invoke(ctx)))
 
 
+HANDED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}  # words that another program reads
 app = typer.Typer(
     name="gcrl",
     cls=Commands,
@@ -105,7 +106,7 @@ def deploy() -> None:
     deploy()
 
 
-@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+@app.command(context_settings=HANDED_ON)
 def worker(
     ctx: typer.Context,
     pool: Annotated[str | None, typer.Option(help="the work pool  [default: this project's own]")] = None,
@@ -125,6 +126,17 @@ def undeploy() -> None:
 
 
 app.add_typer(tracking.app)
+
+
+@app.command(context_settings=HANDED_ON, add_help_option=False)
+def study(ctx: typer.Context) -> int:
+    """Compare models over seeds, here or elsewhere.
+
+    It is `python -m pipelines.study`, which runs without what this command line needs, too.
+    """
+    from pipelines.study.__main__ import main
+
+    return main(ctx.args)
 
 
 @app.command()

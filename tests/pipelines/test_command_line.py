@@ -31,7 +31,8 @@ def test_help_lists_every_command_without_importing_what_is_heavy(arguments):
     assert heavy == "[]"
     listed = [line.split()[0] for line in page[page.index("Commands:") + 1 :]]
     prefix = f"{arguments} " if arguments else ""
-    expected = [command.removeprefix(prefix).split()[0] for command in COMMANDS if command.startswith(prefix)]
+    expected = [] if arguments else ["study"]
+    expected += [command.removeprefix(prefix).split()[0] for command in COMMANDS if command.startswith(prefix)]
     assert set(listed) == set(expected)
 
 
@@ -89,3 +90,10 @@ def test_options_that_the_worker_does_not_know_are_prefects(monkeypatch):
     monkeypatch.setattr(deploy, "worker", lambda pool, options: given.append((pool, options)))
     assert main(["worker", "--limit", "3", "--pool", "mine", "--with-healthcheck"]) == 0
     assert given == [("mine", ["--limit", "3", "--with-healthcheck"])]
+
+
+def test_a_study_reads_its_own_words(capsys):
+    assert main(["study", "run", "--help"]) == 0
+    assert "--models MODELS [MODELS ...]" in capsys.readouterr().out
+    assert main(["study", "run", "nowhere", "--seeds", "1", "2", "--set", "a=1", "b=2"]) == 2
+    assert capsys.readouterr().err.startswith("error: nowhere: no study.json there.")
