@@ -11,10 +11,14 @@ from torch.nn import functional as F
 class LocalHead(nn.Module, ABC):
     """p(patch | context) = Π_i p(token_i | tokens < i in the patch, context), all factors in one pass.
 
-    `shape` is a patch's: (S,) where a token is a pixel, (S, C) where it is a sub-pixel; order is that of the raster.
+    `shape` is a patch's: (S,) where a token is a pixel, (S, C) where it is a sub-pixel; the order is the tokenizer's.
     """
 
     shape: tuple[int, ...]
+
+    @abstractmethod
+    def read(self, tokens: Tensor) -> Tensor:
+        """What networks are told of the pixels (..., S, I) of tokens (..., *shape)."""
 
     @abstractmethod
     def nll(self, context: Tensor, tokens: Tensor) -> Tensor:
@@ -78,7 +82,10 @@ class CategoricalHead(LocalHead):
 
     def forward(self, context: Tensor, tokens: Tensor) -> Tensor:
         """Logits (..., *shape, V) for contexts (..., D) and tokens (..., *shape)."""
-        return self.logits(self.network(context, self._embed(tokens))).unflatten(-2, self.shape)
+        return self.logits(self.network(context, self._each(tokens))).unflatten(-2, self.shape)
+
+    def read(self, tokens: Tensor) -> Tensor:
+        return self._each(tokens).unflatten(-2, (self.shape[0], -1)).flatten(-2)  # (..., S, C·E)
 
     def nll(self, context: Tensor, tokens: Tensor) -> Tensor:
         likelihood = self(context, tokens).float().log_softmax(-1)  # (..., *shape, V)
@@ -87,8 +94,9 @@ class CategoricalHead(LocalHead):
 
     def log_probabilities(self, context: Tensor, tokens: Tensor, index: tuple[int, ...]) -> Tensor:
         element = index[0] if len(index) == 1 else index[0] * self.shape[1] + index[1]
-        logits = self.logits(self.network(context, self._embed(tokens), element))  # (..., 1, V)
+        logits = self.logits(self.network(context, self._each(tokens), element))  # (..., 1, V)
         return logits.squeeze(-2).float().log_softmax(-1)
 
-    def _embed(self, tokens: Tensor) -> Tensor:
-        return self.embedding(tokens.flatten(-len(self.shape)))  # (..., S·C, E)
+    def _each(self, tokens: Tensor) -> Tensor:
+        """Each token's embedding (..., S·C, E)."""
+        return self.embedding(tokens.flatten(-len(self.shape)))

@@ -63,6 +63,9 @@ class LogisticMixtureHead(LocalHead):
             used += c
         return logits[..., 0].log_softmax(-1), torch.stack(shifted, -1), log_scales.clamp(*LOG_SCALES)
 
+    def read(self, tokens: Tensor) -> Tensor:
+        return scaled(tokens)
+
     def nll(self, context: Tensor, tokens: Tensor) -> Tensor:
         weights, means, log_scales = self.components(context, tokens)
         likelihoods = discretised_logistic(tokens[..., None, :], means, log_scales)  # (..., S, M, C)
