@@ -72,7 +72,9 @@ class LogisticMixtureHead(LocalHead):
         rows = slice(None) if pixel is None else slice(pixel * C, (pixel + 1) * C)
         with torch.autocast(hidden.device.type, enabled=False):  # a mean in bfloat16 would be two levels wide
             weight, bias = F.pad(self.mixture.weight, (0, 0, 0, 1)), F.pad(self.mixture.bias, (0, 1))
-            numbers = F.linear(hidden.float(), weight[self.rows], bias[self.rows])
+            # rows of one matrix: a product that ONNX Runtime fuses with its bias
+            numbers = F.linear(hidden.float().flatten(0, -2), weight[self.rows], bias[self.rows])
+            numbers = numbers.unflatten(0, hidden.shape[:-1])  # (..., S, ·)
             logits, means, log_scales, *slopes = numbers.split([M, C * M, C * M] + (C - 1) * [C * M], -1)
             shift = (self.linear.weight[rows] * self.below[rows]).repeat_interleave(M, 0)
             means = means + F.linear(values.flatten(-2), shift).unflatten(-1, (-1, C * M))
