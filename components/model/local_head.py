@@ -85,7 +85,7 @@ class CategoricalHead(LocalHead):
         return self.logits(self.network(context, self._each(tokens))).unflatten(-2, self.shape)
 
     def read(self, tokens: Tensor) -> Tensor:
-        return self._each(tokens).unflatten(-2, (self.shape[0], -1)).flatten(-2)  # (..., S, C·E)
+        return self._each(tokens).unflatten(-2, (-1, math.prod(self.shape[1:]))).flatten(-2)  # (..., S, C·E)
 
     def nll(self, context: Tensor, tokens: Tensor) -> Tensor:
         likelihood = self(context, tokens).float().log_softmax(-1)  # (..., *shape, V)

@@ -23,22 +23,20 @@ class LogisticMixtureHead(LocalHead):
     """
 
     below: Tensor
-    rows: Tensor
     repeat: Tensor
 
     def __init__(self, context_width: int, shape: tuple[int, int], width: int, mixture_components: int) -> None:
         super().__init__()
         self.shape = shape
         pixels, channels = shape
-        self.mixture_components = mixture_components
-        self.sizes = [1, channels, channels, channels * (channels - 1) // 2]  # a component's numbers
+        self.mixture_components = M = mixture_components
+        # a pixel's numbers: logits, means, log-scales, and for each channel but the last slopes of the means after it
+        self.sizes = [M, channels * M, channels * M, *(later * M for later in range(channels - 1, 0, -1))]
         self.network = MaskedNetwork(context_width, pixels, channels, width)
-        self.mixture = nn.Linear(width, mixture_components * sum(self.sizes))
+        self.mixture = nn.Linear(width, sum(self.sizes))
         self.linear = nn.Linear(pixels * channels, pixels * channels, bias=False)
         self.register_buffer("below", below(pixels, channels, channels), persistent=False)
-        self.register_buffer("rows", self._rows(), persistent=False)
-        repeat = torch.eye(channels).repeat_interleave(mixture_components, 1)
-        self.register_buffer("repeat", repeat, persistent=False)  # (C, C·M)
+        self.register_buffer("repeat", torch.eye(channels).repeat_interleave(M, 1), persistent=False)  # (C, C·M)
         self._spread()
 
     @torch.no_grad()
@@ -47,22 +45,10 @@ class LogisticMixtureHead(LocalHead):
         nn.init.zeros_(self.mixture.weight)
         nn.init.zeros_(self.linear.weight)
         nn.init.zeros_(self.mixture.bias)
-        _, means, log_scales, _ = self.mixture.bias.view(self.mixture_components, -1).split(self.sizes, -1)
+        _, means, log_scales, *_ = self.mixture.bias.split(self.sizes)
         distance = 2 / self.mixture_components
-        means += torch.linspace(distance / 2 - 1, 1 - distance / 2, self.mixture_components)[:, None]
+        means += torch.linspace(distance / 2 - 1, 1 - distance / 2, self.mixture_components).repeat(self.shape[1])
         log_scales += torch.tensor(distance / 2).log()
-
-    def _rows(self) -> Tensor:
-        """The order in which a pixel's numbers are computed: M logits, C·M means and log-scales, and for each channel
-        but the last C·M slopes of the means in it. A channel that does not come later has a slope of 0, the row behind
-        all others of `mixture`."""
-        M, C = self.mixture_components, self.shape[1]
-        each = torch.arange(M * sum(self.sizes)).view(M, -1)
-        logits, means, log_scales, slopes = each.split(self.sizes, -1)
-        later = torch.full((C, C, M), each.numel())
-        for c in range(1, C):
-            later[:c, c] = slopes[:, c * (c - 1) // 2 :][:, :c].T
-        return torch.cat([logits.flatten(), means.T.flatten(), log_scales.T.flatten(), later[:-1].flatten()])
 
     def components(self, context: Tensor, tokens: Tensor, pixel: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Log-weights (..., S, M), means and log-scales (..., S, C·M), float32; tokens (..., S, C) enter each mean as
@@ -71,17 +57,28 @@ class LogisticMixtureHead(LocalHead):
         hidden = self.network(context, values, pixel)
         rows = slice(None) if pixel is None else slice(pixel * C, (pixel + 1) * C)
         with torch.autocast(hidden.device.type, enabled=False):  # a mean in bfloat16 would be two levels wide
-            weight, bias = F.pad(self.mixture.weight, (0, 0, 0, 1)), F.pad(self.mixture.bias, (0, 1))
-            # rows of one matrix: a product that ONNX Runtime fuses with its bias
-            numbers = F.linear(hidden.float().flatten(0, -2), weight[self.rows], bias[self.rows])
-            numbers = numbers.unflatten(0, hidden.shape[:-1])  # (..., S, ·)
-            logits, means, log_scales, *slopes = numbers.split([M, C * M, C * M] + (C - 1) * [C * M], -1)
+            logits, means, log_scales, *slopes = self._numbers(hidden.float())
             shift = (self.linear.weight[rows] * self.below[rows]).repeat_interleave(M, 0)
             means = means + F.linear(values.flatten(-2), shift).unflatten(-1, (-1, C * M))
-            for c, slope in enumerate(slopes):  # of each mean in channel c
+            for c, slope in enumerate(slopes):
                 known = tokens[..., c : c + 1] if pixel is None else tokens[..., [pixel], c : c + 1]
                 means = means + slope.tanh() * scaled(known.float() @ torch.ones_like(self.repeat[:1]))
         return logits.log_softmax(-1), means, log_scales.clamp(*LOG_SCALES)
+
+    def _numbers(self, hidden: Tensor) -> list[Tensor]:
+        """Logits (..., M), means and log-scales (..., C·M), and for each channel but the last the slopes (..., C·M) of
+        the means in it, 0 for the channels up to it."""
+        flat, first = hidden.flatten(0, -2), 0
+        found: list[Tensor] = []
+        for size in self.sizes:
+            # a product of matrices with its bias for each part: ONNX Runtime computes it at once, and has none to split
+            part = slice(first, first + size)
+            missing = -size % self.repeat.shape[1] if found else 0
+            weight = F.pad(self.mixture.weight[part], (0, 0, missing, 0))
+            bias = F.pad(self.mixture.bias[part], (missing, 0))
+            found.append(F.linear(flat, weight, bias).unflatten(0, hidden.shape[:-1]))
+            first += size
+        return found
 
     def read(self, tokens: Tensor) -> Tensor:
         return scaled(tokens)
@@ -99,7 +96,9 @@ class LogisticMixtureHead(LocalHead):
         s, c = index
         weights, *rows = (n.squeeze(context.ndim - 1) for n in self.components(context, tokens, s))
         means, log_scales = (row.unflatten(-1, (self.shape[1], -1)) for row in rows)  # (..., C, M)
-        before = discretised_logistic(tokens[..., s, :c, None], means[..., :c, :], log_scales[..., :c, :])  # (..., c, M)
+        before = discretised_logistic(
+            tokens[..., s, :c, None], means[..., :c, :], log_scales[..., :c, :]
+        )  # (..., c, M)
         weights = (weights + before.sum(-2)).log_softmax(-1)  # which component, after the channels seen
         every = torch.arange(LEVELS, device=tokens.device)[:, None]
         likelihoods = discretised_logistic(every, means[..., [c], :], log_scales[..., [c], :])  # (..., 256, M)

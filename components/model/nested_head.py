@@ -12,8 +12,8 @@ from components.model.tokens import nested_order
 
 
 class NestedHead(LocalHead):
-    """p(patch | context) = Π_j p(block j | blocks < j, context), where a block is factorised in the same way until it is
-    small, and a head for single pixels, the same for all blocks, takes it over.
+    """p(patch | context) = Π_j p(block j | blocks < j, context). A block is factorised in the same way until it is
+    small; then a head that all blocks share predicts its single pixels.
 
     Work and weights of one masked network over a patch grow with the square of its pixels; here the work grows with
     their number, and blocks share their weights, as in MEGABYTE's levels (Yu et al. 2023, arXiv 2305.07185). A block's
@@ -82,7 +82,7 @@ def _border(sides: tuple[int, ...]) -> Tensor:
     corner between, (n, 2 · side + 1); S where the patch has none. All come before the block."""
     outer, side = sides[0], sides[-1]
     places = torch.full((outer + 1, outer + 1), outer**2)  # with a row above and a column to the left
-    order = nested_order(outer)
+    order = nested_order(sides)
     places[1 + order // outer, 1 + order % outer] = torch.arange(outer**2)
     corners = order[:: side**2]  # of the blocks, in their order
     borders = []

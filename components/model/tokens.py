@@ -5,8 +5,9 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
+from components.model.config import LARGEST_BLOCK
+
 LEVELS = 256  # values of an 8-bit sub-pixel
-LARGEST_BLOCK = 4  # side in pixels of what is predicted pixel by pixel without being divided
 
 
 def nested_sides(side: int) -> tuple[int, ...]:
@@ -23,13 +24,13 @@ def nested_sides(side: int) -> tuple[int, ...]:
     return tuple(sides)
 
 
-def nested_order(side: int) -> Tensor:
+def nested_order(sides: tuple[int, ...]) -> Tensor:
     """The pixels of a patch (S,) by their number in its raster, blocks and pixels of a block in raster order.
 
     So the pixels of a block follow each other, and each pixel comes after those left of it, above it and between.
     """
-    pixels = torch.arange(side**2).view(side, side)
-    for inner in nested_sides(side)[1:]:
+    pixels = torch.arange(sides[0] ** 2).view(sides[0], sides[0])
+    for inner in sides[1:]:
         # (..., outer, outer) → (..., blocks, inner, inner)
         pixels = pixels.unflatten(-1, (-1, inner)).unflatten(-3, (-1, inner)).transpose(-3, -2).flatten(-4, -3)
     return pixels.flatten()
@@ -48,7 +49,7 @@ class Tokenizer(nn.Module, ABC):
         super().__init__()
         self.patch_size = patch_size
         self.nested = len(nested_sides(patch_size)) > 1
-        self.register_buffer("order", nested_order(patch_size), persistent=False)  # (S,)
+        self.register_buffer("order", nested_order(nested_sides(patch_size)), persistent=False)  # (S,)
 
     @abstractmethod
     def quantise(self, images: Tensor) -> Tensor:
