@@ -53,13 +53,13 @@ class LogisticMixtureHead(LocalHead):
     def components(self, context: Tensor, tokens: Tensor, pixel: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Log-weights (..., S, M), means and log-scales (..., S, C·M), float32; tokens (..., S, C) enter each mean as
         the pixel's earlier channels. Of one pixel alone: S is 1."""
-        values, (M, C) = scaled(tokens), (self.mixture_components, self.shape[1])
+        values, C = scaled(tokens), self.shape[1]
         hidden = self.network(context, values, pixel)
         rows = slice(None) if pixel is None else slice(pixel * C, (pixel + 1) * C)
         with torch.autocast(hidden.device.type, enabled=False):  # a mean in bfloat16 would be two levels wide
             logits, means, log_scales, *slopes = self._numbers(hidden.float())
-            shift = (self.linear.weight[rows] * self.below[rows]).repeat_interleave(M, 0)
-            means = means + F.linear(values.flatten(-2), shift).unflatten(-1, (-1, C * M))
+            shift = F.linear(values.flatten(-2), self.linear.weight[rows] * self.below[rows])
+            means = means + shift.unflatten(-1, (-1, C)) @ self.repeat
             for c, slope in enumerate(slopes):
                 known = tokens[..., c : c + 1] if pixel is None else tokens[..., [pixel], c : c + 1]
                 means = means + slope.tanh() * scaled(known.float() @ torch.ones_like(self.repeat[:1]))

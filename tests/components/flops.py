@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from components.data.augment import condition_size
 from components.model.build import Architecture
+from components.model.local_head import PARTS
 from components.model.tokens import LEVELS, nested_sides
 
 
@@ -69,7 +70,8 @@ def _local_head(architecture: Architecture) -> tuple[int, int]:
     for outer, inner in itertools.pairwise(sides):
         parents, children = (sides[0] // outer) ** 2, (outer // inner) ** 2
         from_pixels = 2 * parents * outer**2 * reads * children * width
-        whole += from_pixels + 2 * parents * children * width * (context + children * width)
+        whole += from_pixels + 2 * parents * children * width * context
+        whole += 2 * parents * _among(children, width)
         data += from_pixels if model.likelihood == "logistic_mixture" else 0
         context = width
     blocks = (sides[0] // sides[-1]) ** 2
@@ -92,9 +94,17 @@ def _pixel_head(architecture: Architecture, context: int, S: int) -> tuple[int, 
         inputs = model.local_width
     hidden = elements * model.local_width
     first = 2 * elements * inputs * hidden
-    rest = 2 * hidden * (context + hidden + outputs)
+    rest = 2 * hidden * (context + outputs) + 2 * _among(elements, model.local_width)
     if model.likelihood != "logistic_mixture":
         return first + rest, 0
-    shifts = first + 2 * (S * C) * (S * row)
-    repeats = 2 * S * row * (2 * C - 1)  # of values for their components: no gradient at all
-    return shifts + rest + repeats, shifts + 2 * repeats
+    shifts = first + 2 * (S * C) ** 2
+    values = 2 * S * row * (2 * C - 1)  # repeated for each component: no gradient at all
+    repeated = 2 * S * C * row  # the shifts, by a matrix that needs none
+    return shifts + rest + values + repeated, shifts + 2 * values + repeated
+
+
+def _among(elements: int, width: int) -> int:
+    """Multiplications among the units of a masked network's elements, many of which are taken in parts."""
+    size = -(-elements // PARTS) if elements > PARTS else elements
+    stops = [min(first + size, elements) for first in range(0, elements, size)]
+    return sum((stop - start) * stop for start, stop in zip([0, *stops], stops, strict=False)) * width**2

@@ -15,6 +15,7 @@ from components.model.logistic_mixture import LogisticMixtureHead
 from components.model.nested_head import NestedHead
 from components.model.tokens import nested_order, nested_sides
 from components.objectives.config import VariantConfig
+from tests.components.flops import flops_per_view
 
 CONTEXT, WIDTH = 5, 4
 
@@ -143,10 +144,13 @@ def test_the_border_of_a_block_is_what_lies_left_of_it_and_above_it(sides):
 def test_a_patch_of_224_pixel_photographs_costs_little_beside_the_transformer():
     config = ModelConfig(16, size="small", likelihood="logistic_mixture")
     palette = np.zeros((2, 3), np.uint8)
-    model = build(Architecture.of(config, VariantConfig(1, 1), 224, palette), palette, 0)
+    architecture = Architecture.of(config, VariantConfig(1, 1), 224, palette)
+    model = build(architecture, palette, 0)
     assert model.head is not None
     of_head, of_all = (sum(p.numel() for p in module.parameters()) for module in (model.head, model))
     assert of_head < 0.05 * of_all
+    all_patches, no_patch = (sum(flops_per_view(architecture, scored).training) for scored in (None, 0))
+    assert all_patches - no_patch < 0.2 * all_patches
 
 
 @torch.no_grad()
