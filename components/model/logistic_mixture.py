@@ -33,7 +33,7 @@ class LogisticMixtureHead(LocalHead):
         # a pixel's numbers: logits, means, log-scales, and for each channel but the last slopes of the means after it
         self.sizes = [M, channels * M, channels * M, *(later * M for later in range(channels - 1, 0, -1))]
         self.network = MaskedNetwork(context_width, pixels, channels, width)
-        self.mixture = nn.Linear(width, sum(self.sizes))
+        self.numbers = nn.Linear(width, sum(self.sizes))
         self.linear = nn.Linear(pixels * channels, pixels * channels, bias=False)
         self.register_buffer("below", below(pixels, channels, channels), persistent=False)
         self.register_buffer("repeat", torch.eye(channels).repeat_interleave(M, 1), persistent=False)  # (C, C·M)
@@ -42,10 +42,10 @@ class LogisticMixtureHead(LocalHead):
     @torch.no_grad()
     def _spread(self) -> None:
         """Start nearly uniform: components side by side on the grey axis, each as wide as the distance to the next."""
-        nn.init.zeros_(self.mixture.weight)
+        nn.init.zeros_(self.numbers.weight)
         nn.init.zeros_(self.linear.weight)
-        nn.init.zeros_(self.mixture.bias)
-        _, means, log_scales, *_ = self.mixture.bias.split(self.sizes)
+        nn.init.zeros_(self.numbers.bias)
+        _, means, log_scales, *_ = self.numbers.bias.split(self.sizes)
         distance = 2 / self.mixture_components
         means += torch.linspace(distance / 2 - 1, 1 - distance / 2, self.mixture_components).repeat(self.shape[1])
         log_scales += torch.tensor(distance / 2).log()
@@ -57,7 +57,7 @@ class LogisticMixtureHead(LocalHead):
         hidden = self.network(context, values, pixel)
         rows = slice(None) if pixel is None else slice(pixel * C, (pixel + 1) * C)
         with torch.autocast(hidden.device.type, enabled=False):  # a mean in bfloat16 would be two levels wide
-            logits, means, log_scales, *slopes = self._numbers(hidden.float())
+            logits, means, log_scales, *slopes = self._parts(hidden.float())
             shift = F.linear(values.flatten(-2), self.linear.weight[rows] * self.below[rows])
             means = means + shift.unflatten(-1, (-1, C)) @ self.repeat
             for c, slope in enumerate(slopes):
@@ -65,7 +65,7 @@ class LogisticMixtureHead(LocalHead):
                 means = means + slope.tanh() * scaled(known.float() @ torch.ones_like(self.repeat[:1]))
         return logits.log_softmax(-1), means, log_scales.clamp(*LOG_SCALES)
 
-    def _numbers(self, hidden: Tensor) -> list[Tensor]:
+    def _parts(self, hidden: Tensor) -> list[Tensor]:
         """Logits (..., M), means and log-scales (..., C·M), and for each channel but the last the slopes (..., C·M) of
         the means in it, 0 for the channels up to it."""
         flat, first = hidden.flatten(0, -2), 0
@@ -74,8 +74,8 @@ class LogisticMixtureHead(LocalHead):
             # a product of matrices with its bias for each part: ONNX Runtime computes it at once, and has none to split
             part = slice(first, first + size)
             missing = -size % self.repeat.shape[1] if found else 0
-            weight = F.pad(self.mixture.weight[part], (0, 0, missing, 0))
-            bias = F.pad(self.mixture.bias[part], (missing, 0))
+            weight = F.pad(self.numbers.weight[part], (0, 0, missing, 0))
+            bias = F.pad(self.numbers.bias[part], (missing, 0))
             found.append(F.linear(flat, weight, bias).unflatten(0, hidden.shape[:-1]))
             first += size
         return found

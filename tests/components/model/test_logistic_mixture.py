@@ -121,7 +121,7 @@ def naive_nll(head: LogisticMixtureHead, context: Tensor, patch: Tensor) -> list
         seen = torch.zeros_like(patch)
         seen[:s] = patch[:s]
         hidden = head.network(context[None], seen[None].float() / 127.5 - 1)[0, s]
-        logits, means, scales, of_red, of_green = head.mixture(hidden).double().split(head.sizes)
+        logits, means, scales, of_red, of_green = head.numbers(hidden).double().split(head.sizes)
         means, scales, of_red = (rows.view(-1, MIXTURES) for rows in (means, scales, of_red.tanh()))
         of_green = of_green.tanh()
         before = torch.zeros(len(patch), 3)
@@ -176,6 +176,6 @@ def test_autocast_computes_the_mixture_in_full_precision(seed, spread):
         exact = head.nll(context, patches(6, 4, 3))
         with torch.autocast("cpu", torch.bfloat16):
             rough = head.nll(context, patches(6, 4, 3))
-            assert head.mixture(torch.zeros(WIDTH)).dtype == torch.bfloat16  # what would happen without care
+            assert head.numbers(torch.zeros(WIDTH)).dtype == torch.bfloat16  # what would happen without care
     assert rough.dtype == torch.float32
     assert ((rough - exact).abs() / exact.clamp_min(1)).mean() < 0.05
