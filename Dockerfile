@@ -28,6 +28,11 @@ RUN --mount=type=cache,target=/root/.cache/uv \
     esac \
     && uv pip check \
     && cp requirements/main.txt /opt/venv/main.stamp
+# The command `gcrl`, and imports from whatever folder, of the project that will be mounted at /project
+COPY pyproject.toml README.md LICENSE /project/
+RUN mkdir /project/components /project/pipelines \
+    && touch /project/components/__init__.py /project/pipelines/__init__.py \
+    && uv pip install --no-deps --editable /project
 
 FROM builder AS serve-builder
 RUN --mount=type=cache,target=/root/.cache/uv \

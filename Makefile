@@ -29,7 +29,13 @@ $(VENV)/main.stamp: requirements/main.txt
 	  && $(UV) pip install --quiet --require-hashes --compile-bytecode --python $(VENV)/bin/python -r $< \
 	  && cp $< $@; }
 
-$(VENV)/dev.stamp: requirements/dev.txt $(VENV)/main.stamp
+# The project itself, in place: its command, and its packages in whatever folder Python starts. Nothing is fetched.
+$(VENV)/bin/gcrl: | $(VENV)/main.stamp
+	@$(UV) pip install --quiet --no-deps --editable . --python $(VENV)/bin/python
+
+INSTALLED := $(VENV)/main.stamp $(VENV)/bin/gcrl
+
+$(VENV)/dev.stamp: requirements/dev.txt $(INSTALLED)
 	@cmp --silent $< $@ || { $(UV) pip install --quiet --require-hashes --python $(VENV)/bin/python -r $< && cp $< $@; }
 
 setup: $(VENV)/dev.stamp ## everything for working on the code
@@ -39,13 +45,13 @@ repository:
 	@test -e .git || git rev-parse --git-dir >/dev/null 2>&1 || grep -qs 'no_scm = true' .dvc/config .dvc/config.local || { \
 	  echo "error: this folder is no git repository, as a downloaded archive is none, and DVC works in one. Clone the project, or make it one: git init && git add --all && git commit -m 'As downloaded'" >&2; exit 2; }
 
-run: repository $(VENV)/main.stamp ## reproduce the pipeline: make run, or make run PRESET=name (see presets/)
-	@if [ -n "$(PRESET)" ]; then python -m pipelines.config.presets $(PRESET); fi
-	@python -m pipelines.repro
+run: repository $(INSTALLED) ## reproduce the pipeline: make run, or make run PRESET=name (see presets/)
+	@if [ -n "$(PRESET)" ]; then python -m pipelines preset $(PRESET); fi
+	@python -m pipelines repro
 	@cat outputs/compare/comparison.md
 
-flow: repository $(VENV)/main.stamp ## a Prefect flow (docs/flows.md): make flow, or make flow FLOW=sweep ARGS="seeds=[1,2]"
-	@python -m pipelines.flows $(or $(FLOW),reproduce) $(ARGS)
+flow: repository $(INSTALLED) ## a Prefect flow (docs/flows.md): make flow, or make flow FLOW=sweep ARGS="seeds=[1,2]"
+	@python -m pipelines flow $(or $(FLOW),reproduce) $(ARGS)
 
 test: $(VENV)/dev.stamp ## all tests but those of faults and the weekly ones
 	@$(PYTEST) -m "not chaos"
@@ -73,44 +79,44 @@ format: $(VENV)/dev.stamp ## let ruff mend what it can
 	@ruff check --fix .
 	@ruff format .
 
-$(VENV)/docs.stamp: requirements/docs.txt $(VENV)/main.stamp
+$(VENV)/docs.stamp: requirements/docs.txt $(INSTALLED)
 	@cmp --silent $< $@ || { $(UV) pip install --quiet --require-hashes --python $(VENV)/bin/python -r $< && cp $< $@; }
 
 docs: $(VENV)/docs.stamp ## the documentation as a site with an API reference, in site/
 	@NO_MKDOCS_2_WARNING=1 mkdocs build --strict
 
-deploy: $(VENV)/main.stamp ## schedules: a Prefect server on this machine, and what prefect.yaml says (PORT, DATABASE, ACTIVE, TIMEZONE)
-	@python -m pipelines.flows.deploy
+deploy: $(INSTALLED) ## schedules: a Prefect server on this machine, and what prefect.yaml says (PORT, DATABASE, ACTIVE, TIMEZONE)
+	@python -m pipelines deploy
 
-worker: $(VENV)/main.stamp ## run what is due, until Ctrl-C
-	@exec python -m pipelines.flows.deploy worker $(ARGS)
+worker: $(INSTALLED) ## run what is due, until Ctrl-C
+	@exec python -m pipelines worker $(ARGS)
 
-undeploy: $(VENV)/main.stamp ## stop the server that `make deploy` started
-	@python -m pipelines.flows.deploy stop
+undeploy: $(INSTALLED) ## stop the server that `make deploy` started
+	@python -m pipelines undeploy
 
-ui: $(VENV)/main.stamp ## MLflow over this folder's runs, on http://127.0.0.1:5000
-	@python -m pipelines.tracking ui $${PORT:-5000}
+ui: $(INSTALLED) ## MLflow over this folder's runs, on http://127.0.0.1:5000
+	@python -m pipelines tracking ui $${PORT:-5000}
 	@set -a; . mlflow/server.env; mlflow ui --port $${PORT:-5000}
 
-sync: $(VENV)/main.stamp ## send what an unreachable MLflow server has missed
-	@python -m pipelines.tracking sync
+sync: $(INSTALLED) ## send what an unreachable MLflow server has missed
+	@python -m pipelines tracking sync
 
-zoo: $(VENV)/main.stamp ## every method on equal terms, in one table and figure: make zoo, or make zoo PRESET=name DIR=study-mine
-	@if [ -n "$(PRESET)" ]; then python -m pipelines.config.presets $(PRESET); fi
+zoo: $(INSTALLED) ## every method on equal terms, in one table and figure: make zoo, or make zoo PRESET=name DIR=study-mine
+	@if [ -n "$(PRESET)" ]; then python -m pipelines preset $(PRESET); fi
 	@python -m pipelines.study plan studies/zoo.yaml $(or $(DIR),study-zoo)
 	@python -m pipelines.study run $(or $(DIR),study-zoo) --until ood --jobs $(or $(JOBS),2); code=$$?; \
 	  test $$code = 130 || python -m pipelines.study methods $(or $(DIR),study-zoo) && exit $$code
 
-import-study: $(VENV)/main.stamp ## bring a study that ran elsewhere into MLflow: make import-study DIR=… (docs/remote-training.md)
+import-study: $(INSTALLED) ## bring a study that ran elsewhere into MLflow: make import-study DIR=… (docs/remote-training.md)
 	@test -n "$(DIR)" || { echo "usage: make import-study DIR=… (a study's folder, or one with study.tar.000 …)" >&2; exit 2; }
 	@python -m pipelines.study import "$(DIR)" $(if $(REGISTER),--register)
 
-promote: $(VENV)/main.stamp ## make a model version champion by hand: make promote VERSION=3 (or VERSION=challenger)
+promote: $(INSTALLED) ## make a model version champion by hand: make promote VERSION=3 (or VERSION=challenger)
 	@test -n "$(VERSION)" || { echo "usage: make promote VERSION=3 (or VERSION=challenger)" >&2; exit 2; }
-	@python -m pipelines.tracking promote "$(VERSION)" $(if $(FORCE),--force)
+	@python -m pipelines tracking promote "$(VERSION)" $(if $(FORCE),--force)
 
-rollback: $(VENV)/main.stamp ## make the champion before the present one champion again
-	@python -m pipelines.tracking rollback
+rollback: $(INSTALLED) ## make the champion before the present one champion again
+	@python -m pipelines tracking rollback
 
 clean: ## remove what runs have written, but keep DVC's cache, MLflow's store and the environment
 	rm -rf outputs data/prepared data/validation data/validation-failed data/quarantine.csv .scratch \

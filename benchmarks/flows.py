@@ -72,13 +72,13 @@ class Site:
 
     def flow(self, **parameters: int) -> float:
         given = [f"{name}={value}" for name, value in parameters.items()]
-        return self.run(sys.executable, "-m", "pipelines.flows", "reproduce", *given, PREFECT_API_URL=self.url)
+        return self.run(sys.executable, "-m", "pipelines", "flow", "reproduce", *given, PREFECT_API_URL=self.url)
 
-    def deployments(self, *arguments: str) -> None:
-        self.run(sys.executable, "-m", "pipelines.flows.deploy", *arguments)
+    def pipelines(self, command: str) -> None:
+        self.run(sys.executable, "-m", "pipelines", command)
 
     def worker(self, folder: Path) -> psutil.Popen:
-        command = [sys.executable, "-m", "pipelines.flows.deploy", "worker"]
+        command = [sys.executable, "-m", "pipelines", "worker"]
         environment = self.environment | {"PREFECT_API_URL": self.url}
         quiet = subprocess.DEVNULL
         return psutil.Popen(command, cwd=folder, env=environment, stdout=quiet, stderr=quiet)
@@ -135,7 +135,7 @@ def touch(root: Path) -> None:
 def concurrent(site: Site) -> Row:
     stages = stage_count(site)
     before = {run.id for run in flow_runs(site)}
-    command = [sys.executable, "-m", "pipelines.flows", "reproduce"]
+    command = [sys.executable, "-m", "pipelines", "flow", "reproduce"]
     environment = site.environment | {"PREFECT_API_URL": site.url}
     began = time.monotonic()
     with tempfile.TemporaryFile() as log:
@@ -274,7 +274,7 @@ def main() -> None:
     try:
         site.run("dvc", "--quiet", "checkout", "--allow-missing")
         site.repro()
-        site.deployments()
+        site.pipelines("deploy")
         for name in options.only:
             row = {
                 key: round(value, 2) if isinstance(value, float) else value for key, value in parts[name](site).items()
@@ -284,7 +284,7 @@ def main() -> None:
             for key, value in row.items():
                 print(f"| {key} | {value:.2f} |" if isinstance(value, float) else f"| {key} | {value} |", flush=True)
     finally:
-        site.deployments("stop")
+        site.pipelines("undeploy")
         shutil.rmtree(place)
     if options.json:
         options.json.write_text(json.dumps(results, indent=2) + "\n")

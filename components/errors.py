@@ -1,7 +1,8 @@
 """What went wrong through no fault of the code: told in one message, without a traceback."""
 
+import difflib
 import errno
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -27,6 +28,12 @@ class ConfigError(UserError):
 
 class KilledError(UserError):
     """A process was ended from outside: the same command may succeed when it is given again."""
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """`, did you mean 'steps'` for a mistyped word, else nothing."""
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f", did you mean {close[0]!r}" if close else ""
 
 
 @contextmanager

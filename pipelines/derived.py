@@ -1,4 +1,4 @@
-"""`python -m pipelines.derived`: write what documents and presets derive from declarations into them.
+"""`python -m pipelines derive`: write what documents and presets derive from declarations into them.
 
 Such a part stands between a line with `derived: NAME` and one with `end of NAME`.
 """
@@ -8,10 +8,10 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from components.dataclass_reader import read_dataclass
 from components.files import atomic_file
 from components.objectives.config import VariantConfig
 from components.objectives.registry import CONTRASTIVE, GENERATIVE, table, zoo
-from components.plain import read_plain
 from pipelines.config.params import load_params
 
 METHODS, ZOO = Path("docs/methods.md"), Path("presets/zoo-digits-cpu.yaml")
@@ -21,7 +21,7 @@ def _zoo_lines() -> Iterator[str]:
     """The variants of the zoo that can be trained on this preset's images."""
     task = load_params(ZOO).task
     for name, settings in zoo().items():
-        variant = read_plain(VariantConfig, settings)
+        variant = read_dataclass(VariantConfig, settings)
         try:
             variant.check(task)
         except ValueError:
@@ -47,13 +47,9 @@ def derived(name: str) -> tuple[Path, str]:
     return path, text
 
 
-def main() -> None:
+def write_derived() -> None:
     """Write every part."""
     for name in PARTS:
         path, text = derived(name)
         with atomic_file(path) as temporary:
             temporary.write_text(text)
-
-
-if __name__ == "__main__":
-    main()

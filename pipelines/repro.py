@@ -1,9 +1,8 @@
-"""`python -m pipelines.repro [STAGE …]`: `dvc repro`, in turns with all such commands and flow runs of the project.
+"""`python -m pipelines repro [STAGE …]`: `dvc repro`, in turns with all such commands and flow runs of the project.
 
 DVC itself refuses two at a time that need the same files, even where it was told to wait for its lock.
 """
 
-import argparse
 import logging
 import os
 import sys
@@ -11,17 +10,16 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
 
-from components.errors import DISK_FULL, ConfigError, UserError, os_errors_explained
+from components.errors import DISK_FULL, UserError
 from components.locks import Holder, locked
 from pipelines import rwlock
 from pipelines.command_start import VARIABLE
 from pipelines.config.params import load_params
+from pipelines.exit_code import INTERRUPTED
 
 LOCK = Path(".dvc/tmp/project.lock")
 POLL_SECONDS = 0.5
-INTERRUPTED = 130
 BEGAN = time.time()
 
 
@@ -37,38 +35,30 @@ def alone_in(root: Path, say: Callable[[str], None], note: str = "") -> Iterator
         yield
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Returns the exit code: 0, 1 where a stage or DVC failed, 2 for a mistake in params.yaml, 130 after Ctrl-C."""
-    parser = argparse.ArgumentParser(prog="python -m pipelines.repro", description=__doc__)
-    parser.add_argument(
-        "targets", nargs="*", metavar="STAGE", help="with all that it needs; all stages if there are none"
-    )
-    parser.add_argument("--force", action="store_true", help="run even what is up to date")
-    parser.add_argument("--single-item", action="store_true", help="the stages alone, without what they need")
-    parser.add_argument("--held", action="store_true", help="the caller holds the project")
-    options = parser.parse_args(arguments)
-    sys.argv = ["python -m pipelines.repro", *options.targets]  # as DVC names this process to others
+def repro(targets: Sequence[str] = (), force: bool = False, single_item: bool = False, held: bool = False) -> int:
+    """Returns the exit code: 0, 1 where a stage or DVC failed, 130 where a stage was interrupted.
+
+    Args:
+        targets: stages, with all that they need; all stages if there are none.
+        force: run even what is up to date.
+        single_item: the stages alone, without what they need.
+        held: the caller holds the project.
+
+    Raises:
+        UserError: no project is here, params.yaml is wrong, or the disk is full.
+    """
+    sys.argv = ["python -m pipelines repro", *targets]  # as DVC names this process to others
     os.environ.setdefault(VARIABLE, str(time.time()))
-    try:
-        with os_errors_explained():
-            if not Path(".dvc").is_dir():
-                raise UserError(
-                    f"{Path().resolve()}: no DVC project here (.dvc is missing). Go to the project's folder."
-                )
-            if options.held:
-                return _reproduce(options)
-            load_params()
-            with alone_in(Path(), _say):
-                return _reproduce(options)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2 if isinstance(error, ConfigError) else 1
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on", file=sys.stderr)
-        return INTERRUPTED
+    if not Path(".dvc").is_dir():
+        raise UserError(f"{Path().resolve()}: no DVC project here (.dvc is missing). Go to the project's folder.")
+    if held:
+        return _reproduce(targets, force, single_item)
+    load_params()
+    with alone_in(Path(), _say):
+        return _reproduce(targets, force, single_item)
 
 
-def _reproduce(options: argparse.Namespace) -> int:
+def _reproduce(targets: Sequence[str], force: bool, single_item: bool) -> int:
     # imported only now: it takes half a second, in which a mistake in params.yaml is told and the project's turn comes
     from dvc.exceptions import DvcException
     from dvc.lock import LockError
@@ -82,7 +72,7 @@ def _reproduce(options: argparse.Namespace) -> int:
         repo = Repo(_wait_for_lock=True)
         try:
             with repo:
-                repo.reproduce(options.targets, single_item=options.single_item, force=options.force)
+                repo.reproduce(list(targets), single_item=single_item, force=force)
             return 0
         except (DvcException, OSError) as error:
             causes = list(_causes(error))
@@ -138,14 +128,3 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__
-
-
-def end(code: int) -> NoReturn:
-    """End this process. Everything is written; the interpreter's tear-down would take another while."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
-
-
-if __name__ == "__main__":
-    end(main())

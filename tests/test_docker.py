@@ -59,12 +59,13 @@ def test_nothing_runs_as_root(target):
     assert "COPY" not in after
 
 
-def test_every_install_goes_by_hashes_but_that_of_pytorchs_cpu_builds():
-    installs = re.findall(r"pip install ([^;\\&]+)", DOCKERFILE.replace("\\\n", " "))
+def test_every_install_goes_by_hashes_but_those_of_pytorchs_cpu_builds_and_of_the_project():
+    installs = re.findall(r"pip install ([^;\\&\n]+)", DOCKERFILE.replace("\\\n", " "))
     without = [options for options in installs if "--require-hashes" not in options]
     assert len(installs) > len(without)
     assert [" ".join(options.split()) for options in without] == [
-        "--torch-backend cpu --no-deps --requirement torch.txt"
+        "--torch-backend cpu --no-deps --requirement torch.txt",
+        "--no-deps --editable /project",  # the project itself
     ]
 
 

@@ -4,7 +4,6 @@ Unusable files, and those that the collection holds already, go to `<incoming>-r
 """
 
 import csv
-import difflib
 import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +15,7 @@ from typing import NamedTuple
 from components.data.config import DataConfig
 from components.data.decode import RejectedError, decode
 from components.data.sources.image_files import visible_files
-from components.errors import UserError
+from components.errors import UserError, nearest
 from components.file_transaction import move_all, moved, os_errors_explained, plan, undo
 from components.files import atomic_file, remove_abandoned
 from components.locks import HeldError, locked
@@ -135,10 +134,9 @@ def _unknown_classes(
     known = sorted(entry.name for entry in collection.iterdir() if not entry.name.startswith("."))
     unknown = tuple(sorted(classes - set(known)))
     if unknown and not new_classes:
-        nearest = difflib.get_close_matches(unknown[0], known, n=1)
         raise UserError(
             f"incoming: {incoming} has a class {unknown[0]!r} that {key} lacks"
-            f"{f', did you mean {nearest[0]!r}' if nearest else ''}. A new class changes what the model puts out: "
+            f"{nearest(unknown[0], known)}. A new class changes what the model puts out: "
             f"say new_classes=true if it is meant. Known: {', '.join(known)}."
         )
     return unknown

@@ -3,11 +3,11 @@
 from dataclasses import dataclass, field
 from typing import Annotated
 
+from components.dataclass_reader import ByName
 from components.objectives.contrastive.nt_xent import NTXentConfig
 from components.objectives.generative.autoregressive import AutoregressiveConfig
 from components.objectives.registry import CONTRASTIVE, GENERATIVE
 from components.objectives.settings import ContrastiveSettings, GenerativeSettings, Task, TermSettings
-from components.plain import ByName
 
 ANY_CONTRASTIVE = ByName(CONTRASTIVE, default=NTXentConfig)
 ANY_GENERATIVE = ByName(GENERATIVE, default=AutoregressiveConfig)

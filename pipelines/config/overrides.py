@@ -6,9 +6,9 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from components.errors import ConfigError
+from components.errors import ConfigError, nearest
 from components.files import atomic_file
-from pipelines.config.params import PARAMS, Params, keys_at, load_params, nearest, validate_params
+from pipelines.config.params import PARAMS, Params, load_params
 
 
 def write_params(source: Path, overrides: Mapping[str, Any], target: Path) -> Params:
@@ -27,38 +27,33 @@ def write_params(source: Path, overrides: Mapping[str, Any], target: Path) -> Pa
             yaml.width = 4096  # lines stay as they are
             raw = yaml.load(content)
             set_keys(raw, overrides)
-            params = validate_params(raw, f"{PARAMS} with overrides")
             yaml.dump(raw, temporary)
+            params = load_params(temporary, f"{PARAMS} with overrides")
         else:
             temporary.write_bytes(content)
     return params
 
 
 def set_keys(raw: dict[str, Any], overrides: Mapping[str, Any]) -> None:
-    """Put these values at these dotted keys of what a params file holds, which is not validated here.
+    """Put these values at these dotted keys of what a params file holds, which is to be validated afterwards.
 
-    A missing section on the way is made where params.yaml knows it; an unknown one would be a typing mistake.
+    A section on the way that is missing is made, except beside sections that have names of the user's: a variant
+    or an OOD set is given as a whole.
 
     Raises:
         ConfigError: there is no such section.
     """
     for key, value in overrides.items():
-        _set(raw, key, value)
-
-
-def _set(raw: Any, key: str, value: Any) -> None:
-    *sections, last = key.split(".")
-    place: tuple[str, ...] = ()
-    for section in sections:
-        if raw.get(section) is None:
-            fields = keys_at(place)
-            if section not in fields:
-                known = fields or [str(name) for name in raw]
-                hint = f"{nearest(section, known)}. Known: {', '.join(known)}"
-                raise ConfigError(f"overrides: {key}: unknown section {section!r}{hint}.")
-            raw[section] = {}
-        raw = raw[section]
-        place += (section,)
-        if not isinstance(raw, dict):
-            raise ConfigError(f"overrides: {key}: {'.'.join(place)} is a value ({raw!r}), no section with keys.")
-    raw[last] = value
+        *sections, last = key.split(".")
+        place: Any = raw
+        for depth, section in enumerate(sections, 1):
+            if place.get(section) is None:
+                if place and all(isinstance(sibling, dict) for sibling in place.values()):
+                    hint = f"{nearest(section, place)}. Known: {', '.join(map(str, place))}"
+                    raise ConfigError(f"overrides: {key}: unknown section {section!r}{hint}.")
+                place[section] = {}
+            place = place[section]
+            if not isinstance(place, dict):
+                where = ".".join(sections[:depth])
+                raise ConfigError(f"overrides: {key}: {where} is a value ({place!r}), no section with keys.")
+        place[last] = value

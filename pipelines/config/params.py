@@ -1,33 +1,28 @@
 """params.yaml, read once and validated strictly: the only configuration of a run.
 
-Only reading and validating needs packages (ruamel.yaml, pydantic), which are imported there: the stages run without
-them, on parameters that were validated elsewhere.
+Only reading YAML needs a package (ruamel.yaml), which is imported there: elsewhere the stages run without it, on
+parameters that were written as JSON.
 """
 
-import difflib
-import json
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any
 
 from components.data.config import AugmentationConfig, DataConfig
+from components.dataclass_reader import read_dataclass
 from components.distillation.config import StudentConfig
-from components.errors import ConfigError
+from components.errors import ConfigError, nearest
 from components.evaluation.config import SMALLEST_CORRUPTED, CertificateConfig, EmbedConfig, OodConfig, ProbeConfig
 from components.export.config import ExportConfig
 from components.model.config import ModelConfig
 from components.objectives.config import VariantConfig
 from components.objectives.settings import Task
-from components.plain import by_name
 from components.training.config import TrainingConfig
 from pipelines.metrics import METRICS, compared
 from pipelines.paths import RESERVED
-
-if TYPE_CHECKING:
-    from pydantic import ValidationError
 
 PARAMS = Path("params.yaml")
 LONGEST_NAME = 64  # of what becomes a folder, a stage and a run, with words before and after
@@ -137,8 +132,8 @@ class Params:
         return self.students[name].training_from(self.training) if name in self.students else self.training
 
 
-def load_params(path: Path = PARAMS) -> Params:
-    """Read and validate a params file.
+def load_params(path: Path = PARAMS, name: str = "") -> Params:
+    """Read and validate a params file, which messages call by its path or this name.
 
     Raises:
         ConfigError: the file is missing, no YAML, or holds an unknown key, a wrong type or an impossible combination.
@@ -156,7 +151,7 @@ def load_params(path: Path = PARAMS) -> Params:
         raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(raw, dict):
         raise ConfigError(f"{path}: expected a mapping of sections, found {type(raw).__name__}.")
-    return validate_params(raw, path)
+    return validate_params(raw, name or path)
 
 
 def validate_params(raw: Mapping[str, Any], path: Path | str) -> Params:
@@ -165,18 +160,7 @@ def validate_params(raw: Mapping[str, Any], path: Path | str) -> Params:
     Raises:
         ConfigError: it has an unknown key, a wrong type or an impossible combination.
     """
-    from pydantic import ValidationError
-
-    from pipelines.config.schema import read_params
-
-    try:  # as JSON, because strict mode takes JSON arrays for tuples but not Python lists
-        text = json.dumps(raw, default=str)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"{path}: expected plain mappings, lists and values ({error}).") from error
-    try:
-        params = read_params(text)
-    except ValidationError as error:
-        raise ConfigError("\n".join(f"{path}: {line}" for line in _explain(error))) from error
+    params = read_dataclass(Params, raw, str(path))
     _check_combinations(path, params)
     return params
 
@@ -258,53 +242,7 @@ def _check_certificates(path: Path | str, params: Params) -> None:
             )
 
 
-def _explain(error: "ValidationError") -> list[str]:
-    lines = []
-    for item in error.errors(include_url=False):
-        path = item["loc"]
-        if path[:1] == ("variants",) and path[2:3] in (("contrastive",), ("generative",)):
-            path = path[:3] + path[4:]  # without the term's name, which is no key
-        key = ".".join(str(part) for part in path) or "(top level)"
-        if item["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-            known = keys_at(item["loc"][:-1])
-            lines.append(f"{key}: unknown key{nearest(str(item['loc'][-1]), known)}. Known keys: {', '.join(known)}.")
-        elif item["type"] in ("missing", "missing_argument"):
-            lines.append(f"{key}: missing; this key is required.")
-        elif item["type"] == "value_error":
-            lines.append(f"{key}: {item['ctx']['error']}.")
-        elif item["type"] in ("literal_error", "union_tag_invalid"):
-            term = item["type"] == "union_tag_invalid"
-            key, given = (f"{key}.name", item["input"]["name"]) if term else (key, item["input"])
-            expected = item["ctx"]["expected_tags" if term else "expected"]
-            close = nearest(str(given), re.findall(r"'([^']*)'", expected))
-            lines.append(f"{key}: unknown value {given!r}{close}. Expected {expected}.")
-        else:
-            lines.append(f"{key}: {item['msg'][0].lower()}{item['msg'][1:]}, found {item['input']!r}.")
-    return lines
-
-
 def _shortened(name: str) -> str:
     """A name that may be long or hold anything, for a message of one line."""
     shown = name if len(name) <= LONGEST_NAME else f"{name[:20]}... ({len(name)} characters)"
     return ascii(shown)[1:-1]
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """`, did you mean 'steps'` for a mistyped word, else nothing."""
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f", did you mean {close[0]!r}" if close else ""
-
-
-def keys_at(location: tuple[int | str, ...]) -> list[str]:
-    """The keys that the section at a location may hold."""
-    kind: Any = Params
-    for part in location:
-        if is_dataclass(kind) and str(part) in {f.name for f in fields(kind)}:
-            kind = next(f.type for f in fields(kind) if f.name == part)
-        elif (named := by_name(kind)) and part in named.kinds:
-            kind = named.kinds[str(part)]
-        elif get_args(kind):  # a dict's values
-            kind = get_args(kind)[-1]
-        if candidates := [a for a in get_args(kind) if is_dataclass(a)]:
-            kind = candidates[0] if type(None) in get_args(kind) else kind  # an optional section
-    return [f.name for f in fields(kind)] if is_dataclass(kind) else []

@@ -1,13 +1,11 @@
-"""`python -m pipelines.config.presets NAME`: make presets/NAME.yaml the present params.yaml; no edit is lost."""
+"""Presets: complete params files, one of which can be made the present params.yaml; no edit is lost."""
 
 import shutil
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 
-from components.errors import ConfigError, UserError, os_errors_explained
+from components.errors import ConfigError, nearest
 from components.files import atomic_file
-from pipelines.config.params import PARAMS, load_params, nearest
+from pipelines.config.params import PARAMS, load_params
 
 PRESETS = Path("presets")
 
@@ -20,7 +18,6 @@ def find(name: str, folder: Path = PRESETS) -> Path:
     return known[name]
 
 
-@os_errors_explained()
 def use(name: str) -> str:
     """Copy a preset to params.yaml; returns what was done, in one sentence.
 
@@ -41,21 +38,3 @@ def use(name: str) -> str:
     with atomic_file(PARAMS) as temporary:
         shutil.copyfile(preset, temporary)
     return f"{PARAMS} is preset {name} now"
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Returns the exit code: 0, or 2 for a mistake."""
-    given = sys.argv[1:] if arguments is None else list(arguments)
-    if len(given) != 1:
-        print("usage: python -m pipelines.config.presets NAME", file=sys.stderr)
-        return 2
-    try:
-        print(use(given[0]))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,6 +1,5 @@
 """The DAG as DVC knows it: which stages there are, what each needs first, and its `meta:` from dvc.yaml."""
 
-import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
@@ -10,19 +9,24 @@ from dvc.exceptions import DvcException
 from dvc.lock import LockError
 from dvc.repo import Repo, lock_repo
 from dvc.stage import Stage as DvcStage
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from components.errors import UserError
+from components.dataclass_reader import read_dataclass
+from components.errors import UserError, nearest
 
 
-class Meta(BaseModel):
+@dataclass(frozen=True)
+class Meta:
     """How a stage is to be run: its `meta:` in dvc.yaml, which DVC itself leaves alone."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     gpu: bool = False  # never beside another such stage
-    retries: int = Field(default=0, ge=0)
-    timeout_seconds: float | None = Field(default=None, gt=0)  # of one try
+    retries: int = 0
+    timeout_seconds: float | None = None  # of one try
+
+    def __post_init__(self) -> None:
+        if self.retries < 0:
+            raise ValueError("retries must not be negative")
+        if self.timeout_seconds is not None and self.timeout_seconds <= 0:
+            raise ValueError("timeout_seconds must be positive")
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,8 @@ def read_dag(project: Path | str = ".", targets: Iterable[str] | None = None) ->
 
 
 def _stage(name: str, upstreams: tuple[str, ...], stage: DvcStage) -> Stage:
-    return Stage(name, upstreams, _meta(name, stage), _changed(stage), stage.always_changed)
+    meta = read_dataclass(Meta, stage.meta or {}, f"dvc.yaml: meta of {name}")
+    return Stage(name, upstreams, meta, _changed(stage), stage.always_changed)
 
 
 def _name(stage: DvcStage, root: Path) -> str:
@@ -86,24 +91,13 @@ def _with_upstreams(upstreams: Mapping[str, Iterable[str]], targets: Iterable[st
         reached = [name for name in upstreams if name == target or name.startswith(f"{target}@")]
         if not reached:
             known = sorted({group for name in upstreams for group in (name, name.partition("@")[0])})
-            nearest = difflib.get_close_matches(target, known, n=1)
-            hint = f" (did you mean {nearest[0]!r}?)" if nearest else ""
-            raise UserError(f"targets: no stage {target!r}{hint}. Known: {', '.join(known)}.")
+            raise UserError(f"targets: no stage {target!r}{nearest(target, known)}. Known: {', '.join(known)}.")
         while reached:
             name = reached.pop()
             if name not in wanted:
                 wanted.add(name)
                 reached.extend(upstreams[name])
     return wanted
-
-
-def _meta(name: str, stage: DvcStage) -> Meta:
-    try:
-        return Meta.model_validate(stage.meta or {})
-    except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
-        known = ", ".join(Meta.model_fields)
-        raise UserError(f"dvc.yaml: meta of {name}: {problems}. Known keys: {known}.") from error
 
 
 def _changed(stage: DvcStage) -> bool:

@@ -1,9 +1,8 @@
-"""`python -m pipelines.flows.deploy` brings prefect.yaml to a Prefect server, `worker` runs what is due there.
+"""Bring prefect.yaml to a Prefect server, and run what is due there.
 
-Without PREFECT_API_URL it is this project's own server, which `deploy` starts in the background and `stop` ends.
+Without PREFECT_API_URL it is this project's own server, which `deploy` starts in the background.
 """
 
-import argparse
 import os
 import sys
 import zoneinfo
@@ -19,29 +18,6 @@ from pipelines.tracking.secrets import is_readable, without_password
 
 URL = "PREFECT_API_URL"
 AUTH = "PREFECT_API_AUTH_STRING"
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Returns the exit code: 0, or 1 for a mistake."""
-    parser = argparse.ArgumentParser(prog="python -m pipelines.flows.deploy", description=__doc__)
-    commands = parser.add_subparsers(dest="command")
-    commands.add_parser("stop", help="stop this project's own server")
-    work = commands.add_parser("worker", help="run what is due: further options are those of `prefect worker start`")
-    work.add_argument("--pool", help="the work pool (default: this project's own)")
-    options, further = parser.parse_known_args(arguments)
-    if further and options.command != "worker":
-        parser.error(f"unrecognized arguments: {' '.join(further)}")
-    try:
-        if options.command == "stop":
-            print("the Prefect server is stopped" if server.stop() else "no Prefect server was running here")
-        elif options.command == "worker":
-            worker(options.pool, further)
-        else:
-            deploy()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
 
 
 def deploy() -> None:
@@ -163,7 +139,3 @@ def _timezone(given: str) -> str:
     if given not in zoneinfo.available_timezones():
         raise UserError(f"TIMEZONE: no time zone {given!r}; expected a name such as UTC or Europe/Berlin.")
     return given
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -33,8 +33,8 @@ MISTAKE = "error: "  # what a stage tells the user begins so
 # what DVC suggests to someone at a keyboard, after every stage
 ADVICE = ("Use `dvc push`", "To track the changes with git", "git add", "To enable auto staging", "dvc config")
 ROOT = Path(__file__).parents[2]
-# `python -m pipelines.repro` of this code, in whatever folder: a workspace holds that of the last commit
-REPRO = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from pipelines import repro; repro.end(repro.main())"
+# `python -m pipelines repro` of this code, in whatever folder: a workspace holds that of the last commit
+PIPELINES = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from pipelines.__main__ import run; run()"
 Result = Literal["cached", "run", "failed", "skipped"]
 
 
@@ -183,7 +183,7 @@ class Stages:
         output = Output(stage.name)
         began = time.monotonic()
         before = self.outcomes.get(stage.name, Outcome("failed")).seconds
-        command = [sys.executable, "-c", REPRO, "--held", "--single-item", stage.name]
+        command = [sys.executable, "-c", PIPELINES, "repro", "--held", "--single-item", stage.name]
         if self.force:
             command.append("--force")
         try:

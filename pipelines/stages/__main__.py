@@ -3,14 +3,13 @@ variant or a student, except that variants are pretrained and students distilled
 
 import argparse
 import importlib
-import os
 import sys
 from collections.abc import Sequence
 
-from components.errors import ConfigError, KilledError, UserError, os_errors_explained
 from components.locks import Holder, locked
 from pipelines import parent_watchdog
-from pipelines.config.params import Params, load_params
+from pipelines.config.params import load_params
+from pipelines.exit_code import end, exit_code
 from pipelines.paths import LOCKS
 
 ONCE = ("sources", "prepare", "validate", "baselines", "compare")
@@ -28,26 +27,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if (options.variant is None) == (options.stage in PER_VARIANT + ON_REQUEST):
         parser.error(f"stage {options.stage} {'needs' if options.variant is None else 'takes no'} --variant")
-    try:
-        params = load_params()
-        if options.variant is not None:
-            find = {"pretrain": params.variant, "distill": params.student}.get(options.stage, params.encoder)
-            find(options.variant)
-        if options.stage == "check":
-            return 0
-        with os_errors_explained():
-            _run(options.stage, params, options.variant)
-    except UserError as error:
-        print(f"{'killed' if isinstance(error, KilledError) else 'error'}: {error}", file=sys.stderr)
-        return 2 if isinstance(error, ConfigError) else 1
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on", file=sys.stderr)
-        return 130
-    return 0
+    return exit_code(lambda: _run(options.stage, options.variant))
 
 
-def _run(name: str, params: Params, variant: str | None) -> None:
+def _run(name: str, variant: str | None) -> None:
     """One process at a time writes a stage's results."""
+    params = load_params()
+    if variant is not None:
+        {"pretrain": params.variant, "distill": params.student}.get(name, params.encoder)(variant)
+    if name == "check":
+        return
     label = f"{name} of {variant}" if variant else name
 
     def wait(holder: Holder) -> None:
@@ -61,8 +50,4 @@ def _run(name: str, params: Params, variant: str | None) -> None:
 
 if __name__ == "__main__":
     parent_watchdog.watch_dvc()
-    code = main()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    # Everything is written and closed; the interpreter's tear-down of torch and MLflow would take another second.
-    os._exit(code)
+    end(main())

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from components.data.prepared import Prepared
+from components.dataclass_reader import read_dataclass
 from components.errors import ConfigError
 from components.files import read_json, write_json
 from components.locks import HeldError, locked
-from components.plain import read_plain
 from components.training.config import EXECUTION
 from pipelines.config.flatten import flat
 from pipelines.config.params import Params
@@ -36,7 +36,7 @@ class Member:
     @classmethod
     def open(cls, folder: Path) -> "Member":
         """A member that has been begun."""
-        return cls(folder, read_plain(Params, read_json(folder / SETTINGS), SETTINGS))
+        return cls(folder, read_dataclass(Params, read_json(folder / SETTINGS), SETTINGS))
 
     @property
     def model(self) -> str:

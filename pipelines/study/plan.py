@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from components.dataclass_reader import read_dataclass
 from components.errors import ConfigError
 from components.files import read_json
-from components.plain import read_plain
 from pipelines.config.params import Params
 
 PLAN = "study.json"
@@ -36,7 +36,7 @@ class Plan:
         """Raises ConfigError where there is none, or it was written by another version of this project."""
         if not (folder / PLAN).exists():
             raise ConfigError(f"{folder}: no {PLAN} there. `python -m pipelines.study plan FILE {folder}` writes one.")
-        return read_plain(cls, read_json(folder / PLAN), PLAN)
+        return read_dataclass(cls, read_json(folder / PLAN), PLAN)
 
     def params(
         self, model: str, seed: int, changes: Mapping[str, Any] | None = None, name: str | None = None
@@ -48,7 +48,7 @@ class Plan:
         """
         raw = changed(self.models[model], {"seed": seed, **(changes or {})})
         raw["variants"] = {name or model: raw["variants"][model]}
-        return read_plain(Params, raw)
+        return read_dataclass(Params, raw)
 
 
 def changed(raw: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

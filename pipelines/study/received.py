@@ -16,9 +16,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
+from components.dataclass_reader import read_dataclass
 from components.errors import UserError
 from components.files import read_json
-from components.plain import read_plain
 from pipelines.config.params import validate_params
 from pipelines.paths import PREPARED
 from pipelines.study.members import RUNS, SETTINGS, STAGES, Member
@@ -261,7 +261,7 @@ def _check_event(folder: Path, stage: str, member: Member, event: Event) -> None
 
 def _read(kind: type[T], path: Path) -> T:
     try:
-        return read_plain(kind, read_json(path), str(path))
+        return read_dataclass(kind, read_json(path), str(path))
     except (UserError, OverflowError, RecursionError) as error:
         raise UserError(shortened(error, 1000)) from error
 
@@ -271,6 +271,6 @@ def _part(kind: type[T], value: Any, where: str) -> T:
     if isinstance(value, Mapping):
         value = {field.name: value[field.name] for field in fields(kind) if field.name in value}  # type: ignore[arg-type]
     try:
-        return read_plain(kind, value, where)
+        return read_dataclass(kind, value, where)
     except (UserError, OverflowError, RecursionError) as error:
         raise UserError(shortened(error, 1000)) from error

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from components.data.prepared import Prepared
-from components.errors import ConfigError
+from components.dataclass_reader import read_dataclass
+from components.errors import ConfigError, nearest
 from components.files import atomic_directory, write_json
 from components.objectives.registry import zoo
-from components.plain import read_plain
 from pipelines.config.overrides import set_keys
-from pipelines.config.params import load_params, nearest, validate_params
+from pipelines.config.params import load_params, validate_params
 from pipelines.paths import PREPARED
 from pipelines.study.plan import PLAN, Plan
 from pipelines.tracking.provenance import git_commit
@@ -84,7 +84,7 @@ def _read(file: Path) -> StudyFile:
     if not file.is_file():
         raise ConfigError(f"{file}: not found. studies/ holds examples.")
     try:
-        return read_plain(StudyFile, YAML(typ="safe").load(file), str(file))
+        return read_dataclass(StudyFile, YAML(typ="safe").load(file), str(file))
     except YAMLError as error:
         raise ConfigError(f"{file}: not valid YAML: {' '.join(str(error).split())}") from error
 

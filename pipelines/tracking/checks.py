@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from components.dataclass_reader import read_dataclass
 from components.errors import UserError
-from components.plain import read_plain
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 
@@ -225,7 +225,7 @@ def check_event(kind: str, fields: Mapping[str, Any]) -> None:
     if kind not in KINDS:
         return
     try:
-        read_plain(KINDS[kind], fields, kind)
+        read_dataclass(KINDS[kind], fields, kind, finite=False)  # a loss may have been nan
     except (UserError, OverflowError, RecursionError) as error:
         raise UserError(shortened(error)) from error
 

@@ -3,11 +3,10 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from components.errors import UserError
+from components.errors import UserError, nearest
 from pipelines.tracking import store
 from pipelines.tracking.limit import within
 from pipelines.tracking.secrets import without_password, without_secrets
@@ -75,10 +74,8 @@ def _version(client: "MlflowClient", name: str, alias: str, shown: str) -> "Mode
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
         known = [model.name for model in client.search_registered_models()]
-        nearest = get_close_matches(name, known, n=1)
-        hint = f", did you mean {nearest[0]!r}" if nearest else ""
         there = f"Registered are: {', '.join(known)}." if known else "None is registered yet: run `dvc repro` first."
-        raise UserError(f"model: no registered model {name!r} in {shown}{hint}. {there}") from error
+        raise UserError(f"model: no registered model {name!r} in {shown}{nearest(name, known)}. {there}") from error
     if alias in aliases:
         return client.get_model_version(name, aliases[alias])
     for version in client.search_model_versions(f"name = {store.quoted(name)}"):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 EVENTS_A_BATCH = 200  # after so many the position is saved
-SYNC = "`make sync` (python -m pipelines.tracking sync)"
+SYNC = "`make sync` (python -m pipelines tracking sync)"
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,7 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 
-from components.errors import UserError
-from pipelines.config.params import nearest
+from components.errors import UserError, nearest
 
 os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")  # read when the package is imported
 

@@ -24,7 +24,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Project:
     project = new_project(tmp_path_factory.mktemp("small") / "project", SMALL)
     (project.root / "requirements").mkdir()
     (project.root / "requirements" / "main.txt").touch()
-    project.python("pipelines.repro")
+    project.python("pipelines", "repro")
     return project
 
 

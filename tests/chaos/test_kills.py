@@ -70,12 +70,17 @@ def test_whatever_is_killed_nothing_is_lost_and_nothing_doubled(
             mark = tmp_path / f"{stage}-{moment}"
             order = json.dumps([stage, moment, str(project.root / results), str(mark)])
             done = project.python(
-                "pipelines.repro", code=None, PYTHONPATH=str(tmp_path / "injection"), KILL=order, PYTHONUNBUFFERED="1"
+                "pipelines",
+                "repro",
+                code=None,
+                PYTHONPATH=str(tmp_path / "injection"),
+                KILL=order,
+                PYTHONUNBUFFERED="1",
             )
             assert mark.exists(), f"{stage} was not killed at its {moment}:\n{done.stdout}{done.stderr}"
             assert done.returncode == 1
             assert "Traceback" not in done.stdout + done.stderr
-    done = project.python("pipelines.repro")
+    done = project.python("pipelines", "repro")
     assert "Traceback" not in done.stdout + done.stderr
     assert numbers(project) == numbers(small)
     assert processes_in(project) == []

@@ -168,7 +168,7 @@ def test_two_runs_at_the_same_time_take_turns(project, start):
     second, second_said = start(*RUN)
     assert [process.wait(timeout=200) for process in (first, second)] == [0, 0], first_said.read_text()
     assert re.search(
-        r"^Waiting for process \d+ \(python -m pipelines.repro\), which is at work in ", second_said.read_text(), re.M
+        r"^Waiting for process \d+ \(python -m pipelines repro\), which is at work in ", second_said.read_text(), re.M
     )
     assert "busy" not in first_said.read_text() + second_said.read_text()
     assert second_said.read_text().count("Running stage") == 1  # `sources`, which always runs
@@ -184,4 +184,4 @@ def test_a_flow_waits_for_a_run(project, start):
     wait_until(lambda: "Waiting for process" in said.read_text() or flow.poll() is not None, "message")
     probe.resume()
     assert [process.wait(timeout=200) for process in (first, flow)] == [0, 0], said.read_text()
-    assert "(python -m pipelines.repro), which is at work in" in said.read_text()
+    assert "(python -m pipelines repro), which is at work in" in said.read_text()

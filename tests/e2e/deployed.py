@@ -18,7 +18,8 @@ from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary
 from prefect.states import Pending
 
 CREDENTIALS = "admin:throw-away"
-MAKE = ("make", "--no-print-directory", f"--old-file={sys.prefix}/main.stamp", f"VENV={sys.prefix}")  # installs nothing
+INSTALLS_NOTHING = (*(f"--old-file={sys.prefix}/{name}" for name in ("main.stamp", "bin/gcrl")), f"VENV={sys.prefix}")
+MAKE = ("make", "--no-print-directory", *INSTALLS_NOTHING)
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ def deployed(project: Any, root: Path, *variables: str, **settings: str) -> Iter
 def start_worker(site: Site, folder: Path) -> psutil.Process:
     """`make worker` in another folder than the server's; returns the process that polls."""
     environment = site.environment | {"PREFECT_API_URL": site.url, "PREFECT_API_AUTH_STRING": CREDENTIALS}
-    command = [sys.executable, "-m", "pipelines.flows.deploy", "worker"]
+    command = [sys.executable, "-m", "pipelines", "worker"]
     return psutil.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 

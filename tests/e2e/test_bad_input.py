@@ -57,7 +57,7 @@ def test_a_wrong_command_shows_the_usage(stage, fresh, arguments, part):
     ("changes", "parts"),
     [
         ({"training.stepz": 5}, ["training.stepz: unknown key, did you mean 'steps'"]),
-        ({"probe.draws": "five"}, ["probe.draws: input should be a valid integer, found 'five'"]),
+        ({"probe.draws": "five"}, ["probe.draws: expected an integer, found 'five'"]),
         ({"ood.detectors": ["fused", "mahalanobbis"]}, ["did you mean 'mahalanobis'"]),
         ({"variants.hybrid.contrastive": {"name": "nt-xent"}}, ["did you mean 'nt_xent'"]),
         ({"variants.hybrid": {"w_gen": 0.0, "w_con": 0.0}}, ["both 0", "nothing to learn from"]),

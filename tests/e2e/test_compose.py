@@ -25,6 +25,8 @@ import numpy as np
 import pytest
 from ruamel.yaml import YAML
 
+from tests.e2e.deployed import INSTALLS_NOTHING
+
 pytestmark = pytest.mark.e2e
 
 ROOT = Path(__file__).parents[2]
@@ -210,9 +212,8 @@ def test_both_servers_keep_everything_in_postgresql(machine, postgres):
 def test_the_worker_deploys_and_is_healthy(machine, fresh, tmp_path):
     project = fresh.copy(tmp_path / "project")
     make, *targets = COMPOSE["services"]["worker"]["command"]
-    installs_nothing = [f"--old-file={sys.prefix}/main.stamp", f"VENV={sys.prefix}"]
     with ExitStack() as stack:
-        process = machine.start(stack, "worker", [make, *installs_nothing, *targets], project.root)
+        process = machine.start(stack, "worker", [make, *INSTALLS_NOTHING, *targets], project.root)
         machine.wait_until_healthy("worker", health_check("worker"), process)
         _, deployments = ask(machine.url("prefect", "/api/deployments/filter"), PREFECT_USER, body={})
         names = {

@@ -41,7 +41,7 @@ def experiment(finished, tmp_path_factory) -> Experiment:
 @pytest.fixture(scope="module")
 def delivered(experiment) -> str:
     """What `sync` says once the store can be reached."""
-    return experiment.project.python("pipelines.tracking", "sync").stdout
+    return experiment.project.python("pipelines", "tracking", "sync").stdout
 
 
 def test_only_what_depends_on_probes_runs(experiment):
@@ -86,7 +86,7 @@ def test_sync_sends_it_all_later(experiment, delivered):
     assert f"{len(experiment.ran - {'sources'})} sent to sqlite:" in delivered
     assert "0 pending" in delivered
     assert list((experiment.project.root / ".tracking/journals").iterdir()) == []
-    assert "0 sent" in experiment.project.python("pipelines.tracking", "sync").stdout
+    assert "0 sent" in experiment.project.python("pipelines", "tracking", "sync").stdout
 
 
 def test_the_new_model_run_says_what_was_cached(experiment, delivered):

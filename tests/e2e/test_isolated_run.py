@@ -28,7 +28,7 @@ def test_an_override_trains_one_variant_and_leaves_the_project_as_it_is(scratch,
     scratch.edit({"probe.draws": 3})  # a person's experiment, not committed
     before = kept(scratch.root)
     done = subprocess.run(
-        [sys.executable, "-m", "pipelines.flows", "reproduce", 'overrides={"variants.hybrid.w_con": 2}'],
+        [sys.executable, "-m", "pipelines", "flow", "reproduce", 'overrides={"variants.hybrid.w_con": 2}'],
         cwd=scratch.root,
         env=scratch.environment | {"PREFECT_HOME": str(tmp_path / "prefect")},
         capture_output=True,

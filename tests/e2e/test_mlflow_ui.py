@@ -140,6 +140,6 @@ def test_version_page(page, mlflow_ui, client):
 
 
 def test_links_print_these_pages(finished, mlflow_ui, experiment):
-    told = finished.python("pipelines.tracking", "links", mlflow_ui).stdout
+    told = finished.python("pipelines", "tracking", "links", mlflow_ui).stdout
     assert [line.split(": ", 1)[1] for line in told.splitlines()] == [v.address(mlflow_ui, experiment) for v in VIEWS]
     assert Path(finished.root / "mlruns" / "mlflow.db").exists()

@@ -1,4 +1,4 @@
-"""`python -m pipelines.flows monitor` on a finished project, with a Prefect server of its own beside it."""
+"""`python -m pipelines flow monitor` on a finished project, with a Prefect server of its own beside it."""
 
 import json
 import socket
@@ -56,7 +56,7 @@ def monitor(project, server) -> Callable[..., subprocess.CompletedProcess[str]]:
     """`monitor("key=value", code=0)`"""
 
     def run(*parameters: str, code: int) -> subprocess.CompletedProcess[str]:
-        command = ("pipelines.flows", "monitor", "incoming=data/incoming", *parameters)
+        command = ("pipelines", "flow", "monitor", "incoming=data/incoming", *parameters)
         done: subprocess.CompletedProcess[str] = project.python(*command, code=code, PREFECT_API_URL=server)
         return done
 

@@ -151,7 +151,7 @@ def test_the_page_and_the_documents_have_their_words(project):
     methods = project.root / "docs/methods.md"
     methods.parent.mkdir()
     methods.write_text((ROOT / "docs/methods.md").read_text())
-    project.python("pipelines.derived")
+    project.python("pipelines", "derive")
     assert "| `pull` | Pull ([A test](https://x)): views are near each other | never | none |\n" in methods.read_text()
     assert "| `brightness` | Brightness ([A test](https://x)): one number | never | none |\n" in methods.read_text()
     bright = "bright: {w_gen: 1.0, w_con: 0.0, generative: {name: brightness, scored_views: 1}}"

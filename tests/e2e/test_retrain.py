@@ -208,4 +208,4 @@ def test_without_mlflow_the_promotion_waits(retrain, project, monkeypatch):
     state = retrain(push=False)
     assert state.is_completed(), state.message
     assert "it is the champion already" in state.message
-    assert "0 journals" in project.python("pipelines.tracking", "status").stdout
+    assert "0 journals" in project.python("pipelines", "tracking", "status").stdout

@@ -14,7 +14,7 @@ def in_the_project(monkeypatch, request):
 @pytest.mark.parametrize("name", PARTS)
 def test_what_is_derived_is_up_to_date(name):
     path, text = derived(name)
-    assert path.read_text() == text, f"{path}: python -m pipelines.derived writes it anew"
+    assert path.read_text() == text, f"{path}: python -m pipelines derive writes it anew"
 
 
 def test_the_presets_zoo_leaves_out_what_its_images_cannot_serve():

@@ -1,4 +1,4 @@
-"""`python -m pipelines.repro` beside other commands and on a full disk, in projects whose stages are shell commands."""
+"""`python -m pipelines repro` beside other commands and on a full disk, in projects whose stages are shell commands."""
 
 import json
 import os
@@ -49,7 +49,7 @@ def start(root: Path, tmp_path: Path) -> Iterator[Start]:
         process.communicate()
 
 
-REPRO = (sys.executable, "-m", "pipelines.repro")
+REPRO = (sys.executable, "-m", "pipelines", "repro")
 DVC = (sys.executable, "-m", "dvc", "repro")
 
 

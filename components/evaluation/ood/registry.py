@@ -6,9 +6,9 @@ Their names are known without importing one of them, so that a configuration is 
 import importlib
 import pkgutil
 from collections.abc import Sequence
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, get_args
 
+from components.errors import nearest
 from components.evaluation.ood import detectors
 
 ALL = "all"  # stands for every detector
@@ -27,9 +27,8 @@ def check_names(given: Sequence[str]) -> None:
     known = [ALL] if ALL in given and len(given) == 1 else names()
     for name in given:
         if name not in known:
-            close = get_close_matches(name, known, n=1, cutoff=0.5)
-            nearest = f", did you mean {close[0]!r}" if close else ""
-            raise ValueError(f"detectors: unknown value {name!r}{nearest}. Expected {', '.join(map(repr, known))}")
+            close, expected = nearest(name, known), ", ".join(map(repr, known))
+            raise ValueError(f"detectors: unknown value {name!r}{close}. Expected {expected}")
     if len(set(given)) != len(given):
         raise ValueError("detectors holds a name twice")
 

@@ -5,12 +5,12 @@ import sys
 
 import pytest
 
+from components.dataclass_reader import read_dataclass
 from components.objectives import registry
 from components.objectives.base import ContrastiveTerm, GenerativeTerm
 from components.objectives.config import VariantConfig
 from components.objectives.registry import CONTRASTIVE, GENERATIVE, ROOMS, zoo
 from components.objectives.settings import Task
-from components.plain import read_plain
 
 EVERY = [*CONTRASTIVE.values(), *GENERATIVE.values()]
 every_term = pytest.mark.parametrize("declared", EVERY, ids=lambda declared: declared.name)
@@ -39,7 +39,7 @@ def test_a_term_names_the_class_that_computes_it(declared):
 
 
 def test_the_zoo_has_every_term_as_it_can_be_trained():
-    variants = {name: read_plain(VariantConfig, settings) for name, settings in zoo().items()}
+    variants = {name: read_dataclass(VariantConfig, settings) for name, settings in zoo().items()}
     for variant in variants.values():
         variant.check(TASK)
     alone = {term.name for variant in variants.values() if len(variant.terms) == 1 for term in variant.terms}
@@ -56,7 +56,7 @@ def test_the_zoo_has_every_term_as_it_can_be_trained():
     ],
 )
 def test_what_needs_the_images_is_asked_once_they_are_known(section, settings, told):
-    variant = read_plain(VariantConfig, {"w_gen": 0.0, "w_con": 1.0, section: settings})
+    variant = read_dataclass(VariantConfig, {"w_gen": 0.0, "w_con": 1.0, section: settings})
     variant.check(TASK)
     with pytest.raises(ValueError, match=told):
         variant.check(Task(side=4, channels=3, encoder_layers=4, images=20, labels=False))

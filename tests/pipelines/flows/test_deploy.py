@@ -3,7 +3,8 @@ import subprocess
 import pytest
 
 from components.errors import UserError
-from pipelines.flows.deploy import check_committed, main
+from pipelines.__main__ import main
+from pipelines.flows.deploy import check_committed
 
 
 @pytest.fixture

@@ -113,7 +113,7 @@ def test_two_flow_runs_in_one_folder_take_turns(project):
 
     root = project({"slow": {"cmd": "echo run >> runs; sleep 2; touch slow.out", "always_changed": True}})
     environment = os.environ | get_current_settings().to_environment_variables(exclude_unset=True)
-    command = [sys.executable, "-m", "pipelines.flows", "reproduce", f"project={root}"]
+    command = [sys.executable, "-m", "pipelines", "flow", "reproduce", f"project={root}"]
     started = [subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE) for _ in range(3)]
     told = [process.communicate(timeout=120)[1] for process in started]
     assert [process.returncode for process in started] == [0, 0, 0], told
@@ -233,7 +233,7 @@ def test_output_and_progress_are_shown_in_prefect(project, form):
 @pytest.mark.parametrize(
     ("parameters", "told"),
     [
-        ({"targets": ["frist"]}, "targets: no stage 'frist' (did you mean 'first'?). Known: first, second, third."),
+        ({"targets": ["frist"]}, "targets: no stage 'frist', did you mean 'first'. Known: first, second, third."),
         ({"project": "/nowhere"}, "/nowhere"),
         ({"parallel": 0}, "parallel"),
     ],
@@ -260,7 +260,7 @@ def test_killing_the_flow_leaves_no_process_and_the_next_run_goes_on(project, pr
         }
     )
     environment = os.environ | get_current_settings().to_environment_variables(exclude_unset=True)
-    command = [sys.executable, "-m", "pipelines.flows", "reproduce", f"project={root}"]
+    command = [sys.executable, "-m", "pipelines", "flow", "reproduce", f"project={root}"]
     with (
         (tmp_path / "told").open("w") as told,
         # what a shell started in the background ignores SIGINT, and so would all that it starts
@@ -278,7 +278,7 @@ def test_killing_the_flow_leaves_no_process_and_the_next_run_goes_on(project, pr
         assert processes(marker, 0) == []
     if number == signal.SIGINT:  # Ctrl-C
         assert run.returncode == 130
-        assert (tmp_path / "told").read_text().splitlines()[-1].startswith("interrupted; the stages have ended")
+        assert (tmp_path / "told").read_text().splitlines()[-1].startswith("interrupted; the same command goes on")
     (root / "go").touch()
     assert results(reproduce(project=str(root))) == {"first": "cached", "train": "run"}
     assert (root / "runs").read_text() == "once\n"

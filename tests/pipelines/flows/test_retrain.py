@@ -124,7 +124,7 @@ def test_what_a_killed_run_took_in_goes_back_before_the_next_one_runs(committed,
     commit(root)
     write(root / "data/incoming", "cat/3.png", "dog/2.png", grey=100)
     environment = os.environ | get_current_settings().to_environment_variables(exclude_unset=True)
-    command = [sys.executable, "-m", "pipelines.flows", "retrain", f"project={root}", "incoming=data/incoming"]
+    command = [sys.executable, "-m", "pipelines", "flow", "retrain", f"project={root}", "incoming=data/incoming"]
     with subprocess.Popen(
         command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as run:

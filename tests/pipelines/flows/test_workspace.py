@@ -117,8 +117,9 @@ def test_two_runs_never_share_one(root):
     ("preset", "overrides", "told"),
     [
         (None, {"training.step": 3}, "training.step: unknown key, did you mean 'steps'"),
-        (None, {"trainin.steps": 3}, "trainin.steps: unknown section 'trainin', did you mean 'training'"),
+        (None, {"trainin.steps": 3}, "trainin: unknown key, did you mean 'training'"),
         (None, {"variants.hybird.w_con": 3}, "variants.hybird.w_con: unknown section 'hybird', did you mean 'hybrid'"),
+        (None, {"students.small.kd.weight": 1}, "students.small.teacher: missing; this key is required."),
         (
             None,
             {"variants.hybrid.contrastive.tmperature": 3},

@@ -137,7 +137,7 @@ def test_a_model_takes_further_changes(write_study, tmp_path):
     assert (params.model.width, params.variant("other").w_con) == (32, 2.0)
     with pytest.raises(ConfigError, match=r"model.widht: unknown key, did you mean 'width'"):
         plan.params("hybrid", 0, {"model.widht": 32})
-    with pytest.raises(ConfigError, match=r"training.steps: expected int, found 'many'"):
+    with pytest.raises(ConfigError, match=r"training.steps: expected an integer, found 'many'"):
         plan.params("hybrid", 0, {"training.steps": "many"})
 
 
@@ -145,7 +145,7 @@ def test_a_model_takes_further_changes(write_study, tmp_path):
     ("changes", "told"),
     [
         ({"seeds": []}, "small.yaml: seeds must list at least one seed"),
-        ({"seed": 1}, "small.yaml.seed: unknown key, did you mean 'seeds'"),
+        ({"seed": 1}, "small.yaml: seed: unknown key, did you mean 'seeds'"),
         ({"peak_tflops": 0}, "peak_tflops must be positive"),
         ({"models": {"deep": {}}}, "models.deep: unknown variant 'deep'"),
         ({"models": {"hybrid": {"model.widht": 1}}}, "models.hybrid: .*model.widht: unknown key, did you mean 'width'"),
@@ -155,7 +155,7 @@ def test_a_model_takes_further_changes(write_study, tmp_path):
             "its `data` differs from",
         ),
         ({"overrides": {"variants": 5}}, "models.hybrid: .*variants: "),
-        ({"overrides": {"training.steps": "many"}}, "models.hybrid: .*training.steps: input should be a valid integer"),
+        ({"overrides": {"training.steps": "many"}}, "models.hybrid: .*training.steps: expected an integer"),
     ],
 )
 def test_a_mistake_names_the_file_and_the_model_and_nothing_is_written(write_study, tmp_path, changes, told):
@@ -189,7 +189,7 @@ def test_what_is_no_plan_is_told(tmp_path):
     with pytest.raises(ConfigError, match=r"no study.json there. `python -m pipelines.study plan FILE"):
         Plan.open(tmp_path)
     (tmp_path / "study.json").write_text(json.dumps({"name": "x", "sedes": [1]}))
-    with pytest.raises(ConfigError, match=r"study.json.sedes: unknown key, did you mean 'seeds'"):
+    with pytest.raises(ConfigError, match=r"study.json: sedes: unknown key, did you mean 'seeds'"):
         Plan.open(tmp_path)
 
 

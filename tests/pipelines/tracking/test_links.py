@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.__main__ import main
 from pipelines.tracking import Journal, deliver
-from pipelines.tracking.__main__ import main
 from pipelines.tracking.links import run_links
 from pipelines.tracking.outbox import delivering
 
@@ -42,7 +42,7 @@ def test_the_ui_starts_though_a_journal_is_pending(root, store, monkeypatch, cap
         pass
     with delivering(journal.folder, 0) as mine:
         assert mine
-        assert main(["ui", str(free_port())]) == 0
+        assert main(["tracking", "ui", str(free_port())]) == 0
     told = capsys.readouterr().out
     assert f"pending  {journal.key}" in told
     assert "http://127.0.0.1:" in told
@@ -60,7 +60,7 @@ def test_a_port_that_is_taken_is_told_before_anything_is_done(tmp_path, monkeypa
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        assert main(["ui", str(port)]) == 1
+        assert main(["tracking", "ui", str(port)]) == 1
     told = capsys.readouterr()
     assert told.err.startswith(f"error: PORT: port {port} cannot be had")
     assert told.err.endswith(f"Take another: PORT={port + 1} make ui.\n")

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
+from pipelines.__main__ import main
 from pipelines.tracking import Delivery, Journal, LiveSender, deliver, promotion_result
 from pipelines.tracking import store as stores
-from pipelines.tracking.__main__ import main
 from pipelines.tracking.outbox import waiting
 
 Send = Callable[..., Delivery]
@@ -88,7 +88,7 @@ def test_refusal_is_one_clear_line(
     assert words in line
     assert "secret" not in line
     assert str(root / "journals") in line
-    assert "python -m pipelines.tracking sync" in line
+    assert "python -m pipelines tracking sync" in line
 
 
 def test_no_server_costs_the_stage_little_and_sync_sends_it_later(
@@ -104,13 +104,13 @@ def test_no_server_costs_the_stage_little_and_sync_sends_it_later(
     assert "3 runs wait" in warning
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", closed_port)
-    assert main(["sync"]) == 1
+    assert main(["tracking", "sync"]) == 1
     assert capsys.readouterr().out.count("pending  ") == 3
-    assert main(["status"]) == 0
+    assert main(["tracking", "status"]) == 0
     assert capsys.readouterr().out.count("waiting  ") == 3
 
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "MLFLOW_TRACKING_URI": store}
-    command = [sys.executable, "-m", "pipelines.tracking", "sync"]
+    command = [sys.executable, "-m", "pipelines", "tracking", "sync"]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=root.parent)
     assert (done.returncode, done.stdout.count("sent     "), done.stderr) == (0, 3, "")
     assert all(len(stores.find_runs(client, key)) == 1 for key in keys)

@@ -8,8 +8,8 @@ import pytest
 from mlflow import MlflowClient
 
 from components.errors import UserError
+from pipelines.__main__ import main
 from pipelines.tracking import Journal, promotion, promotion_result
-from pipelines.tracking.__main__ import main
 
 Add = Callable[..., str]
 
@@ -200,13 +200,13 @@ def project(root: Path, store: str, name: str, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_command(project: Path, client: MlflowClient, name: str, add: Add, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["rollback"]) == 1
+    assert main(["tracking", "rollback"]) == 1
     assert capsys.readouterr().err == f"error: {name} has no champion to roll back. `promote VERSION` makes one.\n"
     add(), add(gate_passed="False")
-    assert main(["promote", "1"]) == 0
-    assert main(["promote", "2"]) == 1
-    assert main(["promote", "2", "--force"]) == 0
-    assert main(["rollback"]) == 0
+    assert main(["tracking", "promote", "1"]) == 0
+    assert main(["tracking", "promote", "2"]) == 1
+    assert main(["tracking", "promote", "2", "--force"]) == 0
+    assert main(["tracking", "rollback"]) == 0
     assert capsys.readouterr().out.count(f"Champion of {name} is") == 3
     assert is_champion(client, name) == "1"
 
@@ -215,5 +215,5 @@ def test_command_without_a_server(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    assert main(["promote", "1"]) == 1
+    assert main(["tracking", "promote", "1"]) == 1
     assert capsys.readouterr().err == "error: MLflow: http://127.0.0.1:9 cannot be reached.\n"

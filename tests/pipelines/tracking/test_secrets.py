@@ -109,7 +109,7 @@ def test_an_address_that_cannot_be_parsed_is_a_message(root: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "MLFLOW_TRACKING_URI": "http://me:[pw@host"}
     with Journal.start("probe", root=root):
         pass
-    command = [sys.executable, "-m", "pipelines.tracking", "sync"]
+    command = [sys.executable, "-m", "pipelines", "tracking", "sync"]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=root.parent)
     assert done.returncode == 1
     assert "cannot be read as an address" in done.stderr
