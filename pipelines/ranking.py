@@ -12,8 +12,8 @@ from typing import Any
 from components.files import atomic_file
 from components.markdown import literal, table
 from components.plotting.methods import methods_figure
+from pipelines.experiments.methods import panels
 from pipelines.metrics import METRICS, compared, measured
-from pipelines.study.methods import panels
 
 
 @dataclass(frozen=True)
