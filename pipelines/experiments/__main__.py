@@ -84,9 +84,7 @@ def _plan(options: argparse.Namespace) -> int:
 
     plan = make_plan(options.file, options.folder, options.data)
     print(f"{options.folder}: {len(plan.models)} models ({', '.join(plan.models)}) × {len(plan.seeds)} seeds")
-    print(
-        f"Take the code and {options.folder} to any machine and run: python -m pipelines.experiments run {options.folder}"
-    )
+    print(f"Take the code and {options.folder} to any machine:\npython -m pipelines.experiments run {options.folder}")
     return 0
 
 

@@ -41,7 +41,7 @@ sys.exit(code)
 
 
 def run_bare(*arguments: str | Path, before: str = "", code: int | None = 0) -> subprocess.CompletedProcess[str]:
-    """`python -m pipelines.experiments …` without the stack, after the code `before`; checks the exit code (None: any)."""
+    """`python -m pipelines.experiments …` without the stack, after the code `before`; checks the exit code."""
     command = [sys.executable, "-c", BARE, ",".join(ABSENT), before, *map(str, arguments)]
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "PIPELINE_"))}
     environment = {**kept, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
