@@ -103,13 +103,13 @@ sync: $(INSTALLED) ## send what an unreachable MLflow server has missed
 
 zoo: $(INSTALLED) ## every method on equal terms, in one table and figure: make zoo, or make zoo PRESET=name DIR=study-mine
 	@if [ -n "$(PRESET)" ]; then python -m pipelines preset $(PRESET); fi
-	@python -m pipelines.study plan studies/zoo.yaml $(or $(DIR),study-zoo)
-	@python -m pipelines.study run $(or $(DIR),study-zoo) --until ood --jobs $(or $(JOBS),2); code=$$?; \
-	  test $$code = 130 || python -m pipelines.study methods $(or $(DIR),study-zoo) && exit $$code
+	@python -m pipelines.experiments plan studies/zoo.yaml $(or $(DIR),study-zoo)
+	@python -m pipelines.experiments run $(or $(DIR),study-zoo) --until ood --jobs $(or $(JOBS),2); code=$$?; \
+	  test $$code = 130 || python -m pipelines.experiments methods $(or $(DIR),study-zoo) && exit $$code
 
 import-study: $(INSTALLED) ## bring a study that ran elsewhere into MLflow: make import-study DIR=… (docs/remote-training.md)
 	@test -n "$(DIR)" || { echo "usage: make import-study DIR=… (a study's folder, or one with study.tar.000 …)" >&2; exit 2; }
-	@python -m pipelines.study import "$(DIR)" $(if $(REGISTER),--register)
+	@python -m pipelines.experiments import "$(DIR)" $(if $(REGISTER),--register)
 
 promote: $(INSTALLED) ## make a model version champion by hand: make promote VERSION=3 (or VERSION=challenger)
 	@test -n "$(VERSION)" || { echo "usage: make promote VERSION=3 (or VERSION=challenger)" >&2; exit 2; }

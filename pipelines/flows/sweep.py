@@ -17,20 +17,20 @@ from components.errors import ConfigError, UserError, os_errors_explained
 from components.files import read_json
 from components.markdown import literal
 from pipelines.config.params import TrackingConfig
+from pipelines.experiments.ranking import Result, draw_results, markdown, mean, rank, write_results
 from pipelines.flows.artifacts import show_outcomes
 from pipelines.flows.dvc_runner import failed, flow_tags, run_dag, summary
 from pipelines.flows.run_names import run_name
 from pipelines.flows.workspace import Workspace, workspace
 from pipelines.paths import stage_folder
-from pipelines.ranking import Result, draw_results, markdown, mean, rank, write_results
 from pipelines.tracking import Journal, deliver
 
 PLACE = Path("data/sweeps")  # a folder a sweep; git ignores data/
 
 
 @dataclass(frozen=True)
-class Member:
-    """One combination."""
+class Combination:
+    """A seed and a value for each parameter that is varied."""
 
     seed: int
     point: dict[str, Any]  # dotted key → value, of all that is varied besides the seed
@@ -123,7 +123,7 @@ def _plan(
     parameters: dict[str, list[Any]],
     preset: str | None,
     project: str,
-) -> tuple[list[Member], dict[str, str], TrackingConfig]:
+) -> tuple[list[Combination], dict[str, str], TrackingConfig]:
     """The members, and the variants of each with what they learn by. All workspaces are made, so that a mistake is told
     before a training."""
     for key, given in {"variants": variants, "seeds": seeds, **parameters}.items():
@@ -139,11 +139,11 @@ def _plan(
             with workspace(project, preset, overrides) as place:
                 chosen = variants or place.params.encoders
                 kinds = {variant: place.params.encoder(variant).kind for variant in chosen}
-                members.append(Member(place.params.seed, point, overrides))
+                members.append(Combination(place.params.seed, point, overrides))
     return members, kinds, place.params.tracking
 
 
-def _name(members: Sequence[Member], variants: Sequence[str], preset: str | None) -> str:
+def _name(members: Sequence[Combination], variants: Sequence[str], preset: str | None) -> str:
     """The same for the same sweep, so that its runs are found together however often it was resumed."""
     settings = json.dumps([preset, variants, [member.overrides for member in members]], sort_keys=True, default=str)
     return "-".join([*members[0].point, "seed", hashlib.sha256(settings.encode()).hexdigest()[:8]])

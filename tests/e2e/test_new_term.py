@@ -127,9 +127,9 @@ def test_the_configuration_knows_them(project):
 
 
 def test_a_run_trains_them_and_the_tables_have_them(project):
-    project.python("pipelines.study", "plan", write_study(project, "one", STUDY), "study-one")
-    project.python("pipelines.study", "run", "study-one", "--until", "ood", PIPELINE_OFFLINE="1")
-    project.python("pipelines.study", "methods", "study-one")
+    project.python("pipelines.experiments", "plan", write_study(project, "one", STUDY), "study-one")
+    project.python("pipelines.experiments", "run", "study-one", "--until", "ood", PIPELINE_OFFLINE="1")
+    project.python("pipelines.experiments", "methods", "study-one")
     (row,) = (line for line in (project.root / "study-one/methods.md").read_text().splitlines() if "| toys |" in line)
     assert row.startswith("| toys | hybrid | 1 | ")
     assert (project.root / "study-one/methods.png").is_file()
@@ -139,7 +139,9 @@ def test_a_run_trains_them_and_the_tables_have_them(project):
 
 
 def test_the_zoo_has_them(project):
-    project.python("pipelines.study", "plan", write_study(project, "all", {**STUDY, "variants": "zoo"}), "study-all")
+    project.python(
+        "pipelines.experiments", "plan", write_study(project, "all", {**STUDY, "variants": "zoo"}), "study-all"
+    )
     planned = (project.root / "study-all/study.json").read_text()
     assert '"pull": {' in planned
     assert '"bright": {' in planned

@@ -21,12 +21,12 @@ from components.files import atomic_file, read_json, write_json
 from components.locks import locked
 from components.training.device import choose_device, describe_hardware
 from pipelines.config.params import Params
+from pipelines.experiments.jobs import side_by_side
+from pipelines.experiments.members import BASELINES, RUNS, STAGES, Member
+from pipelines.experiments.pack import unpack
+from pipelines.experiments.plan import Plan
+from pipelines.experiments.tables import write_tables
 from pipelines.paths import PREPARED
-from pipelines.study.jobs import side_by_side
-from pipelines.study.members import BASELINES, RUNS, STAGES, Member
-from pipelines.study.pack import unpack
-from pipelines.study.plan import Plan
-from pipelines.study.tables import write_tables
 from pipelines.tracking.provenance import git_commit
 
 SAVE_SECONDS = 15.0  # of training that are lost at most

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from components.errors import UserError
-from pipelines.study.methods import methods_of, panels, write_methods
+from pipelines.experiments.methods import methods_of, panels, write_methods
 
 NUMBERS = {3: {"linear_accuracy": 0.5, "knn_accuracy": 0.4}, 4: {"linear_accuracy": 0.7}}
 
@@ -92,6 +92,6 @@ def test_a_method_that_has_not_been_evaluated_is_shown_with_what_there_is(study)
 
 
 def test_before_the_first_probe_that_is_told(tmp_path):
-    with pytest.raises(UserError, match=r"no model there has been probed yet: `python -m pipelines.study run"):
+    with pytest.raises(UserError, match=r"no model there has been probed yet: `python -m pipelines.experiments run"):
         write_methods(tmp_path)
     assert not list(tmp_path.iterdir())

@@ -12,8 +12,9 @@ from typing import Any
 from components.files import atomic_file
 from components.markdown import literal, table
 from components.plotting.methods import methods_figure
+from pipelines.experiments.methods import panels
+from pipelines.experiments.tables import spread
 from pipelines.metrics import METRICS, compared, measured
-from pipelines.study.methods import panels
 
 
 @dataclass(frozen=True)
@@ -47,9 +48,9 @@ def markdown(results: Sequence[Result], failures: Mapping[str, str]) -> str:
     titles = ["variant", *map(literal, keys), "score", *(column.title for column in columns), "seeds"]
     rows = []
     for group in rank(results):
-        names = [group[0].variant, *(_text(group[0].point[key]) for key in keys)]
-        cells = [*map(literal, names), _spread(group, "score", ".4f")]
-        cells += [_spread(group, column.name, column.form) for column in columns]
+        cells = [literal(str(name)) for name in (group[0].variant, *(group[0].point[key] for key in keys))]
+        for name, form in [("score", ".4f"), *((column.name, column.form) for column in columns)]:
+            cells.append(spread([result.numbers[name] for result in group if name in result.numbers], form))
         rows.append([*cells, str(len(group))])
     lines = [table(titles, rows), "", "Mean ± sample standard deviation over seeds."]
     if failures:
@@ -79,14 +80,3 @@ def draw_results(results: Sequence[Result], kinds: Mapping[str, str], path: Path
         for name, group in groups.items()
     }
     methods_figure({name: kinds[group[0].variant] for name, group in groups.items()}, panels(found), path)
-
-
-def _spread(group: Sequence[Result], name: str, form: str) -> str:
-    if not math.isfinite(mean(group, name)):
-        return "–"
-    shown = f"{mean(group, name):{form}}"
-    return f"{shown} ± {statistics.stdev(r.numbers[name] for r in group):{form}}" if len(group) > 1 else shown
-
-
-def _text(value: Any) -> str:
-    return str(value).replace("|", "\\|")

@@ -10,11 +10,11 @@ import psutil
 import pytest
 
 from components.errors import UserError
-from pipelines.study.jobs import side_by_side
+from pipelines.experiments.jobs import side_by_side
 
 SLEEP = """
 import os, time
-from pipelines.study.jobs import side_by_side
+from pipelines.experiments.jobs import side_by_side
 
 def sleep():
     print(os.getpid(), flush=True)

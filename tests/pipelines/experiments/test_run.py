@@ -13,10 +13,10 @@ import torch
 from safetensors.numpy import load_file
 
 from components.locks import locked
-from pipelines.study.__main__ import main
-from pipelines.study.members import Member
-from pipelines.study.pack import pack
-from pipelines.study.study_file import make_plan
+from pipelines.experiments.__main__ import main
+from pipelines.experiments.members import Member
+from pipelines.experiments.pack import pack
+from pipelines.experiments.study_file import make_plan
 
 STAGES = {"pretrain", "embed", "probe", "ood"}
 
@@ -55,7 +55,7 @@ class Told:
 
 @pytest.fixture
 def run(capfd, monkeypatch, tmp_path) -> Callable[..., Told]:
-    """`run(folder, …)` is `python -m pipelines.study run FOLDER …`, in this process; without an export."""
+    """`run(folder, …)` is `python -m pipelines.experiments run FOLDER …`, in this process; without an export."""
     monkeypatch.chdir(tmp_path)
 
     def call(*arguments: str | Path, until: str = "ood") -> Told:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from components.files import atomic_file, read_json
 from components.markdown import literal, table
+from pipelines.experiments.members import BASELINES, STAGES, Member, members_of
 from pipelines.metrics import compared
-from pipelines.study.members import BASELINES, STAGES, Member, members_of
 
 TABLE, NUMBERS = "table.md", "numbers.csv"
 MFU = "mfu"

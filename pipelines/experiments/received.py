@@ -20,8 +20,8 @@ from components.dataclass_reader import read_dataclass
 from components.errors import UserError
 from components.files import read_json
 from pipelines.config.params import validate_params
+from pipelines.experiments.members import RUNS, SETTINGS, STAGES, Member
 from pipelines.paths import PREPARED
-from pipelines.study.members import RUNS, SETTINGS, STAGES, Member
 from pipelines.tracking.checks import EVENTS, check_event, check_key, check_names, check_text, journal_file, shortened
 from pipelines.tracking.outbox import Event, read_events
 from pipelines.tracking.provenance import GIT_TAGS

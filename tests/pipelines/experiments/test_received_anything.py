@@ -16,8 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from components.errors import UserError
-from pipelines.study.importing import read_study
-from tests.pipelines.study.archives import (
+from pipelines.experiments.importing import read_study
+from tests.pipelines.experiments.archives import (
     RECORD,
     Files,
     fetched,

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from components.errors import UserError
-from pipelines.study.importing import import_study, read_study
-from pipelines.study.pack import pack, unpack
-from pipelines.study.plan import Plan
-from tests.pipelines.study.archives import (
+from pipelines.experiments.importing import import_study, read_study
+from pipelines.experiments.pack import pack, unpack
+from pipelines.experiments.plan import Plan
+from tests.pipelines.experiments.archives import (
     MEMBER,
     RECORD,
     edited,

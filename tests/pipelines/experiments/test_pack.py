@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.errors import UserError
-from pipelines.study.pack import MIB, pack, unpack
+from pipelines.experiments.pack import MIB, pack, unpack
 
 PART = 0.03  # MiB
 SMALL = ("results.json", "curves.csv", "samples.npz", "probe.npz", "fused.npz", "roc.csv", "events.jsonl")

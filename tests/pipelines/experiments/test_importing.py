@@ -14,11 +14,11 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from components.errors import UserError
+from pipelines.experiments import importing
+from pipelines.experiments.importing import import_study
+from pipelines.experiments.members import Member
+from pipelines.experiments.pack import pack
 from pipelines.stages import report
-from pipelines.study import importing
-from pipelines.study.importing import import_study
-from pipelines.study.members import Member
-from pipelines.study.pack import pack
 from pipelines.tracking import Journal, deliver
 from pipelines.tracking.provenance import user
 

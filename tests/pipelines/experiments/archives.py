@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from components.errors import UserError
-from pipelines.study.importing import import_study
+from pipelines.experiments.importing import import_study
 
 MEMBER = "runs/wide/seed-3"
 RECORD = f"{MEMBER}/outputs/wide/probe/record.json"

@@ -1,4 +1,4 @@
-"""`python -m pipelines.study COMMAND`: compare models over seeds, on this machine or on one without the stack.
+"""`python -m pipelines.experiments COMMAND`: compare models over seeds, on this machine or on one without the stack.
 
 plan FILE DIR      validate a study file (studies/*.yaml) and write DIR/study.json; needs the stack, the rest do not
 run DIR            train and evaluate what is missing; again and again, until nothing is
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from components.errors import ConfigError, UserError, os_errors_explained
-from pipelines.study.members import STAGES
+from pipelines.experiments.members import STAGES
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     form = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(prog="python -m pipelines.study", description=__doc__, formatter_class=form)
+    parser = argparse.ArgumentParser(prog="python -m pipelines.experiments", description=__doc__, formatter_class=form)
     commands = parser.add_subparsers(dest="command", required=True)
 
     plan = commands.add_parser("plan", help="validate a study file and write DIR/study.json")
@@ -80,16 +80,16 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _plan(options: argparse.Namespace) -> int:
-    from pipelines.study.study_file import make_plan
+    from pipelines.experiments.study_file import make_plan
 
     plan = make_plan(options.file, options.folder, options.data)
     print(f"{options.folder}: {len(plan.models)} models ({', '.join(plan.models)}) × {len(plan.seeds)} seeds")
-    print(f"Take the code and {options.folder} to any machine and run: python -m pipelines.study run {options.folder}")
+    print(f"Take the code and {options.folder} to any machine:\npython -m pipelines.experiments run {options.folder}")
     return 0
 
 
 def _run(options: argparse.Namespace) -> int:
-    from pipelines.study.run import run_study
+    from pipelines.experiments.run import run_study
 
     changes = dict(_change(text) for text in options.set)
     if options.seconds is not None:
@@ -112,8 +112,8 @@ def _change(text: str) -> tuple[str, Any]:
 
 
 def _table(options: argparse.Namespace) -> int:
-    from pipelines.study.plan import PLAN, Plan
-    from pipelines.study.tables import write_tables
+    from pipelines.experiments.plan import PLAN, Plan
+    from pipelines.experiments.tables import write_tables
 
     known = (options.folder / PLAN).exists()
     print(write_tables(options.folder, Plan.open(options.folder).peak_tflops if known else None))
@@ -121,14 +121,14 @@ def _table(options: argparse.Namespace) -> int:
 
 
 def _methods(options: argparse.Namespace) -> int:
-    from pipelines.study.methods import write_methods
+    from pipelines.experiments.methods import write_methods
 
     print(write_methods(options.folder))
     return 0
 
 
 def _pack(options: argparse.Namespace) -> int:
-    from pipelines.study.pack import LEFT_OUT, pack
+    from pipelines.experiments.pack import LEFT_OUT, pack
 
     parts = pack(options.folder, options.out, options.part_mib, options.parts, options.models)
     left = json.loads((options.out / LEFT_OUT).read_text())
@@ -137,7 +137,7 @@ def _pack(options: argparse.Namespace) -> int:
 
 
 def _import(options: argparse.Namespace) -> int:
-    from pipelines.study.importing import import_study
+    from pipelines.experiments.importing import import_study
 
     return 1 if import_study(options.folder, options.register) else 0
 

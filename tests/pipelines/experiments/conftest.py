@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from pipelines.study.pack import pack
-from pipelines.study.study_file import make_plan
-from tests.pipelines.study.archives import MEMBER, Files
+from pipelines.experiments.pack import pack
+from pipelines.experiments.study_file import make_plan
+from tests.pipelines.experiments.archives import MEMBER, Files
 
 ROOT = Path(__file__).parents[3]
 ABSENT = (
@@ -33,7 +33,7 @@ class Finder(machinery.PathFinder):
 
 sys.meta_path = [finder for finder in sys.meta_path if finder is not machinery.PathFinder] + [Finder]
 exec(sys.argv.pop(1))
-from pipelines.study.__main__ import main
+from pipelines.experiments.__main__ import main
 code = main()
 assert not absent & set(sys.modules), absent & set(sys.modules)
 sys.exit(code)
@@ -41,7 +41,7 @@ sys.exit(code)
 
 
 def run_bare(*arguments: str | Path, before: str = "", code: int | None = 0) -> subprocess.CompletedProcess[str]:
-    """`python -m pipelines.study …` without the stack, after the code `before`; checks the exit code (None: any)."""
+    """`python -m pipelines.experiments …` without the stack, after the code `before`; checks the exit code."""
     command = [sys.executable, "-c", BARE, ",".join(ABSENT), before, *map(str, arguments)]
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "PIPELINE_"))}
     environment = {**kept, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}

@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 
 from components.plotting.methods import Panel
-from pipelines import ranking
-from pipelines.ranking import Result, draw_results, markdown, mean, rank, write_results
+from pipelines.experiments import ranking
+from pipelines.experiments.ranking import Result, draw_results, markdown, mean, rank, write_results
 
 
 def result(variant: str, seed: int, rate: float, score: float, **numbers: float) -> Result:

@@ -10,8 +10,8 @@ from components.data.prepare import prepare
 from components.errors import ConfigError, UserError
 from components.objectives.registry import CONTRASTIVE, GENERATIVE
 from pipelines.config.params import load_params
-from pipelines.study.plan import Plan, changed
-from pipelines.study.study_file import make_plan
+from pipelines.experiments.plan import Plan, changed
+from pipelines.experiments.study_file import make_plan
 
 ROOT = Path(__file__).parents[3]
 MOCO = {"name": "moco", "queue_size": 64}
@@ -186,7 +186,7 @@ GATE = {"gate.score": ["linear_accuracy", "far_ood_auroc"]}
 
 
 def test_what_is_no_plan_is_told(tmp_path):
-    with pytest.raises(ConfigError, match=r"no study.json there. `python -m pipelines.study plan FILE"):
+    with pytest.raises(ConfigError, match=r"no study.json there. `python -m pipelines.experiments plan FILE"):
         Plan.open(tmp_path)
     (tmp_path / "study.json").write_text(json.dumps({"name": "x", "sedes": [1]}))
     with pytest.raises(ConfigError, match=r"study.json: sedes: unknown key, did you mean 'seeds'"):

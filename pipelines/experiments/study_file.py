@@ -15,8 +15,8 @@ from components.files import atomic_directory, write_json
 from components.objectives.registry import zoo
 from pipelines.config.overrides import set_keys
 from pipelines.config.params import load_params, validate_params
+from pipelines.experiments.plan import PLAN, Plan
 from pipelines.paths import PREPARED
-from pipelines.study.plan import PLAN, Plan
 from pipelines.tracking.provenance import git_commit
 
 ZOO = "zoo"  # in the place of a params file's name

@@ -35,7 +35,9 @@ class Plan:
     def open(cls, folder: Path) -> "Plan":
         """Raises ConfigError where there is none, or it was written by another version of this project."""
         if not (folder / PLAN).exists():
-            raise ConfigError(f"{folder}: no {PLAN} there. `python -m pipelines.study plan FILE {folder}` writes one.")
+            raise ConfigError(
+                f"{folder}: no {PLAN} there. `python -m pipelines.experiments plan FILE {folder}` writes one."
+            )
         return read_dataclass(cls, read_json(folder / PLAN), PLAN)
 
     def params(

@@ -11,10 +11,10 @@ from pathlib import Path, PurePosixPath
 
 from components.errors import UserError
 from components.files import atomic_directory, atomic_file, read_json
+from pipelines.experiments.members import BASELINES, RUNS, SETTINGS, Member, members_of
+from pipelines.experiments.plan import PLAN
+from pipelines.experiments.tables import NUMBERS, TABLE
 from pipelines.paths import PREPARED
-from pipelines.study.members import BASELINES, RUNS, SETTINGS, Member, members_of
-from pipelines.study.plan import PLAN
-from pipelines.study.tables import NUMBERS, TABLE
 from pipelines.tracking.checks import check_key, shortened
 
 MIB = 2**20

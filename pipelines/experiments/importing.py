@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, Any
 from components.data.prepared import Prepared
 from components.errors import MissingFileError, UserError
 from pipelines.command_start import VARIABLE as STARTED
+from pipelines.experiments.members import Member, members_of
+from pipelines.experiments.pack import unpack
+from pipelines.experiments.received import CARRIED, Carried, check_files, check_member
 from pipelines.paths import PREPARED, SCRATCH, stage_folder
 from pipelines.stages.results import has_run, record_of
-from pipelines.study.members import Member, members_of
-from pipelines.study.pack import unpack
-from pipelines.study.received import CARRIED, Carried, check_files, check_member
 from pipelines.tracking import deliver, store
 from pipelines.tracking.checks import ARTIFACTS, EVENTS, journal_file, shortened
 from pipelines.tracking.journal import tracking_folder

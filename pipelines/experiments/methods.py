@@ -15,9 +15,9 @@ from components.files import atomic_file
 from components.markdown import literal, table
 from components.plotting.methods import Panel, methods_figure
 from pipelines.comparison import Row, score
+from pipelines.experiments.members import Member, members_of
+from pipelines.experiments.tables import Numbers, baselines, numbers_of, spread
 from pipelines.metrics import METRICS, Metric, compared
-from pipelines.study.members import Member, members_of
-from pipelines.study.tables import Numbers, baselines, numbers_of, spread
 
 TABLE, NUMBERS, FIGURE = "methods.md", "methods.csv", "methods.png"
 BITS, BOUND = "bits_per_dim", "bits_per_dim_bound"  # shown in one column: exact, or at most
@@ -50,7 +50,7 @@ def write_methods(study: Path) -> str:
     """
     methods = methods_of(study)
     if not any(method.numbers["linear_accuracy"] for method in methods):
-        raise UserError(f"{study}: no model there has been probed yet: `python -m pipelines.study run {study}`.")
+        raise UserError(f"{study}: no model there has been probed yet: `python -m pipelines.experiments run {study}`.")
     references = [Method(name, "baseline", found, -math.inf) for name, found in baselines(study).items()]
     text = _markdown([*methods, *references])
     with atomic_file(study / TABLE) as temporary:
