@@ -1,10 +1,12 @@
 """Images a second of a trained model at work, by batch size.
 
-    python -m benchmarks.inference [--only pytorch export] [--size tiny] [--parquet FILES] [--json FILE]
+    python -m benchmarks.inference [--only pytorch export variants] [--image-size 64 --patch-size 8] [--size tiny]
+                                   [--parquet FILES] [--json FILE]
 
 pytorch  embedding (contrastive variant), and embedding with likelihood (hybrid), as the stage `embed` computes them
 export   the whole exported graph, from uint8 pixels to probabilities and OOD score: ONNX Runtime against PyTorch. Both
          on the CPU, ONNX Runtime on all cores, PyTorch on as many threads as the JSON's `hardware` says
+variants the exported graphs of the contrastive variant and of the hybrid, which has the likelihood, in ONNX Runtime
 
 Weights are random, probe and OOD score are fitted on their features: what was learned changes nothing about the time.
 """
@@ -33,6 +35,7 @@ from components.model.build import Architecture, build
 from components.model.encode import encode_images
 from components.model.gcrl import GCRL
 
+PARTS = ["pytorch", "export", "variants"]
 FITTED = 1000  # images that probe and OOD score are fitted on
 Turns = dict[str, Callable[[], float]]
 
@@ -54,16 +57,16 @@ def pytorch(batch: int, options: argparse.Namespace, prepared: Prepared) -> Turn
     }
 
 
-def shipped(options: argparse.Namespace, prepared: Prepared) -> Shipped:
-    """The hybrid with a probe and an OOD score."""
-    model = random_model("hybrid", options, prepared)
+def shipped(variant: str, options: argparse.Namespace, prepared: Prepared) -> Shipped:
+    """The variant with a probe and an OOD score."""
+    model = random_model(variant, options, prepared)
     features, batches = {}, {}
     for split in ("train", "val"):
         images = prepared.images(split)[:FITTED]
         found, nll = encode_images(model, images, torch.device("cpu"))
-        assert nll is not None
         features[split] = Labelled(found.numpy(), prepared.labels(split)[:FITTED])
-        batches[split] = Batch(found.numpy(), images, (nll / np.log(2) / prepared.channels).numpy())
+        bits = None if nll is None else (nll / np.log(2) / prepared.channels).numpy()
+        batches[split] = Batch(found.numpy(), images, bits)
     probe = fit_linear(features["train"], features["val"], (0.01,))
     fused = Fused.fit(InDistribution(features["train"], batches["val"], probe), k=1)
     return Shipped(model, probe, fused, float(np.quantile(fused.score(batches["val"]), 0.95)))
@@ -80,6 +83,13 @@ def export(batch: int, module: Shipped, path: Path, images: np.ndarray, turn: fl
     return {
         "PyTorch": rate_of(in_pytorch, batch, turn),
         "ONNX Runtime": rate_of(partial(run_session, session, images), batch, turn),
+    }
+
+
+def variants(batch: int, paths: dict[str, Path], images: np.ndarray, turn: float) -> Turns:
+    images = np.resize(images[:batch], (batch, *images.shape[1:]))
+    return {
+        name: rate_of(partial(run_session, open_session(path), images), batch, turn) for name, path in paths.items()
     }
 
 
@@ -104,7 +114,7 @@ def main() -> None:
     parser = parser_for(__doc__, rounds=3)
     add_arguments(parser)
     add_shape(parser)
-    parser.add_argument("--only", nargs="+", choices=["pytorch", "export"], default=["pytorch", "export"])
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 16, 64, 256])
     parser.add_argument("--turn", type=float, default=0.5, help="seconds of a turn")
     options = parser.parse_args()
@@ -112,11 +122,17 @@ def main() -> None:
     with open_images(options) as prepared, tempfile.TemporaryDirectory(prefix="benchmark-") as place:
         if "pytorch" in options.only:
             compare("pytorch", lambda batch: pytorch(batch, options, prepared), options, report)
+        images = np.array(prepared.images("train")[: max(options.batch_sizes)])
+        modules, paths = {}, {}
+        for variant in ("contrastive", "hybrid") if {"export", "variants"} & set(options.only) else ():
+            modules[variant], paths[variant] = shipped(variant, options, prepared), Path(place) / f"{variant}.onnx"
+            shape = prepared.image_size, prepared.channels
+            export_onnx(modules[variant], *shape, paths[variant], ExportConfig().opset)
         if "export" in options.only:
-            module, path = shipped(options, prepared), Path(place) / "model.onnx"
-            export_onnx(module, prepared.image_size, prepared.channels, path, ExportConfig().opset)
-            images = np.array(prepared.images("train")[: max(options.batch_sizes)])
-            compare("export", lambda batch: export(batch, module, path, images, options.turn), options, report)
+            whole = modules["hybrid"], paths["hybrid"]
+            compare("export", lambda batch: export(batch, *whole, images, options.turn), options, report)
+        if "variants" in options.only:
+            compare("variants", lambda batch: variants(batch, paths, images, options.turn), options, report)
 
 
 if __name__ == "__main__":

@@ -47,12 +47,13 @@ def made_once(
     root = own if worker_id == "master" else own.parent
 
     def once(name: str, make: Callable[[Path], None]) -> Path:
-        folder = root / name
+        folder, made = root / name, root / f"{name}.made"
         with FileLock(root / f"{name}.lock"):
-            if not folder.exists():
-                unfinished = Path(tempfile.mkdtemp(dir=root))
-                make(unfinished)
-                unfinished.rename(folder)
+            if not made.exists():
+                shutil.rmtree(folder, ignore_errors=True)  # of a worker that failed
+                folder.mkdir()
+                make(folder)
+                made.touch()
         return folder
 
     return once

@@ -67,8 +67,8 @@ class DataConfig:
     ood: dict[str, OodSet] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not 4 <= self.image_size <= 256:
-            raise ValueError(f"image_size must lie between 4 and 256, not {self.image_size}")
+        if not 4 <= self.image_size <= 512:
+            raise ValueError(f"image_size must lie between 4 and 512, not {self.image_size}")
         if not (0 < self.val_fraction < 1 and 0 < self.test_fraction < 1):
             raise ValueError("val_fraction and test_fraction must lie between 0 and 1, both exclusive")
         if self.val_fraction + self.test_fraction >= 1:

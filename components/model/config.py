@@ -43,6 +43,7 @@ SIZES: dict[str | None, dict[str, int]] = {
         "projection_size": 128,
     },
 }
+LARGEST_BLOCK = 4  # side in pixels of what is predicted pixel by pixel without being divided
 OF_SIZE: Any = None  # a key that is not given takes the value of `size`
 
 
@@ -58,7 +59,8 @@ class ModelConfig:
     heads: int = OF_SIZE
     encoder_layers: int = OF_SIZE
     decoder_layers: int = OF_SIZE
-    local_width: int = OF_SIZE  # a token's share of the hidden layer in the patch's local head
+    # a token's share of the hidden layer in the patch's local head; half of the size's where a patch is taken in blocks
+    local_width: int = OF_SIZE
     projection_width: int = OF_SIZE
     projection_size: int = OF_SIZE
     size: Literal["tiny", "small", "base"] | None = None  # what the keys above are where they are not given
@@ -69,7 +71,8 @@ class ModelConfig:
     def __post_init__(self) -> None:
         for name, value in SIZES[self.size].items():
             if getattr(self, name) is None:
-                object.__setattr__(self, name, value)
+                halved = name == "local_width" and self.patch_size > LARGEST_BLOCK
+                object.__setattr__(self, name, value // 2 if halved else value)
         for field in fields(self):
             if field.type is int and getattr(self, field.name) < 1:
                 raise ValueError(f"{field.name} must be at least 1")

@@ -15,8 +15,9 @@ from torch.nn import functional as F
 from components.model.config import ModelConfig
 from components.model.local_head import CategoricalHead, LocalHead
 from components.model.logistic_mixture import LogisticMixtureHead
+from components.model.nested_head import NestedHead
 from components.model.pixelcnn import PixelCNN
-from components.model.tokens import LEVELS, PaletteTokenizer, PixelTokenizer, Tokenizer, scaled
+from components.model.tokens import LEVELS, PaletteTokenizer, PixelTokenizer, Tokenizer, nested_sides, scaled
 from components.model.transformer import Cache, Stack
 
 
@@ -102,12 +103,19 @@ class GCRL(nn.Module):
     def new_head(self) -> LocalHead:
         """A local head for this model's tokens and contexts as wide as it, with first weights of its own."""
         config, C = self.config, self.channels
-        D, S, width = config.width, config.patch_size**2, config.local_width
-        if config.likelihood == "palette":
-            return CategoricalHead(D, (S,), self.colours, width)
-        if config.likelihood == "categorical":
-            return CategoricalHead(D, (S, C), LEVELS, width)
-        return LogisticMixtureHead(D, (S, C), width, config.mixture_components)
+        width, sides = config.local_width, nested_sides(config.patch_size)
+
+        def pixel_head(context_width: int, pixels: int) -> LocalHead:
+            if config.likelihood == "palette":
+                return CategoricalHead(context_width, (pixels,), self.colours, width)
+            if config.likelihood == "categorical":
+                return CategoricalHead(context_width, (pixels, C), LEVELS, width)
+            return LogisticMixtureHead(context_width, (pixels, C), width, config.mixture_components)
+
+        if len(sides) == 1:
+            return pixel_head(config.width, config.patch_size**2)
+        reads = {"palette": width, "categorical": C * width, "logistic_mixture": C}[config.likelihood]
+        return NestedHead(config.width, sides, 2 * width, reads, pixel_head)
 
     def embed_patches(self, tokens: Tensor) -> Tensor:
         """What patches (B, t, S, ...) are embedded as (B, t, D), wherever in the image they lie."""

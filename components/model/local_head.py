@@ -11,10 +11,14 @@ from torch.nn import functional as F
 class LocalHead(nn.Module, ABC):
     """p(patch | context) = Π_i p(token_i | tokens < i in the patch, context), all factors in one pass.
 
-    `shape` is a patch's: (S,) where a token is a pixel, (S, C) where it is a sub-pixel; order is that of the raster.
+    `shape` is a patch's: (S,) where a token is a pixel, (S, C) where it is a sub-pixel; the order is the tokenizer's.
     """
 
     shape: tuple[int, ...]
+
+    @abstractmethod
+    def read(self, tokens: Tensor) -> Tensor:
+        """What networks are told of the pixels (..., S, I) of tokens (..., *shape)."""
 
     @abstractmethod
     def nll(self, context: Tensor, tokens: Tensor) -> Tensor:
@@ -26,6 +30,9 @@ class LocalHead(nn.Module, ABC):
         those at the index and after it do not matter."""
 
 
+PARTS = 4  # of many elements, whose zero weights are left out of products: 5/8 of the work
+
+
 class MaskedNetwork(nn.Module):
     """A MADE (Germain et al. 2015, arXiv 1502.03509, section 4) whose units are blocks, one for each of the patch's
     elements: block-triangular weights let element i see what is known of elements j < i, never of its own."""
@@ -35,7 +42,7 @@ class MaskedNetwork(nn.Module):
 
     def __init__(self, context_width: int, elements: int, inputs: int, width: int) -> None:
         super().__init__()
-        self.width = width
+        self.elements, self.width = elements, width
         self.context = nn.Linear(context_width, elements * width)
         self.first = nn.Linear(elements * inputs, elements * width, bias=False)
         self.second = nn.Linear(elements * width, elements * width)
@@ -46,12 +53,22 @@ class MaskedNetwork(nn.Module):
     def forward(self, context: Tensor, known: Tensor, element: int | None = None) -> Tensor:
         """Hidden units (..., S, E) for contexts (..., D) and what is known of each element (..., S, I); of one element
         alone, (..., 1, E), for a fraction of the work."""
-        E = self.width
-        rows = slice(None) if element is None else slice(element * E, (element + 1) * E)
         hidden = self.context(context) + F.linear(known.flatten(-2), self.first.weight * self.below)
-        second = self.second.weight[rows] * self.upto[rows]
-        hidden = hidden[..., rows] + F.linear(F.gelu(hidden), second, self.second.bias[rows])
-        return F.gelu(self.norm(hidden.unflatten(-1, (-1, E))))
+        seen = F.gelu(hidden)
+        if element is not None:
+            parts = [slice(element, element + 1)]
+            hidden = hidden[..., element * self.width : (element + 1) * self.width]
+        else:  # elements of an earlier part need nothing of a later one
+            size = -(-self.elements // PARTS) if self.elements > PARTS else self.elements
+            parts = [slice(first, min(first + size, self.elements)) for first in range(0, self.elements, size)]
+        found = [self._second(seen, part.start * self.width, part.stop * self.width) for part in parts]
+        hidden = hidden + (torch.cat(found, -1) if len(found) > 1 else found[0])
+        return F.gelu(self.norm(hidden.unflatten(-1, (-1, self.width))))
+
+    def _second(self, seen: Tensor, start: int, stop: int) -> Tensor:
+        """What units start … stop − 1 take from units (..., S·E) of themselves and the elements before them."""
+        weight = self.second.weight[start:stop, :stop] * self.upto[start:stop, :stop]
+        return F.linear(seen[..., :stop], weight, self.second.bias[start:stop])
 
 
 def below(elements: int, outputs: int, inputs: int, itself: bool = False) -> Tensor:
@@ -78,7 +95,10 @@ class CategoricalHead(LocalHead):
 
     def forward(self, context: Tensor, tokens: Tensor) -> Tensor:
         """Logits (..., *shape, V) for contexts (..., D) and tokens (..., *shape)."""
-        return self.logits(self.network(context, self._embed(tokens))).unflatten(-2, self.shape)
+        return self.logits(self.network(context, self._each(tokens))).unflatten(-2, self.shape)
+
+    def read(self, tokens: Tensor) -> Tensor:
+        return self._each(tokens).unflatten(-2, (-1, math.prod(self.shape[1:]))).flatten(-2)  # (..., S, C·E)
 
     def nll(self, context: Tensor, tokens: Tensor) -> Tensor:
         likelihood = self(context, tokens).float().log_softmax(-1)  # (..., *shape, V)
@@ -87,8 +107,9 @@ class CategoricalHead(LocalHead):
 
     def log_probabilities(self, context: Tensor, tokens: Tensor, index: tuple[int, ...]) -> Tensor:
         element = index[0] if len(index) == 1 else index[0] * self.shape[1] + index[1]
-        logits = self.logits(self.network(context, self._embed(tokens), element))  # (..., 1, V)
+        logits = self.logits(self.network(context, self._each(tokens), element))  # (..., 1, V)
         return logits.squeeze(-2).float().log_softmax(-1)
 
-    def _embed(self, tokens: Tensor) -> Tensor:
-        return self.embedding(tokens.flatten(-len(self.shape)))  # (..., S·C, E)
+    def _each(self, tokens: Tensor) -> Tensor:
+        """Each token's embedding (..., S·C, E)."""
+        return self.embedding(tokens.flatten(-len(self.shape)))

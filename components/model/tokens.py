@@ -5,19 +5,51 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
+from components.model.config import LARGEST_BLOCK
+
 LEVELS = 256  # values of an 8-bit sub-pixel
+
+
+def nested_sides(side: int) -> tuple[int, ...]:
+    """Sides of a patch and of the blocks nested in it: divided by the smallest prime factor until they are small.
+
+    16 → (16, 8, 4); a patch of up to 4×4 pixels, or of a prime side, is one block.
+    """
+    sides = [side]
+    while sides[-1] > LARGEST_BLOCK:
+        factor = next(k for k in range(2, sides[-1] + 1) if sides[-1] % k == 0)
+        if factor == sides[-1]:
+            break
+        sides.append(sides[-1] // factor)
+    return tuple(sides)
+
+
+def nested_order(sides: tuple[int, ...]) -> Tensor:
+    """The pixels of a patch (S,) by their number in its raster, blocks and pixels of a block in raster order.
+
+    So the pixels of a block follow each other, and each pixel comes after those left of it, above it and between.
+    """
+    pixels = torch.arange(sides[0] ** 2).view(sides[0], sides[0])
+    for inner in sides[1:]:
+        # (..., outer, outer) → (..., blocks, inner, inner)
+        pixels = pixels.unflatten(-1, (-1, inner)).unflatten(-3, (-1, inner)).transpose(-3, -2).flatten(-4, -3)
+    return pixels.flatten()
 
 
 class Tokenizer(nn.Module, ABC):
     """From images to tokens and back.
 
     Args:
-        patch_size: side of a patch in pixels; a patch holds S = patch_size² pixels in raster order.
+        patch_size: side of a patch in pixels; a patch holds S = patch_size² pixels in the order of `nested_order`.
     """
+
+    order: Tensor
 
     def __init__(self, patch_size: int) -> None:
         super().__init__()
         self.patch_size = patch_size
+        self.nested = len(nested_sides(patch_size)) > 1
+        self.register_buffer("order", nested_order(nested_sides(patch_size)), persistent=False)  # (S,)
 
     @abstractmethod
     def quantise(self, images: Tensor) -> Tensor:
@@ -28,10 +60,11 @@ class Tokenizer(nn.Module, ABC):
         """Pixels (..., C) in [0, 1] of tokens: the way back from `quantise`, channels last."""
 
     def patches(self, tokens: Tensor) -> Tensor:
-        """Group tokens (B, H, W, ...) into patches (B, T, S, ...), both in raster order."""
+        """Group tokens (B, H, W, ...) into patches (B, T, S, ...), which come in raster order."""
         p = self.patch_size
         grid = tokens.unflatten(2, (-1, p)).unflatten(1, (-1, p))  # (B, H/p, p, W/p, p, ...)
-        return grid.transpose(2, 3).flatten(3, 4).flatten(1, 2)
+        patches = grid.transpose(2, 3).flatten(3, 4).flatten(1, 2)
+        return patches[:, :, self.order] if self.nested else patches
 
     def forward(self, images: Tensor) -> Tensor:
         """Tokens (B, T, S, ...) of images (B, C, H, W) whose values lie in [0, 1]."""
@@ -40,6 +73,8 @@ class Tokenizer(nn.Module, ABC):
     def colours(self, tokens: Tensor) -> Tensor:
         """Square images (B, C, H, W) in [0, 1] of tokens (B, T, S, ...): the way back from `forward`."""
         p, side = self.patch_size, round(tokens.shape[1] ** 0.5)
+        if self.nested:
+            tokens = tokens[:, :, self.order.argsort()]
         grid = tokens.unflatten(1, (side, side)).unflatten(3, (p, p))  # (B, H/p, W/p, p, p, ...)
         grid = grid.transpose(2, 3).flatten(3, 4).flatten(1, 2)  # (B, H, W, ...)
         return self.dequantise(grid).permute(0, 3, 1, 2)

@@ -61,7 +61,7 @@ class Report:
 
 
 def table(reports: Sequence[Report]) -> dict[str, list[dict[str, Any]]]:
-    """The comparison, {group: a row a measure}; a row: title, meaning, up, cells {text, spread, best}, baselines [text]."""
+    """The comparison, {group: a row a measure}; a row: title, meaning, up, cells {text, spread, best}, baselines."""
     baselines = reports[0].metrics("baselines")
     groups: dict[str, list[dict[str, Any]]] = {metric.group: [] for metric in compared()}
     for column in compared():

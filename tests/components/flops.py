@@ -1,11 +1,13 @@
 """What a view costs, worked out by hand: floating-point operations of matrix products (two for a multiplication and
 addition). What is counted in a real pass is compared with it."""
 
+import itertools
 from dataclasses import dataclass
 
 from components.data.augment import condition_size
 from components.model.build import Architecture
-from components.model.tokens import LEVELS
+from components.model.local_head import PARTS
+from components.model.tokens import LEVELS, nested_sides
 
 
 @dataclass(frozen=True)
@@ -59,17 +61,50 @@ def _stack(architecture: Architecture, layers: int, positions: int) -> int:
 
 def _local_head(architecture: Architecture) -> tuple[int, int]:
     """The local head on one patch, and the part of it that multiplies pixel values as they are."""
-    model, C, S = architecture.model, architecture.channels, architecture.model.patch_size**2
+    model, C = architecture.model, architecture.channels
+    sides, width = nested_sides(model.patch_size), 2 * model.local_width
+    reads = {"palette": model.local_width, "categorical": C * model.local_width, "logistic_mixture": C}[
+        model.likelihood
+    ]
+    context, whole, data = model.width, 0, 0
+    for outer, inner in itertools.pairwise(sides):
+        parents, children = (sides[0] // outer) ** 2, (outer // inner) ** 2
+        from_pixels = 2 * parents * outer**2 * reads * children * width
+        whole += from_pixels + 2 * parents * children * width * context
+        whole += 2 * parents * _among(children, width)
+        data += from_pixels if model.likelihood == "logistic_mixture" else 0
+        context = width
+    blocks = (sides[0] // sides[-1]) ** 2
+    if blocks > 1:
+        context += (2 * sides[-1] + 1) * reads
+    pixels, pixel_data = _pixel_head(architecture, context, sides[-1] ** 2)
+    return whole + blocks * pixels, data + blocks * pixel_data
+
+
+def _pixel_head(architecture: Architecture, context: int, S: int) -> tuple[int, int]:
+    model, C = architecture.model, architecture.channels
     if model.likelihood == "logistic_mixture":
-        elements, inputs, outputs = S, C, model.mixture_components * (1 + 2 * C + C * (C - 1) // 2)
+        row = (
+            C * model.mixture_components
+        )  # a number for each channel and component; slopes in all channels but the last
+        elements, inputs, outputs = S, C, model.mixture_components + (C + 1) * row
     else:
         palette = model.likelihood == "palette"
         elements, outputs = (S, architecture.colours) if palette else (S * C, LEVELS)
         inputs = model.local_width
     hidden = elements * model.local_width
     first = 2 * elements * inputs * hidden
-    rest = 2 * hidden * (model.width + hidden + outputs)
+    rest = 2 * hidden * (context + outputs) + 2 * _among(elements, model.local_width)
     if model.likelihood != "logistic_mixture":
         return first + rest, 0
-    data = first + 2 * (S * C) ** 2
-    return data + rest, data
+    shifts = first + 2 * (S * C) ** 2
+    values = 2 * S * row * (2 * C - 1)  # repeated for each component: no gradient at all
+    repeated = 2 * S * C * row  # the shifts, by a matrix that needs none
+    return shifts + rest + values + repeated, shifts + 2 * values + repeated
+
+
+def _among(elements: int, width: int) -> int:
+    """Multiplications among the units of a masked network's elements, many of which are taken in parts."""
+    size = -(-elements // PARTS) if elements > PARTS else elements
+    stops = [min(first + size, elements) for first in range(0, elements, size)]
+    return sum((stop - start) * stop for start, stop in zip([0, *stops], stops, strict=False)) * width**2

@@ -166,13 +166,23 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 
 @pytest.fixture(scope="session")
-def finished(fresh: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A project after a whole `dvc repro`, committed; not to be changed. What it printed is in ../repro.log."""
-    project = fresh.copy(tmp_path_factory.mktemp("finished") / "project")
-    done = project.dvc("repro")
-    (project.root.parent / "repro.log").write_text(done.stdout + done.stderr)
-    project.commit()
-    return project
+def finished(
+    fresh: Project, made_once: Callable[[str, Callable[[Path], None]], Path], tmp_path_factory: pytest.TempPathFactory
+) -> Project:
+    """A project after a whole `dvc repro`, committed; not to be changed. What it printed is in ../repro.log.
+
+    It ran once, and each of xdist's workers has a copy: DVC's commands in one folder wait for each other.
+    """
+
+    def make(folder: Path) -> None:
+        project = fresh.copy(folder / "project")
+        done = project.dvc("repro")
+        (folder / "repro.log").write_text(done.stdout + done.stderr)
+        project.commit()
+
+    once, own = made_once("finished-once", make), tmp_path_factory.mktemp("finished")
+    shutil.copyfile(once / "repro.log", own / "repro.log")
+    return Project(once / "project").copy(own / "project")
 
 
 @pytest.fixture

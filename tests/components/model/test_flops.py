@@ -21,6 +21,12 @@ def test_the_formula_equals_what_is_counted(likelihood, channels, told, w_gen, w
     assert_formula_equals_count(variant, likelihood, scored, make_palette(7, channels))
 
 
+@pytest.mark.parametrize("likelihood", ["palette", "logistic_mixture", "categorical"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_that_of_nested_blocks_too(likelihood, channels, make_palette):
+    assert_formula_equals_count(VariantConfig(1, 0), likelihood, None, make_palette(7, channels), 12, 24)
+
+
 @pytest.mark.parametrize("likelihood", ["palette", "logistic_mixture"])
 @pytest.mark.parametrize("w_con", [1, 0])
 @pytest.mark.parametrize("filters", [None, 5])
@@ -30,12 +36,13 @@ def test_that_of_convolutions_too(likelihood, w_con, filters, make_palette):
 
 
 def assert_formula_equals_count(
-    variant: VariantConfig, likelihood: str, scored: int | None, palette: np.ndarray
+    variant: VariantConfig, likelihood: str, scored: int | None, palette: np.ndarray, patch: int = 2, size: int = 6
 ) -> None:
-    config = ModelConfig(2, width=16, heads=2, encoder_layers=3, decoder_layers=1, local_width=5, likelihood=likelihood)
-    architecture, channels = Architecture.of(config, variant, 6, palette), palette.shape[1]
+    shape = {"width": 16, "heads": 2, "encoder_layers": 3, "decoder_layers": 1, "local_width": 5}
+    config = ModelConfig(patch, **shape, likelihood=likelihood)
+    architecture, channels = Architecture.of(config, variant, size, palette), palette.shape[1]
     model, n = build(architecture, palette, 0), 4
-    tokens = model.tokenizer(torch.zeros(n, channels, 6, 6))
+    tokens = model.tokenizer(torch.zeros(n, channels, size, size))
     condition = torch.zeros(n, model.condition.in_features) if model.condition else None
     chosen = None if scored is None else torch.arange(scored).expand(n, -1)
     with FlopCounterMode(display=False) as forward:

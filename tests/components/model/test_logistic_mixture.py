@@ -121,22 +121,25 @@ def naive_nll(head: LogisticMixtureHead, context: Tensor, patch: Tensor) -> list
         seen = torch.zeros_like(patch)
         seen[:s] = patch[:s]
         hidden = head.network(context[None], seen[None].float() / 127.5 - 1)[0, s]
-        numbers = head.mixture(hidden).view(MIXTURES, 10).double()
+        logits, means, scales, of_red, of_green = head.numbers(hidden).double().split(head.sizes)
+        means, scales, of_red = (rows.view(-1, MIXTURES) for rows in (means, scales, of_red.tanh()))
+        of_green = of_green.tanh()
         before = torch.zeros(len(patch), 3)
         before[:s] = patch[:s] / 127.5 - 1
         shift = (head.linear.weight[3 * s : 3 * s + 3] @ before.flatten()).tolist()
-        weights = numbers[:, 0].softmax(0)
+        weights = logits.softmax(0)
         x = [v / 127.5 - 1 for v in patch[s].tolist()]
         p = 0.0
         for k in range(MIXTURES):
-            r, g, b = (m + moved for m, moved in zip(numbers[k, 1:4].tolist(), shift, strict=True))
-            green_red, blue_red, blue_green = numbers[k, 7:].tanh().tolist()
-            means = [r, g + green_red * x[0], b + blue_red * x[0] + blue_green * x[1]]
+            r, g, b = (m + moved for m, moved in zip(means[:, k].tolist(), shift, strict=True))
+            g += of_red[0, k].item() * x[0]
+            b += of_red[1, k].item() * x[0] + of_green[k].item() * x[1]
+            centres = [r, g, b]
             mass = weights[k].item()
             for c in range(3):
-                scale = math.exp(max(-7.0, numbers[k, 4 + c].item()))
-                upper = math.inf if patch[s, c] == 255 else (x[c] + 1 / 255 - means[c]) / scale
-                lower = -math.inf if patch[s, c] == 0 else (x[c] - 1 / 255 - means[c]) / scale
+                scale = math.exp(max(-7.0, scales[c, k].item()))
+                upper = math.inf if patch[s, c] == 255 else (x[c] + 1 / 255 - centres[c]) / scale
+                lower = -math.inf if patch[s, c] == 0 else (x[c] - 1 / 255 - centres[c]) / scale
                 # in the upper tail the difference of the complements, which do not round to 1
                 mass *= cdf(-lower) - cdf(-upper) if lower > 0 else cdf(upper) - cdf(lower)
             p += mass
@@ -173,6 +176,6 @@ def test_autocast_computes_the_mixture_in_full_precision(seed, spread):
         exact = head.nll(context, patches(6, 4, 3))
         with torch.autocast("cpu", torch.bfloat16):
             rough = head.nll(context, patches(6, 4, 3))
-            assert head.mixture(torch.zeros(WIDTH)).dtype == torch.bfloat16  # what would happen without care
+            assert head.numbers(torch.zeros(WIDTH)).dtype == torch.bfloat16  # what would happen without care
     assert rough.dtype == torch.float32
     assert ((rough - exact).abs() / exact.clamp_min(1)).mean() < 0.05
