@@ -14,6 +14,7 @@ from components.objectives.config import VariantConfig
 from components.objectives.registry import CONTRASTIVE, GENERATIVE, table, zoo
 from pipelines.config.params import load_params
 
+WIDTH = 80  # DVC wraps longer lines when it writes a params file
 METHODS, ZOO = Path("docs/methods.md"), Path("presets/zoo-digits-cpu.yaml")
 
 
@@ -26,8 +27,14 @@ def _zoo_lines() -> Iterator[str]:
             variant.check(task)
         except ValueError:
             continue
-        labels = [term.words.label for term in variant.terms]
-        yield f"  {name}: {json.dumps(settings).replace(chr(34), '')}  # {' and '.join(labels)}"
+        label = " and ".join(term.words.label for term in variant.terms)
+        parts = {key: json.dumps(value).replace('"', "") for key, value in settings.items()}
+        line = f"  {name}: {{{', '.join(f'{key}: {value}' for key, value in parts.items())}}}"
+        if len(line) <= WIDTH:
+            yield f"{line}  # {label}"
+        else:
+            yield f"  {name}:  # {label}"
+            yield from (f"    {key}: {value}" for key, value in parts.items())
 
 
 PARTS: dict[str, tuple[Path, Callable[[], str]]] = {

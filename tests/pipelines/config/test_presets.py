@@ -2,6 +2,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from dvc.utils.hydra import apply_overrides
 
 from components.errors import ConfigError
 from pipelines.__main__ import main
@@ -101,3 +102,11 @@ def test_an_invalid_preset_is_not_used(project, capsys):
 def test_the_command_says_what_it_did(project, capsys):
     assert main(["preset", "cifar10-gpu"]) == 0
     assert capsys.readouterr().out == "params.yaml is preset cifar10-gpu now\n"
+
+
+@pytest.mark.parametrize("path", [ROOT / "params.yaml", *PRESETS], ids=lambda path: path.stem)
+def test_dvc_changes_the_one_line_of_a_setting(path, tmp_path):
+    """`dvc exp run -S` writes params.yaml anew; comments, lists and long lines come out as they are here."""
+    written = Path(shutil.copyfile(path, tmp_path / "params.yaml"))
+    apply_overrides(written, ["seed=1"])
+    assert written.read_text() == path.read_text().replace("\nseed: 0\n", "\nseed: 1\n")
