@@ -19,7 +19,8 @@ def check_classes(config: DataConfig, listings: Mapping[str, Listing]) -> tuple[
     """
     known = listings["labelled"].present
     require_known_classes(config.labelled.exclude_classes, known, "data.labelled.exclude_classes")
-    known = tuple(name for name in known if name not in config.labelled.exclude_classes)
+    small = listings["labelled"].small_classes(config.labelled.min_class_images)
+    known = tuple(name for name in known if name not in config.labelled.exclude_classes and name not in small)
     for name, ood in config.ood.items():
         require_known_classes(ood.held_out_classes, known, f"data.ood.{name}.held_out_classes")
     held_out = held_out_classes(config)

@@ -91,7 +91,7 @@ def test_manifest_statistics(digits: Prepared, noise: Callable[..., np.ndarray])
         histogram = np.array(Image.fromarray(image).convert("L").histogram()) / 64
         assert found["entropy"][i] == pytest.approx(-sum(p * np.log2(p) for p in histogram if p))
     assert found["entropy"][3] == 0
-    columns = "split index source path sha256 label class_name width height channels mean_0 std_0 entropy"
+    columns = "split index source path sha256 label class_name converted width height channels mean_0 std_0 entropy"
     assert pq.read_schema(digits.root / "manifest.parquet").names == columns.split()
 
 
@@ -203,7 +203,15 @@ def test_dataset_json_holds_the_constants(digits: Prepared) -> None:
     meta = json.loads((digits.root / "dataset.json").read_text())
     assert meta["seed"] == 0
     assert meta["constants"]["val_fraction"] == 0.1
-    assert meta["sources"]["labelled"] == {"name": "digits", "files": 400, "quarantined": 0, "quarantined_share": 0.0}
+    assert meta["sources"]["labelled"] == {
+        "name": "digits",
+        "files": 400,
+        "quarantined": 0,
+        "quarantined_share": 0.0,
+        "converted": {},
+        "others": {},
+        "small_classes": {},
+    }
 
 
 def test_real_images(image_sets: Path, tmp_path: Path) -> None:

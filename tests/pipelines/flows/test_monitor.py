@@ -36,7 +36,7 @@ def client(tmp_path_factory: pytest.TempPathFactory, empty_store: Path, onnx_fil
     shutil.copyfile(ROOT / "presets" / "digits-cpu.yaml", project / "params.yaml")
     reference = project.parent / "reference.npz"
     usual = random_images(400, USUAL)
-    Reference.of(onnx_file, usual, ("zero", "one"), False, 0.06, 2.0).save(reference)
+    Reference.of(onnx_file, usual, ("zero", "one"), {}, 0.06, 2.0).save(reference)
     with Journal.start("report", root=project / ".tracking") as journal:
         journal.model(onnx_file, "model", "gcrl", extra_files=[reference])
         journal.model(onnx_file, "bare", "bare")
