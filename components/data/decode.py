@@ -13,11 +13,13 @@
 | damaged, truncated, empty, not an image | rejected |
 | another size | rejected, or with `resize` made square by `fit` (bicubic, antialiased) |
 
-This file needs NumPy and Pillow alone (for HEIC also pillow-heif): it is shipped with each model.
+This file is shipped with each model. It needs NumPy and Pillow; pillow-heif for HEIC; and simplejpeg, without which
+JPEGs give the same pixels, but one that is damaged in the middle is taken for whole.
 """
 
 import functools
 import io
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -26,6 +28,11 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 from PIL import ExifTags, Image, ImageCms
+
+try:
+    import simplejpeg
+except ImportError:
+    simplejpeg = None
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "AVIF", "PPM")
 HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
@@ -42,6 +49,8 @@ TURNED = {
 }  # by EXIF's number, from 5 with sides swapped: what puts it right; whether left, and top, come from right or bottom
 BACKGROUNDS = {"white": (255, 255, 255), "black": (0, 0, 0)}
 REDUCED = 2.0  # a JPEG is decoded at a half, a quarter or an eighth that is still so many times what is wanted
+# other complaints are of a few bytes too many, or of the order of things: viewers take such files, too
+DAMAGED_JPEG = re.compile(r"premature end|bad Huffman|instead of RST|\d{3,} extraneous bytes before marker 0xd9", re.I)
 SAME_COLOURS = 1.0  # mean difference, in levels, up to which a profile is taken for sRGB
 
 
@@ -158,13 +167,16 @@ class _Reader(NamedTuple):
                     f"{bits} bits a channel, expected 8 (data.convert.deep: scale takes the type's range, "
                     "[low, high] another)"
                 )
-            size, reduction = image.size, self._reduce(image)
-            image.load()
+            size, reduction = image.size, self._reduction(image)
+            if image.format in ("JPEG", "MPO"):
+                orientation, image = _orientation(image), _jpeg(image, content, reduction)
+            else:
+                image.load()
+                orientation = _orientation(image)
         if reduction == 1:
             size = image.size  # a TIFF file has been turned by Pillow
         left = top = 0.0
         width, height = size[0] / reduction, size[1] / reduction
-        orientation = _orientation(image)
         if orientation in TURNED:
             turn, from_right, from_bottom = TURNED[orientation]
             image = image.transpose(turn)
@@ -185,15 +197,12 @@ class _Reader(NamedTuple):
             image.seek(0)
             self.converted.append("first of several frames")
 
-    def _reduce(self, image: Image.Image) -> int:
-        """Have a JPEG decoded at a fraction of its size, where that is still well above the target; returns 1, 2 …"""
+    def _reduction(self, image: Image.Image) -> int:
+        """2, 4 or 8 where a JPEG decoded at that part of its sides is still well above the target, otherwise 1."""
         if self.target is None or image.format not in ("JPEG", "MPO"):
             return 1
         side = max(image.size) if self.fit == "pad" else min(image.size)
-        reduction = next((part for part in (8, 4, 2) if side / part >= REDUCED * self.target), 1)
-        if reduction > 1:
-            image.draft(None, (image.width // reduction, image.height // reduction))
-        return reduction
+        return next((part for part in (8, 4, 2) if side / part >= REDUCED * self.target), 1)
 
     def _eight_bits(self, image: Image.Image, bits: int) -> Image.Image:
         self.converted.append(f"{bits} bits to 8")
@@ -225,6 +234,31 @@ def _identified(content: IO[bytes], head: bytes) -> Image.Image:
         register_heif_opener()
         formats = (*FORMATS, "HEIF")
     return Image.open(content, formats=formats)
+
+
+def _jpeg(image: Image.Image, content: IO[bytes], reduction: int) -> Image.Image:
+    """The pixels of an opened JPEG, or of the first in the file, with what Pillow knows about it.
+
+    Both decoders are libjpeg-turbo and give the same pixels. Pillow's does not tell that data were damaged or missing
+    in the middle, and paints something.
+    """
+    if simplejpeg is None or image.mode not in ("L", "RGB"):
+        if reduction > 1:
+            image.draft(None, (image.width // reduction, image.height // reduction))
+        image.load()
+        return image
+    content.seek(0)
+    data, colours = content.read(), "GRAY" if image.mode == "L" else "RGB"
+    sides = {"min_height": -(-image.height // reduction), "min_width": -(-image.width // reduction)}
+    try:
+        pixels = simplejpeg.decode_jpeg(data, colours, **sides)
+    except ValueError as error:
+        if DAMAGED_JPEG.search(str(error)):
+            raise
+        pixels = simplejpeg.decode_jpeg(data, colours, **sides, strict=False)
+    decoded = Image.fromarray(pixels[..., 0] if image.mode == "L" else pixels)
+    decoded.info = image.info
+    return decoded
 
 
 def _bits(image: Image.Image, head: bytes) -> int:

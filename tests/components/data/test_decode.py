@@ -5,6 +5,7 @@ import struct
 import sys
 import zlib
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -361,9 +362,52 @@ def test_large_jpegs_are_decoded_at_a_fraction_of_their_size() -> None:
     raw = encode(Image.new("RGB", (4000, 3000)), "JPEG")
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(Image.OPEN, "JPEG", (Spy, JpegImagePlugin._accept))
+        patch.setattr(module, "simplejpeg", None)
         for target in (32, 180, 300, 700, 800):
             decode(raw, target, 3, True)
     assert asked == [(500, 375), (500, 375), (1000, 750), (2000, 1500)]
+
+
+PHOTOGRAPH = Image.fromarray(load_sample_image("flower.jpg"))
+
+
+@pytest.mark.parametrize("subsampling", [0, 1, 2])
+@pytest.mark.parametrize("form", ["RGB", "L", "progressive", "untransformed", "CMYK", "turned", "wide", "MPO"])
+def test_both_jpeg_decoders_give_the_same_pixels(form: str, subsampling: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("simplejpeg")
+    image = PHOTOGRAPH.resize((333, 211)).convert(form if form in ("L", "CMYK") else "RGB")
+    options: dict[str, Any] = {"subsampling": 0 if form == "untransformed" else subsampling}
+    if form == "turned":
+        image.getexif()[0x0112] = 6
+        options |= {"exif": image.getexif()}
+    elif form == "wide":
+        options |= {"icc_profile": WIDE}
+    elif form == "MPO":
+        options |= {"save_all": True, "append_images": [image.rotate(90)]}
+    options |= {"progressive": form == "progressive", "keep_rgb": form == "untransformed"}
+    raw = encode(image, "MPO" if form == "MPO" else "JPEG", **options)
+    here = [decode(raw, target, 3, True, "pad") for target in (16, 32, 64, 200)]
+    monkeypatch.setattr(module, "simplejpeg", None)
+    for target, pixels in zip((16, 32, 64, 200), here, strict=True):
+        np.testing.assert_array_equal(decode(raw, target, 3, True, "pad"), pixels)
+
+
+@pytest.mark.parametrize("target", [8, 200])
+def test_a_jpeg_that_is_damaged_inside_is_rejected(target: int) -> None:
+    pytest.importorskip("simplejpeg")
+    raw = encode(PHOTOGRAPH, "JPEG", quality=90)
+    half = len(raw) // 2
+    for damaged in (
+        raw[:half] + bytes(4096) + raw[half + 4096 :],
+        raw[:half] + b"\xff\xd9",
+        raw[:half] + raw[half + 5000 :],
+        raw[:-2000],
+    ):
+        with pytest.raises(RejectedError, match="damaged or truncated"):
+            decode(damaged, target, 3, True)
+    expected = decode(raw, target, 3, True)
+    for odd in (raw + b"added by a camera" * 99, raw[:-2] + bytes(7) + raw[-2:]):
+        np.testing.assert_array_equal(decode(odd, target, 3, True), expected)
 
 
 def test_what_is_not_square_is_cropped_padded_or_stretched() -> None:
