@@ -112,7 +112,7 @@ def decode_noting(
             reader = _Reader(image_size if resize else None, fit, deep, animated, converted)
             image, counts, size = reader.read(file)
             image = _opaque(_in_srgb(image, cmyk, profile, converted), page, converted)
-    image = image.convert("L" if channels == 1 else "RGB")
+    image = _in_mode(image, "L" if channels == 1 else "RGB")
     if size != (image_size, image_size):
         if not resize:
             width, height = size
@@ -307,7 +307,7 @@ def _in_srgb(image: Image.Image, cmyk: str, profile: str, converted: list[str]) 
         return image
     converted.append("colour profile to sRGB")
     alpha = image.convert("RGBA").getchannel("A") if image.has_transparency_data else None
-    image = _transformed(image.convert(mode), transform)
+    image = _transformed(_in_mode(image, mode), transform)
     if alpha is not None:
         image.putalpha(alpha)
     return image
@@ -349,7 +349,11 @@ def _opaque(image: Image.Image, page: tuple[int, ...] | None, converted: list[st
             name = next((name for name, colour in BACKGROUNDS.items() if colour == page), f"{page}")
             converted.append(f"transparent on {name}")
             image = Image.alpha_composite(Image.new("RGBA", image.size, (*page, 255)), image)
-    return image.convert("RGB") if image.mode not in ("1", "L") else image
+    return _in_mode(image, "RGB") if image.mode not in ("1", "L") else image
+
+
+def _in_mode(image: Image.Image, mode: str) -> Image.Image:
+    return image if image.mode == mode else image.convert(mode)  # which copies in any case
 
 
 def _squared(
