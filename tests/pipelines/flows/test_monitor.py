@@ -256,7 +256,7 @@ def test_what_a_killed_run_left_is_cleared_away(run, put, tmp_path):
     ("parameters", "told"),
     [
         ({"incoming": "nowhere"}, "nowhere is not a folder. Give the path of the folder that images arrive in."),
-        ({"incoming": "empty"}, "is empty. Put images into it."),
+        ({"incoming": "empty"}, "holds no image. Put images into it."),
         ({"output": "in/results", "incoming": "in"}, "lies inside the incoming folder"),
         ({"model": "gcrk"}, "model: no registered model 'gcrk' in "),
         ({"model": "gcrk"}, "did you mean 'gcrl'. Registered are: "),
