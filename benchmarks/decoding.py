@@ -52,8 +52,8 @@ def write_files(folder: Path, width: int, height: int, count: int) -> list[Path]
     return paths
 
 
-def squared(image: Any, size: int) -> np.ndarray:
-    return np.asarray(ImageOps.fit(image.convert("RGB"), (size, size), Image.Resampling.BICUBIC))
+def squared(row: dict[str, Any], size: int) -> dict[str, Any]:
+    return {"pixels": np.asarray(ImageOps.fit(row["image"].convert("RGB"), (size, size), Image.Resampling.BICUBIC))}
 
 
 def ours(paths: list[Path], size: int, processes: int) -> int:
@@ -72,16 +72,15 @@ def torchvision(paths: list[Path], size: int, processes: int) -> int:
 
 
 def datasets_map(paths: list[Path], size: int, processes: int) -> int:
-    from datasets import Dataset
-    from datasets import Image as ImageFeature
+    from datasets import load_dataset
+    from datasets.utils.logging import disable_progress_bar
 
-    found = Dataset.from_dict({"image": [str(path) for path in paths]}).cast_column("image", ImageFeature())
+    from benchmarks import decoding  # functions of the module that runs go over to other processes with all it imports
 
-    def read(row: dict[str, Any]) -> dict[str, Any]:
-        return {"pixels": squared(row["image"], size)}
-
-    mapped = found.map(read, num_proc=processes, remove_columns=["image"], load_from_cache_file=False)
-    return len(mapped)
+    disable_progress_bar()
+    with tempfile.TemporaryDirectory(prefix="benchmark-") as cache:
+        found = load_dataset("imagefolder", data_dir=str(paths[0].parents[1]), split="train", cache_dir=cache)
+        return len(found.map(decoding.squared, fn_kwargs={"size": size}, num_proc=processes, remove_columns=["image"]))
 
 
 def rate(read: Callable[[list[Path], int, int], int], paths: list[Path], size: int, processes: int) -> float:
