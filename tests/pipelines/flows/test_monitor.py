@@ -211,7 +211,8 @@ def test_a_few_usual_images_are_too_few_to_tell(run, put, tmp_path):
 def test_unusable_files_are_listed_and_too_many_are_refused(run, put, tmp_path):
     folder = put(random_images(40, USUAL))
     Image.new("L", (8, 8)).save(folder / "large.png")
-    (folder / "notes.txt").write_text("no image")
+    (folder / "notes.png").write_text("no image")
+    (folder / "notes.txt").write_text("no image, and of no name of one: left alone")
     state = run(max_unusable=0.04)
     assert state.is_failed()
     for told in (
@@ -229,7 +230,7 @@ def test_unusable_files_are_listed_and_too_many_are_refused(run, put, tmp_path):
     (written,) = batches(tmp_path)
     with (written / "unusable.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [row["path"] for row in rows] == ["large.png", "notes.txt"]
+    assert [row["path"] for row in rows] == ["large.png", "notes.png"]
     assert not (tmp_path / "out" / "unusable.csv").exists()
     assert run().message.startswith("nothing new")
 
