@@ -2,9 +2,11 @@ import dataclasses
 import inspect
 import io
 import struct
+import subprocess
 import sys
 import zlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -152,6 +154,17 @@ def test_defaults_are_those_of_the_configuration() -> None:
     arguments = inspect.signature(decode_noting).parameters
     for field in dataclasses.fields(Conversions):
         assert arguments[field.name].default == field.default
+
+
+def test_the_file_needs_none_of_this_project(tmp_path: Path) -> None:
+    (tmp_path / "decode.py").write_bytes(Path(module.__file__).read_bytes())
+    with_alpha(99).save(tmp_path / "image.png")
+    code = (
+        "import sys; from pathlib import Path; from decode import decode; "
+        "print(decode(Path('image.png'), 8, 3).tolist(), 'components' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout == f"{decode(tmp_path / 'image.png', 8, 3).tolist()} False\n"
 
 
 @pytest.mark.parametrize(
