@@ -32,7 +32,8 @@ def check_classes(config: DataConfig, listings: Mapping[str, Listing]) -> tuple[
             "folder, named as data.pretrain."
         )
     if config.test is not None:
-        unknown = set(listings["test"].present) - set(config.test.exclude_classes) - held_out - set(classes)
+        left_out = {*config.test.exclude_classes, *small, *held_out}
+        unknown = set(listings["test"].present) - left_out - set(classes)
         if unknown:
             raise UserError(
                 f"data.test: {listings['test'].name} has classes that data.labelled lacks: "

@@ -147,6 +147,17 @@ def test_an_official_test_set(image_folder: Callable[..., Path], tmp_path: Path)
     assert "class 'dog' has no usable image" in fails(of_folder(folder, test=test, ood=near), tmp_path / "prepared")
 
 
+def test_a_class_too_small_to_learn_is_none_in_the_official_test_set(
+    image_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    labelled = Source(folder=str(image_folder("pets", cat=10, dog=10, owl=3)), min_class_images=5)
+    official = Source(folder=str(image_folder("official", first_seed=100, cat=4, dog=4, owl=4)))
+    config = DataConfig(image_size=8, channels=3, labelled=labelled, test=official, palette_colours=8)
+    prepared = run(config, tmp_path / "prepared")
+    assert prepared.classes == ("cat", "dog")
+    assert len(prepared.images("test")) == 8
+
+
 def test_pretraining_images_are_apart_from_those_of_evaluation(
     image_folder: Callable[..., Path], tmp_path: Path
 ) -> None:
