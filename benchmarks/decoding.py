@@ -123,7 +123,8 @@ def memory(counts: list[int], processes: int, report: Report) -> None:
             for number in range(count):
                 path = folder / f"{number % 2}" / f"{number}.png"
                 path.parent.mkdir(parents=True, exist_ok=True)
-                noise = np.random.default_rng(number).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
+                # of few colours, as photographs have fewer the more there are: the palette is fitted to all of them
+                noise = 85 * np.random.default_rng(number).integers(0, 4, (SIDE, SIDE, 3), dtype=np.uint8)
                 Image.fromarray(noise).save(path, compress_level=0)
             config = DataConfig(SIDE, 3, Source(folder=str(folder)), processes=processes)
             peak = peak_megabytes(partial(prepare, config, 0, Path(place) / "prepared", 1))
