@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from components.data.sources.file_kinds import others_told
 from components.errors import UserError
 from components.monitoring.incoming import list_incoming
 from components.monitoring.predictions import write_predictions
@@ -26,15 +27,17 @@ def predict(images: Path, out: Path, model: str = "champion") -> str:
     model that params.yaml names.
     Raises UserError where the folder holds no image, or the model is not to be had.
     """
-    files = list_incoming(images)
+    files, others = list_incoming(images)
     if not files:
-        raise UserError(f"{images} is empty. Give a folder of images.")
+        holds = f"holds no image ({others_told(others)})" if others else "is empty"
+        raise UserError(f"{images} {holds}. Give a folder of images.")
     if out.resolve().is_relative_to(images.resolve()):
         raise UserError(f"{out} lies inside {images}: the next run would take it for an image.")
     with _opened(model) as (scorer, shown), tqdm(total=len(files), unit=" images", disable=None) as bar:
         unusable = write_predictions(scorer, files, out, told=lambda done: bar.update(done - bar.n))
+    left_alone = f"; {others_told(others)}" if others else ""
     problems = f", {len(unusable):,} of them could not be used (column `problem`)" if unusable else ""
-    return f"{shown}: {len(files):,} files{problems} → {out}"
+    return f"{shown}: {len(files):,} files{problems} → {out}{left_alone}"
 
 
 @contextmanager

@@ -19,7 +19,8 @@ def check_classes(config: DataConfig, listings: Mapping[str, Listing]) -> tuple[
     """
     known = listings["labelled"].present
     require_known_classes(config.labelled.exclude_classes, known, "data.labelled.exclude_classes")
-    known = tuple(name for name in known if name not in config.labelled.exclude_classes)
+    small = listings["labelled"].small_classes(config.labelled.min_class_images)
+    known = tuple(name for name in known if name not in config.labelled.exclude_classes and name not in small)
     for name, ood in config.ood.items():
         require_known_classes(ood.held_out_classes, known, f"data.ood.{name}.held_out_classes")
     held_out = held_out_classes(config)
@@ -31,7 +32,8 @@ def check_classes(config: DataConfig, listings: Mapping[str, Listing]) -> tuple[
             "folder, named as data.pretrain."
         )
     if config.test is not None:
-        unknown = set(listings["test"].present) - set(config.test.exclude_classes) - held_out - set(classes)
+        left_out = {*config.test.exclude_classes, *small, *held_out}
+        unknown = set(listings["test"].present) - left_out - set(classes)
         if unknown:
             raise UserError(
                 f"data.test: {listings['test'].name} has classes that data.labelled lacks: "

@@ -1,12 +1,18 @@
 """What the data is, where it comes from and how it is augmented. No tensor library is imported here."""
 
 import re
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+from unicodedata import normalize
 
 TorchvisionName = Literal["CIFAR10", "CIFAR100", "SVHN", "STL10", "FashionMNIST", "MNIST"]
 LONGEST_OOD_NAME = 64
 RESERVED_NAMES = ("train", "val", "test", "near", "far", "mean")  # no OOD set may be called so
+
+
+def composed(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Names in Unicode's form NFC, so that those that look the same are the same."""
+    return tuple(normalize("NFC", name) for name in names)
 
 
 @dataclass(frozen=True)
@@ -22,6 +28,7 @@ class Source:
     download: bool = True  # torchvision: fetch what is missing
     limit: int | None = None  # take at most so many images, a seeded random choice
     exclude_classes: tuple[str, ...] = ()  # class names to leave out
+    min_class_images: int = 1  # classes of fewer images are left out
 
     def __post_init__(self) -> None:
         given = [k for k in ("builtin", "folder", "parquet", "torchvision") if getattr(self, k) is not None]
@@ -34,6 +41,9 @@ class Source:
             raise ValueError("`split` belongs to torchvision sources alone")
         if self.limit is not None and self.limit < 1:
             raise ValueError("`limit` must be at least 1")
+        if self.min_class_images < 1:
+            raise ValueError("`min_class_images` must be at least 1")
+        object.__setattr__(self, "exclude_classes", composed(self.exclude_classes))
 
 
 @dataclass(frozen=True)
@@ -48,6 +58,25 @@ class OodSet:
     def __post_init__(self) -> None:
         if bool(self.held_out_classes) + (self.source is not None) + self.shuffled_test != 1:
             raise ValueError("an OOD set has exactly one of held_out_classes, source and shuffled_test: true")
+        object.__setattr__(self, "held_out_classes", composed(self.held_out_classes))
+
+
+@dataclass(frozen=True)
+class Conversions:
+    """How images become 8-bit grey or sRGB that are something else; the defaults give the look that a viewer shows."""
+
+    transparent: Literal["white", "black", "reject"] | tuple[int, ...] = "white"  # the page; or red, green, blue
+    deep: Literal["reject", "scale"] | tuple[float, ...] = "reject"  # over 8 bits: by the type's range, or [low, high]
+    cmyk: Literal["convert", "reject"] = "convert"  # and Lab; by the embedded profile, where there is one
+    profile: Literal["srgb", "ignore"] = "srgb"  # colours of another embedded profile: converted, or taken as they are
+    animated: Literal["first", "reject"] = "reject"  # the first frame or page stands for the image
+
+    def __post_init__(self) -> None:
+        colour, limits = self.transparent, self.deep
+        if not isinstance(colour, str) and not (len(colour) == 3 and all(0 <= level <= 255 for level in colour)):
+            raise ValueError("transparent: a colour is three numbers between 0 and 255: red, green, blue")
+        if not isinstance(limits, str) and not (len(limits) == 2 and limits[0] < limits[1]):
+            raise ValueError("deep: a range is two numbers: what becomes black, and a larger one that becomes white")
 
 
 @dataclass(frozen=True)
@@ -62,9 +91,12 @@ class DataConfig:
     val_fraction: float = 0.1
     test_fraction: float = 0.2
     resize: bool = False  # images of another size are resized (true) or quarantined (false)
+    fit: Literal["crop", "pad", "stretch"] = "crop"  # of one that is not square, where images are resized
+    convert: Conversions = field(default_factory=Conversions)
     max_quarantined: float = 0.01  # share of undecodable files that stops the run
     palette_colours: int = 512
     ood: dict[str, OodSet] = field(default_factory=dict)
+    processes: int | None = None  # that decode images; null: as many as there are cores. Results are the same
 
     def __post_init__(self) -> None:
         if not 4 <= self.image_size <= 512:
@@ -77,6 +109,8 @@ class DataConfig:
             raise ValueError("max_quarantined is a share between 0 and 1")
         if not 2 <= self.palette_colours <= 4096:
             raise ValueError("palette_colours must lie between 2 and 4096")
+        if self.processes is not None and self.processes < 1:
+            raise ValueError("processes must be at least 1")
         for name in self.ood:
             if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", name) or len(name) > LONGEST_OOD_NAME:
                 raise ValueError(
@@ -85,6 +119,12 @@ class DataConfig:
                 )
             if name in RESERVED_NAMES:
                 raise ValueError(f"OOD set name {name!r}: means something else in the metrics, choose another")
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """The arguments of `decode.decode`: all that decides which pixels an image file becomes."""
+        names = ("image_size", "channels", "resize", "fit")
+        return {name: getattr(self, name) for name in names} | asdict(self.convert)
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,10 @@ class ImagePool:
         self.source: list[str] = []
         self.path: list[str] = []
         self.class_name: list[str] = []  # "" where there is none
+        self.converted: list[str] = []  # how it became grey or RGB of 8 bits; "" where it was
         self._spool = spool
 
-    def add(self, image: np.ndarray, source: str, path: str, class_name: str) -> int:
+    def add(self, image: np.ndarray, source: str, path: str, class_name: str, converted: str = "") -> int:
         """Append a uint8 image (H, W, C); returns its row."""
         pixels = image.tobytes()
         self._spool.write(pixels)
@@ -29,6 +30,7 @@ class ImagePool:
         self.source.append(source)
         self.path.append(path)
         self.class_name.append(class_name)
+        self.converted.append(converted)
         return len(self.sha256) - 1
 
     def images(self, rows: np.ndarray) -> np.ndarray:

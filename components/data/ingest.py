@@ -6,15 +6,16 @@ Unusable files, and those that the collection holds already, go to `<incoming>-r
 import csv
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 from components.data.config import DataConfig
-from components.data.decode import RejectedError, decode
-from components.data.sources.image_files import visible_files
+from components.data.decoders import Decoders
+from components.data.sources.file_kinds import is_image, others_told, suffix_of
+from components.data.sources.image_files import SYSTEM_NAMES, class_name, visible_files
 from components.errors import UserError, nearest
 from components.file_transaction import move_all, moved, os_errors_explained, plan, undo
 from components.files import atomic_file, remove_abandoned
@@ -42,6 +43,7 @@ class Batch:
     new_classes: tuple[str, ...]
     rejected: tuple[Rejected, ...]
     rejected_to: Path
+    others: Mapping[str, int] = field(default_factory=dict)  # files that are no images, by suffix: they stay
 
 
 @contextmanager
@@ -59,7 +61,7 @@ def taken_in(incoming: Path, config: DataConfig, project: Path = Path(), new_cla
     """
     incoming = incoming.resolve()
     undo_unfinished(config, project)
-    arrived = _arrived(incoming)
+    arrived, others = _arrived(incoming)
     key, collection = _collection(incoming, set(arrived.values()) != {""}, config, project)
     with _locked(collection):
         unknown = _unknown_classes(incoming, set(arrived.values()) - {""}, key, collection, new_classes)
@@ -67,7 +69,7 @@ def taken_in(incoming: Path, config: DataConfig, project: Path = Path(), new_cla
         moves = plan((file for file in arrived if file not in rejected), incoming, collection)
         taken = dict(Counter(arrived[move.source] for move in moves))
         aside = incoming.with_name(f"{incoming.name}-rejected")
-        batch = Batch(key, collection, taken, unknown, _put_aside(rejected, incoming, aside), aside)
+        batch = Batch(key, collection, taken, unknown, _put_aside(rejected, incoming, aside), aside, others)
         with moved(moves, collection / JOURNAL):
             yield batch
 
@@ -84,24 +86,31 @@ def undo_unfinished(config: DataConfig, project: Path = Path()) -> int:
     return back
 
 
-def _arrived(incoming: Path) -> dict[Path, str]:
-    """The files, in the order of their names, each with its class: the first folder that it lies in, or none: ""."""
+def _arrived(incoming: Path) -> tuple[dict[Path, str], dict[str, int]]:
+    """The images in the order of their names, each with its class: the first folder that it lies in, or none: "".
+
+    Links to folders are among them. Other files are counted by suffix.
+    """
     if not incoming.is_dir():
         raise UserError(f"incoming: {incoming} is not a folder. Give the path of the folder where new images arrive.")
-    arrived = {}
-    for file in sorted(Path(entry.path) for entry in visible_files(incoming)):
+    arrived, others = {}, Counter[str]()
+    for file in sorted(Path(entry.path) for entry in visible_files(incoming, follow=False)):
         inside = file.relative_to(incoming).parts
-        arrived[file] = inside[0] if len(inside) > 1 else ""
+        if is_image(file) or (file.is_symlink() and file.is_dir()):
+            arrived[file] = inside[0] if len(inside) > 1 else ""
+        else:
+            others[suffix_of(file.name)] += 1
     if not arrived:
+        holds = f"holds no image ({others_told(others)})" if others else "is empty"
         raise UserError(
-            f"incoming: {incoming} is empty. Put new images into it, or one sub-folder of them a class, and run again."
+            f"incoming: {incoming} {holds}. Put new images into it, or one sub-folder of them a class, and run again."
         )
     if len(kinds := {bool(name): file for file, name in arrived.items()}) > 1:
         raise UserError(
             f"incoming: {incoming} holds files ({kinds[False].name}) and folders ({arrived[kinds[True]]}). "
             "Put images directly inside (unlabelled), or in one sub-folder a class, not both."
         )
-    return arrived
+    return arrived, dict(others.most_common())
 
 
 def _collection(incoming: Path, labelled: bool, config: DataConfig, project: Path) -> tuple[str, Path]:
@@ -118,11 +127,10 @@ def _collection(incoming: Path, labelled: bool, config: DataConfig, project: Pat
         raise UserError(f"{key}: {folder} is not a folder. Make it, or give the path of the folder to collect in.")
     if folder.is_relative_to(incoming) or incoming.is_relative_to(folder):
         raise UserError(f"incoming: {incoming} and {key} ({folder}) lie in each other. Choose a folder apart.")
-    for entry in sorted(folder.iterdir()):
-        if entry.is_dir() != labelled and not entry.name.startswith("."):
+    for entry in sorted(folder.iterdir()) if labelled else ():
+        if entry.is_file() and not entry.name.startswith(".") and is_image(entry):
             raise UserError(
-                f"{key}: {folder} holds {'a file' if labelled else 'a folder'} ({entry.name}), so that images "
-                f"{'in folders' if labelled else 'without a class'} can't be put beside it."
+                f"{key}: {folder} holds an image ({entry.name}), so that images in folders can't be put beside it."
             )
     return key, folder
 
@@ -131,8 +139,9 @@ def _unknown_classes(
     incoming: Path, classes: set[str], key: str, collection: Path, new_classes: bool
 ) -> tuple[str, ...]:
     """Classes that the collection lacks."""
-    known = sorted(entry.name for entry in collection.iterdir() if not entry.name.startswith("."))
-    unknown = tuple(sorted(classes - set(known)))
+    names = (entry.name for entry in collection.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    known = sorted(class_name(name) for name in names if name.lower() not in SYSTEM_NAMES)
+    unknown = tuple(sorted(name for name in classes if class_name(name) not in known))
     if unknown and not new_classes:
         raise UserError(
             f"incoming: {incoming} has a class {unknown[0]!r} that {key} lacks"
@@ -144,7 +153,7 @@ def _unknown_classes(
 
 def _rejected(incoming: Path, arrived: Mapping[Path, str], collection: Path, config: DataConfig) -> dict[Path, str]:
     """Files that are not taken in, each with the reason: copies, and unusable ones unless they are too many."""
-    unusable = {file: reason for file in arrived if (reason := _problem(file, config))}
+    unusable = _unusable(arrived, config)
     copies = {}
     for file, original in _copies([file for file in arrived if file not in unusable], collection).items():
         here = original.is_relative_to(incoming)
@@ -165,16 +174,12 @@ def _rejected(incoming: Path, arrived: Mapping[Path, str], collection: Path, con
     return unusable | copies
 
 
-def _problem(file: Path, config: DataConfig) -> str | None:
-    if file.is_symlink():
-        return "a link, expected the image itself"
-    try:
-        decode(file.read_bytes(), config.image_size, config.channels, config.resize)
-    except RejectedError as reason:
-        return str(reason)
-    except OSError as error:
-        return f"can't be read: {error.strerror}"
-    return None
+def _unusable(arrived: Iterable[Path], config: DataConfig) -> dict[Path, str]:
+    links = {file: "a link, expected the image itself" for file in arrived if file.is_symlink()}
+    files = [file for file in arrived if file not in links]
+    with closing(Decoders(config.reading, config.processes)) as decoders:
+        answers = zip(files, decoders.decode(files, len(files)), strict=True)
+        return links | {file: answer for file, answer in answers if isinstance(answer, str)}
 
 
 def _copies(files: Sequence[Path], collection: Path) -> dict[Path, Path]:

@@ -34,6 +34,7 @@ def write_split(path: Path, name: str, rows: np.ndarray, labels: np.ndarray, poo
             "sha256": [pool.sha256[row] for row in rows],
             "label": labels.astype(np.int64),
             "class_name": [pool.class_name[row] for row in rows],
+            "converted": [pool.converted[row] for row in rows],
             "width": np.full(len(rows), width),
             "height": np.full(len(rows), height),
             "channels": np.full(len(rows), channels),

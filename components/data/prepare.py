@@ -6,6 +6,7 @@ import tempfile
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +16,7 @@ import pyarrow.parquet as pq
 
 from components.data.assignment import assign, check_classes, label_of
 from components.data.config import DataConfig
-from components.data.decode import RejectedError, decode
+from components.data.decoders import Decoders
 from components.data.image_store import ImagePool
 from components.data.manifest import fingerprint, write_split
 from components.data.palette import fit_palette
@@ -60,14 +61,18 @@ def prepare(config: DataConfig, seed: int, out: Path, minimum_train: int, progre
         for role, source in sources.items()
     }
     classes = check_classes(config, listings)
-    with atomic_directory(out) as folder, tempfile.TemporaryFile(dir=folder) as spool:
+    with (
+        atomic_directory(out) as folder,
+        tempfile.TemporaryFile(dir=folder) as spool,
+        closing(Decoders(config.reading, config.processes)) as decoders,
+    ):
         pool = ImagePool(spool, config.image_size, config.channels)
         rows, rejected = {}, {}
         for role, source in sources.items():
             rng = np.random.default_rng([seed, zlib.crc32(role.encode())])
             chosen = choose_rows(listings[role], source, key_of(role), rng)
             rows[role], rejected[role] = _decode(
-                listings[role], chosen, role in ("labelled", "test"), config, pool, progress
+                listings[role], chosen, role in ("labelled", "test"), decoders, pool, progress
             )
         every_rejected = [line for lines in rejected.values() for line in lines]
         _stop_if_too_many(rows, rejected, config, out.with_name("quarantine.csv"))
@@ -90,20 +95,24 @@ def prepare(config: DataConfig, seed: int, out: Path, minimum_train: int, progre
             "fingerprint": fingerprint([f"{name} {split['fingerprint']}" for name, split in described.items()]),
             "ood": {name: ood.distance for name, ood in config.ood.items()},
             "palette_colours": len(palette),
+            "reading": config.reading,
             "sources": {
                 role: {
                     "name": listings[role].name,
                     "files": len(rows[role]) + len(rejected[role]),
                     "quarantined": len(rejected[role]),
                     "quarantined_share": _share(rows[role], rejected[role]),
+                    "converted": dict(Counter(pool.converted[row] for row in rows[role] if pool.converted[row])),
+                    "others": dict(listings[role].others),
+                    "small_classes": listings[role].small_classes(source.min_class_images),
                 }
-                for role in sources
+                for role, source in sources.items()
             },
             "quarantined": len(every_rejected),
             "quarantined_share": len(every_rejected) / (len(pool.path) + len(every_rejected)),
             "duplicates_removed": len(removed),
             "seed": seed,
-            "constants": dataclasses.asdict(config),
+            "constants": {name: value for name, value in dataclasses.asdict(config).items() if name != "processes"},
         }
         write_json(folder / "dataset.json", meta)
         # what pretraining reads, by content: another OOD or test set changes dataset.json, but not this
@@ -118,25 +127,24 @@ def _decode(
     listing: Listing,
     chosen: np.ndarray,
     labelled: bool,
-    config: DataConfig,
+    decoders: Decoders,
     pool: ImagePool,
     progress: Progress | None,
 ) -> tuple[np.ndarray, list[Quarantined]]:
     """Put the chosen images into the pool: their rows there, and the ones that can't be used."""
     rows, rejected = [], []
-    work: Iterable[tuple[int, Any, str]] = zip(chosen, listing.read(chosen), listing.class_names(chosen), strict=True)
+    answers = decoders.decode(listing.read(chosen), len(chosen))
+    work: Iterable[tuple[int, Any, str]] = zip(chosen, answers, listing.class_names(chosen), strict=True)
     if progress is not None:
         work = progress(work, total=len(chosen), desc=f"reading {listing.name}")
-    for index, raw, class_name in work:
+    for index, answer, class_name in work:
         path = listing.paths[index]
-        try:
-            if labelled and not class_name:
-                raise RejectedError("no label")
-            image = decode(raw, config.image_size, config.channels, config.resize)
-        except RejectedError as reason:
-            rejected.append(Quarantined(listing.name, path, str(reason)))
+        if labelled and not class_name:
+            answer = "no label"
+        if isinstance(answer, str):
+            rejected.append(Quarantined(listing.name, path, answer))
         else:
-            rows.append(pool.add(image, listing.name, path, class_name))
+            rows.append(pool.add(answer.pixels, listing.name, path, class_name, "; ".join(answer.converted)))
     return np.array(rows, dtype=np.int64), rejected
 
 

@@ -1,5 +1,6 @@
 """Reading a prepared data set: the one door to the images, labels and palette that `prepare` wrote."""
 
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -81,6 +82,19 @@ class Prepared:
     def channels(self) -> int:
         """1 (grey) or 3 (RGB)."""
         return int(self._fact("channels"))
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """The arguments of `decode.decode` with which image files became these images."""
+        return dict(self._fact("reading"))
+
+    @property
+    def converted(self) -> dict[str, int]:
+        """Conversions that were made, and of how many images of all sources."""
+        counts: Counter[str] = Counter()
+        for source in self._fact("sources").values():
+            counts.update(source["converted"])
+        return dict(counts.most_common())
 
     def fingerprint(self, split: str | None = None) -> str:
         """SHA-256 (hex) over the ordered image hashes and labels of a split, or over all splits."""

@@ -17,7 +17,8 @@ def model_card(
     """Markdown (after Mitchell et al. 2019, "Model cards for model reporting") from {stage: metrics}."""
     probe, ood, export = metrics["probe"], metrics["ood"], metrics["export"]
     height, width, channels = image_shape
-    mode = "L" if channels == 1 else "RGB"
+    reading = {"image_size": height, "channels": channels} | facts.get("reading", {})
+    recipe = f"decode(Path(path), {', '.join(f'{name}={value!r}' for name, value in reading.items())})"
     sets = sorted({key.split("/")[1] for key in ood if key.startswith("fused/") and key.endswith("auroc_low")})
     detection = table(
         ["OOD set", "AUROC (95 % interval)", "FPR@95", "flagged"],
@@ -42,7 +43,7 @@ score.
 | input | |
 |---|---|
 | `image` | uint8 `(N, {height}, {width}, {channels})`, any N, values 0 to 255: scaling is inside |
-| from a file | Pillow: `ImageOps.fit(Image.open(path).convert("{mode}"), ({width}, {height}), Image.BICUBIC)` |
+| from a file | with decode.py, which lies beside the model: `{recipe}` |
 
 | output | |
 |---|---|
@@ -73,9 +74,15 @@ difference between the two: embedding {export["parity/embedding"]:.1e}, probabil
 
 ## Where it comes from
 {facts["parameters"]:,} parameters, {facts["steps"]:,} steps of {facts["batch_size"]} images, seed {facts["seed"]}, data
-fingerprint `{facts["data_fingerprint"][:16]}`. Objective: {literal(facts["objective"])}.
+fingerprint `{facts["data_fingerprint"][:16]}`. Objective: {literal(facts["objective"])}.{_converted(facts)}
 
 ## Limits
 The score knows images unlike the training set as far as the sets above show it; other kinds of novelty are untested. An
 image that is not flagged may still be misclassified. Images must have the size and the channels above.
 """
+
+
+def _converted(facts: Mapping[str, Any]) -> str:
+    counts = facts.get("converted", {})
+    told = ", ".join(f"{literal(conversion)} {count:,}" for conversion, count in counts.items())
+    return f" Images that were converted: {told}." if told else ""

@@ -1,10 +1,12 @@
 """The files of a folder that another process fills, and which of them were there already."""
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from components.data.sources.file_kinds import is_image, shown, suffix_of
 from components.data.sources.image_files import visible_files
 from components.errors import UserError
 from components.files import read_json, write_json
@@ -19,19 +21,29 @@ class IncomingFile(NamedTuple):
     mtime_ns: int
 
 
-def list_incoming(folder: Path) -> list[IncomingFile]:
+class Incoming(NamedTuple):
+    """What a folder holds."""
+
+    images: list[IncomingFile]
+    others: dict[str, int]  # files that are no images, by suffix
+
+
+def list_incoming(folder: Path) -> Incoming:
     """Every file below a folder by name, hidden ones aside. Raises UserError where the folder is missing."""
     if not folder.is_dir():
         raise UserError(f"incoming: {folder} is not a folder. Give the path of the folder that images arrive in.")
-    files = []
+    images, others = [], Counter[str]()
     for entry in visible_files(folder):
+        if not is_image(entry):
+            others[suffix_of(entry.name)] += 1
+            continue
         try:
-            status = entry.stat()
+            status = entry.stat(follow_symlinks=entry.is_file())  # not of a link that leads nowhere
         except FileNotFoundError:  # taken away again
             continue
-        name = os.fsencode(os.path.relpath(entry.path, folder)).decode(errors="replace")
-        files.append(IncomingFile(name, entry.path, status.st_size, status.st_mtime_ns))
-    return sorted(files)
+        name = shown(os.path.relpath(entry.path, folder))
+        images.append(IncomingFile(name, entry.path, status.st_size, status.st_mtime_ns))
+    return Incoming(sorted(images), dict(others.most_common()))
 
 
 def not_seen(files: Sequence[IncomingFile], folder: Path, seen: Path, key: str) -> list[IncomingFile]:
@@ -42,7 +54,7 @@ def not_seen(files: Sequence[IncomingFile], folder: Path, seen: Path, key: str) 
     """
     known = read_json(seen).get(key) if seen.exists() else None
     if not files and known is None:
-        raise UserError(f"incoming: {folder} is empty. Put images into it.")
+        raise UserError(f"incoming: {folder} holds no image. Put images into it.")
     return [file for file in files if (known or {}).get(file.name) != [file.size, file.mtime_ns]]
 
 

@@ -1,7 +1,10 @@
 """What later batches are compared with: the exported model's own answers on images that it knows the kind of."""
 
+import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +26,7 @@ class Reference:
     """
 
     classes: np.ndarray  # (K,) names, in the order of the model's probabilities
-    resize: np.ndarray  # bool (): images of another size are resized, as they were for training
+    reading: np.ndarray  # (): JSON, the arguments of `decode.decode` with which the training images were made
     false_alarm_rate: np.ndarray  # (): the share of in-distribution images that the threshold was set to flag
     threshold: np.ndarray  # (): is_ood means a higher ood_score
     embedding: np.ndarray  # float32 (E, D), a random choice
@@ -39,11 +42,11 @@ class Reference:
         model: Path,
         images: np.ndarray,
         classes: tuple[str, ...],
-        resize: bool,
+        reading: Mapping[str, Any],
         false_alarm_rate: float,
         threshold: float,
     ) -> "Reference":
-        """Run the ONNX file over uint8 images (N, H, W, C)."""
+        """Run the ONNX file over uint8 images (N, H, W, C). `reading` is `Prepared.reading`."""
         session = open_session(model)
         parts = []
         for start in range(0, len(images), BATCH):
@@ -54,7 +57,13 @@ class Reference:
         found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         kept = np.random.default_rng(0).permutation(len(images))[:EMBEDDINGS]
         found["embedding"] = found["embedding"][kept]
-        return cls(np.array(classes), np.array(resize), np.array(false_alarm_rate), np.array(threshold), **found)
+        return cls(
+            np.array(classes),
+            np.array(json.dumps(dict(reading))),
+            np.array(false_alarm_rate),
+            np.array(threshold),
+            **found,
+        )
 
     def save(self, path: Path) -> None:
         """Write all arrays as an .npz file."""

@@ -1,6 +1,7 @@
 """A registered model at work: files in, one row of predictions an image out, without holding the images in memory."""
 
 import hashlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from components.data.decode import RejectedError, decode
+from components.data.decoders import Decoders
 from components.errors import UserError
 from components.export.session import INPUT, OUTPUTS, open_session, run_session
 from components.files import atomic_file
@@ -63,12 +64,15 @@ class Scorer:
         except Exception as error:  # onnxruntime has a dozen kinds
             raise UserError(f"{model.name}: ONNX Runtime can't open it ({error})") from error
         self.image_size, self.channels = self._input()
+        self.reading = json.loads(str(self.reference.reading))
+        size = {"image_size": self.image_size, "channels": self.channels}
+        self._decoders = Decoders(self.reading | size)
 
     @property
     def takes(self) -> str:
         """The images it takes, in words."""
         size = f"{self.image_size}×{self.image_size} {'grey' if self.channels == 1 else 'RGB'} images"
-        return f"{size}, resizing others" if self.reference.resize else size
+        return f"{size}, resizing others" if self.reading.get("resize") else size
 
     def _input(self) -> tuple[int, int]:
         taken = [(value.name, value.type, *value.shape[1:]) for value in self.session.get_inputs()]
@@ -133,17 +137,13 @@ class Scorer:
     def _read(self, files: Sequence[IncomingFile], unusable: list[Unusable]) -> tuple[list[str], np.ndarray]:
         """Names and uint8 (N, H, W, C) of the files that can be used; the others are appended to `unusable`."""
         names, images = [], []
-        for file in files:
-            try:
-                raw = Path(file.path).read_bytes()
-                image = decode(raw, self.image_size, self.channels, bool(self.reference.resize))
-            except RejectedError as reason:
-                unusable.append(Unusable(file.name, str(reason)))
-            except OSError as error:  # taken away since, or not ours to read
-                unusable.append(Unusable(file.name, f"could not be read: {error.strerror}"))
+        answers = self._decoders.decode((Path(file.path) for file in files), len(files))
+        for file, answer in zip(files, answers, strict=True):
+            if isinstance(answer, str):
+                unusable.append(Unusable(file.name, answer))
             else:
                 names.append(file.name)
-                images.append(image)
+                images.append(answer.pixels)
         return names, np.array(images)
 
 

@@ -15,6 +15,7 @@ from prefect.events import emit_event
 from prefect.states import Completed, Failed, State
 from pydantic import ConfigDict, Field, with_config
 
+from components.data.sources.file_kinds import others_told
 from components.errors import UserError, os_errors_explained
 from components.files import atomic_directory, atomic_file
 from components.locks import locked
@@ -69,7 +70,7 @@ def monitor(
         tracking = load_params(root / "params.yaml").tracking
         if out.resolve().is_relative_to(folder.resolve()):
             raise UserError(f"output: {out} lies inside the incoming folder: results would be taken for images.")
-        files = list_incoming(folder)
+        files, others = list_incoming(folder)
         name = model or tracking.registered_model
         key = f"models:/{name}@{alias} {folder}"
         with os_errors_explained(), locked(out / ".lock"), tempfile.TemporaryDirectory() as download:
@@ -79,6 +80,8 @@ def monitor(
                 return Completed(message=f"nothing new among {len(files):,} files in {folder}")
             fetched = fetch_model(name, alias, Path(download), root / ".tracking")
             get_run_logger().info("%s scores %d new files of %d in %s", fetched, len(new), len(files), folder)
+            if others:
+                get_run_logger().info(others_told(others))
             report = _report(fetched, new, folder, out, thresholds, max_unusable, batch_size)
             remember(files, out / "seen.json", key)
     except UserError as error:

@@ -17,6 +17,7 @@ from prefect.states import Completed, Failed, State
 from pydantic import Field
 
 from components.data.ingest import Batch, taken_in, undo_unfinished
+from components.data.sources.file_kinds import others_told
 from components.errors import UserError, os_errors_explained
 from components.markdown import literal, table
 from pipelines.command_start import VARIABLE
@@ -211,6 +212,8 @@ def _came_in(batch: Batch) -> str:
         told += f", new classes: {', '.join(batch.new_classes)}"
     if batch.rejected:
         told += f", {len(batch.rejected):,} rejected to {batch.rejected_to}"
+    if batch.others:
+        told += f"; {others_told(batch.others)}"
     return told
 
 

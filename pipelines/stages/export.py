@@ -1,7 +1,10 @@
 """export: one ONNX file, checked against PyTorch on the whole test split, with its model card."""
 
+import shutil
+
 import numpy as np
 
+from components.data import decode
 from components.data.prepared import Prepared
 from components.distillation.config import StudentConfig
 from components.evaluation.ood.detectors.fused import Fused
@@ -45,10 +48,15 @@ def run(params: Params, variant_name: str) -> None:
                 "opset": params.export.opset,
                 "data_fingerprint": prepared.fingerprint(),
             }
+            shutil.copy(decode.__file__, out.path / "decode.py")  # so that whoever has the model can read image files
             np.save(out.path / "example.npy", np.array(test[:2]))
-            resize = prepared.meta["constants"]["resize"]
             answers = reference.Reference.of(
-                path, prepared.images("val"), prepared.classes, resize, params.ood.false_alarm_rate, threshold
+                path,
+                prepared.images("val"),
+                prepared.classes,
+                prepared.reading,
+                params.ood.false_alarm_rate,
+                threshold,
             )
             answers.save(out.path / reference.FILE)
             np.save(out.path / training_image_ids.FILE, training_image_ids.known_images(prepared))
@@ -63,6 +71,8 @@ def run(params: Params, variant_name: str) -> None:
                 "seed": params.seed,
                 "data_fingerprint": prepared.fingerprint(),
                 "objective": _objective(trained),
+                "reading": prepared.reading,
+                "converted": prepared.converted,
             }
             shape = (prepared.image_size, prepared.image_size, prepared.channels)
             card = model_card(variant_name, prepared.classes, shape, stages, threshold, facts)

@@ -4,6 +4,7 @@ from functools import partial
 
 from components.data.prepare import LeftOut, prepare
 from components.data.prepared import Prepared
+from components.data.sources.file_kinds import others_told
 from pipelines.config.params import Params
 from pipelines.paths import PREPARED
 from pipelines.stages.progress import tqdm
@@ -14,7 +15,11 @@ def run(params: Params) -> None:
     """Write data/prepared, and outputs/prepare."""
     with tracked(params, "prepare", settings={"data": params.data}) as stage:
         left_out = prepare(
-            params.data, params.seed, PREPARED, params.training.batch_size, progress=partial(tqdm, delay=1)
+            params.data,
+            params.seed,
+            PREPARED,
+            params.training.batch_size,
+            progress=partial(tqdm, delay=1, unit=" images"),
         )
         prepared = Prepared.open(PREPARED)
         log_data(stage, prepared, dict.fromkeys(prepared.splits, "prepared"))
@@ -30,6 +35,22 @@ def run(params: Params) -> None:
             out.constants = {"seed": params.seed, "data_fingerprint": prepared.fingerprint()}
     sizes = ", ".join(f"{split} {count:,}" for split, count in counts.items())
     print(f"prepared {sizes} images; {len(prepared.palette)} colours; {told(left_out)}")
+    for line in notes(prepared):
+        print(line)
+
+
+def notes(prepared: Prepared) -> list[str]:
+    """What was done with the files of each source: conversions, files that are no images, classes left out."""
+    lines = []
+    for source in prepared.meta["sources"].values():
+        said = [f"converted {count:,} images: {how}" for how, count in source["converted"].items()]
+        if source["others"]:
+            said.append(others_told(source["others"]))
+        if small := source["small_classes"]:
+            said.append(f"left out, too few images: {', '.join(f'{name} ({n})' for name, n in small.items())}")
+        if said:
+            lines.append(f"{source['name']}: {'; '.join(said)}")
+    return lines
 
 
 def told(left_out: LeftOut) -> str:

@@ -106,7 +106,7 @@ def _log_model(journal: Journal, variant: str, registered_name: str | None, tags
         tags={"variant": variant, **tags, **commit},
         description=(export / "card.md").read_text(),
         input_example=export / "example.npy",
-        extra_files=[export / "reference.npz", export / "known_images.npy"],
+        extra_files=[export / "reference.npz", export / "known_images.npy", export / "decode.py"],
     )
 
 

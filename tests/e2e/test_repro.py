@@ -58,7 +58,7 @@ def expected_files() -> Iterator[str]:
         yield f"outputs/reports/{variant}/page/stages.json"
         yield from (
             f"{out}/export/{name}"
-            for name in ("model.onnx", "card.md", "example.npy", "reference.npz", "known_images.npy")
+            for name in ("model.onnx", "card.md", "decode.py", "example.npy", "reference.npz", "known_images.npy")
         )
         kinds = ("contrast", "gaussian_blur")
         corrupted = [f"{out}/embed/corrupted/{kind}-{severity}" for kind in kinds for severity in (2, 5)]

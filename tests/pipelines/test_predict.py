@@ -32,7 +32,7 @@ def project(tmp_path_factory: pytest.TempPathFactory, empty_store: Path, onnx_fi
     export = folder / "outputs" / "hybrid" / "export"
     export.mkdir(parents=True)
     shutil.copyfile(onnx_file, export / "model.onnx")
-    Reference.of(onnx_file, images, ("zero", "one"), False, 0.06, 2.0).save(export / "reference.npz")
+    Reference.of(onnx_file, images, ("zero", "one"), {}, 0.06, 2.0).save(export / "reference.npz")
     for number in (1, 2):
         graph = onnx.load(onnx_file)
         graph.model_version = number  # another file, which gives the same answers

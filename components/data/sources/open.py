@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from components.data.config import Source
-from components.data.sources.image_files import folder_members, parquet_files
+from components.data.sources.file_kinds import shown
+from components.data.sources.image_files import folder_images, parquet_files
 from components.data.sources.listing import Listing, unique_names
 from components.data.sources.parquet import list_parquet
 from components.errors import UserError
@@ -32,7 +33,7 @@ def open_source(source: Source, key: str, image_size: int, labelled: bool = Fals
     elif source.builtin == "photo-patches":
         listing = _photo_patches(image_size)
     elif source.folder is not None:
-        listing = _folder(Path(source.folder), f"{key}.folder")
+        listing = _folder(Path(source.folder), f"{key}.folder", labelled)
     elif source.parquet is not None:
         files = parquet_files(source.parquet, f"{key}.parquet")
         listing = list_parquet(files, f"{key}.parquet", labelled)
@@ -77,18 +78,16 @@ def _photo_patches(size: int) -> Listing:
     return _array_listing("photo-patches", np.concatenate(tiles), None, ())
 
 
-def _folder(folder: Path, key: str) -> Listing:
-    """Images directly inside (unlabelled), or one sub-folder a class, searched to any depth."""
-    members = folder_members(folder, key)
-    sorted_files = [sorted(Path(entry.path) for entry in files) for files in members.files]
-    paths = [path for files in sorted_files for path in files]
-    labels = np.repeat(np.arange(len(sorted_files)), [len(files) for files in sorted_files])
+def _folder(folder: Path, key: str, labelled: bool) -> Listing:
+    """One sub-folder a class, searched to any depth, or images without a class."""
+    found = folder_images(folder, key, labelled)
     return Listing(
-        name=str(folder),
-        paths=[str(path) for path in paths],
-        labels=labels if members.classes else None,
-        classes=members.classes,
-        read=lambda rows: (paths[i].read_bytes() for i in rows),
+        name=shown(str(folder)),
+        paths=[shown(path) for path in found.paths],
+        labels=np.array(found.labels, dtype=np.int64) if found.classes else None,
+        classes=found.classes,
+        read=lambda rows: (Path(found.paths[i]) for i in rows),
+        others=found.others,
     )
 
 

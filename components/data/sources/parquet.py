@@ -1,7 +1,7 @@
 """Parquet files in the layout of Hugging Face's image data sets: `image: struct<bytes, path>`, `label: int64`."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from components.data.sources.listing import Listing, unique_names
 from components.errors import UserError
 
-ROWS_AT_A_TIME = 1024
+BYTES_AT_A_TIME = 32_000_000  # of images that are read together
 
 
 def list_parquet(files: Sequence[Path], key: str, labelled: bool) -> Listing:
@@ -102,28 +102,48 @@ def _names_in_schema(file: Path) -> tuple[str, ...] | None:
 
 
 def _names_beside(file: Path) -> tuple[str, ...] | None:
-    """`classes.json` is a list of names, or maps the beginning of file names (`cifar10` of cifar10-train) to lists."""
+    """`classes.json` is a list of names, maps ids to names, or the beginning of file names (`cifar10`) to either."""
     beside = file.with_name("classes.json")
     if not beside.is_file():
         return None
-    content = json.loads(beside.read_text())
-    if isinstance(content, dict):
+    try:
+        content = json.loads(beside.read_text())
+    except ValueError as error:
+        raise UserError(f"{beside} can't be read as JSON ({error}).") from error
+    if isinstance(content, dict) and not all(isinstance(name, str) for name in content.values()):
         fitting = [prefix for prefix in content if file.name.startswith(prefix)]
-        content = content[max(fitting, key=len)] if fitting else None
+        if not fitting:
+            return None
+        content = content[max(fitting, key=len)]
+    if isinstance(content, dict) and {*content} == {str(i) for i in range(len(content))}:
+        content = [content[str(i)] for i in range(len(content))]
+    if not isinstance(content, list) or not all(isinstance(name, str) for name in content):
+        raise UserError(
+            f"{beside}: expected a list of class names, a mapping of the ids 0, 1, … to names, or one of the beginning "
+            "of file names to such a list."
+        )
     return unique_names(content) if content else None
 
 
-def _read_images(files: Sequence[Path], rows: np.ndarray) -> Iterator[bytes]:
-    """File contents of ascending rows (counted through all files); b"" where the file holds none."""
+def _read_images(files: Sequence[Path], rows: np.ndarray) -> Iterator[bytes | Path]:
+    """File contents of ascending rows (counted through all files); the path, where the file holds that alone."""
     wanted = np.zeros(int(rows[-1]) + 1 if len(rows) else 0, dtype=bool)
     wanted[rows] = True
     start = 0
     for file in files:
-        with pq.ParquetFile(file) as parquet:
-            for batch in parquet.iter_batches(ROWS_AT_A_TIME, columns=["image.bytes"]):
+        with pq.ParquetFile(file, pre_buffer=False) as parquet:
+            each = sum(parquet.metadata.row_group(i).total_byte_size for i in range(parquet.num_row_groups))
+            at_a_time = int(BYTES_AT_A_TIME * parquet.metadata.num_rows / max(1, each)) + 1
+            for batch in parquet.iter_batches(min(at_a_time, 1024), columns=["image"]):
                 if start >= len(wanted):
                     return
-                here = np.flatnonzero(wanted[start : start + len(batch)])
-                for content in batch["image"].field("bytes").take(pa.array(here)):
-                    yield content.as_py() or b""
+                image = batch["image"]
+                for row in np.flatnonzero(wanted[start : start + len(batch)]):
+                    yield _file_of(image[int(row)].as_py() or {}, file)
                 start += len(batch)
+
+
+def _file_of(image: Mapping[str, Any], parquet: Path) -> bytes | Path:
+    if image.get("bytes") is None and image.get("path"):
+        return parquet.parent / image["path"]
+    return image.get("bytes") or b""

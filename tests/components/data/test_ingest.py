@@ -118,6 +118,29 @@ def test_rejected_files_and_copies(collection: Path, image_folder: Callable[...,
     assert later == told | {"ant/broken-1.png": "empty file"}
 
 
+def test_other_files_stay_and_links_to_folders_are_rejected(
+    collection: Path, image_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    incoming, more = image_folder("incoming", first_seed=50, ant=3), image_folder("more", 2, first_seed=60)
+    for name in ("ant/000.txt", "README.md"):
+        (incoming / name).write_text("about the images")
+    (collection / "README.md").write_text("about the collection")
+    (incoming / "ant/more").symlink_to(more)
+    with taken_in(incoming, LABELLED, tmp_path) as batch:
+        pass
+    assert (batch.taken, batch.others) == ({"ant": 3}, {".md": 1, ".txt": 1})
+    assert visible(incoming) == {"ant/000.txt", "README.md"}
+    assert [(line.file, line.reason) for line in batch.rejected] == [("ant/more", "a link, expected the image itself")]
+    assert visible(more) == {"000.png", "001.png"}
+    assert "holds no image (2 other files left alone: .md 1, .txt 1)" in refusal(incoming)
+
+
+def test_images_without_a_class_may_be_collected_beside_folders(image_folder: Callable[..., Path]) -> None:
+    many, incoming = image_folder("many", 1, trip=2), image_folder("incoming", 1, first_seed=50)
+    assert take(incoming).taken == {"": 1}
+    assert visible(many) == {"000.png", "000-1.png", "trip/000.png", "trip/001.png"}
+
+
 def test_too_many_that_cannot_be_used(collection: Path, image_folder: Callable[..., Path]) -> None:
     incoming = image_folder("incoming", first_seed=50, ant=4)
     for number in range(4):
@@ -165,7 +188,7 @@ def test_no_folder_to_take_them_into(collection: Path, image_folder: Callable[..
     shutil.rmtree(inside)
     (collection / "stray.png").write_bytes(b"")
     shutil.rmtree(tmp_path / "incoming")
-    assert "holds a file (stray.png)" in refusal(image_folder("incoming", first_seed=50, ant=1))
+    assert "holds an image (stray.png)" in refusal(image_folder("incoming", first_seed=50, ant=1))
 
 
 def test_a_collection_takes_in_one_batch_at_a_time(collection: Path, image_folder: Callable[..., Path]) -> None:

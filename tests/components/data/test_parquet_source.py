@@ -74,7 +74,51 @@ def test_null_labels_and_null_images_are_listed_as_missing(tmp_path: Path) -> No
     listing = labelled(tmp_path / "a.parquet")
     assert listing.labels is not None
     assert listing.labels.tolist() == [1, 0, -1]
-    assert list(listing.read(np.arange(3))) == [b"x", b"", b"z"]
+    beside = tmp_path / "1.png"  # what the row says instead of holding it
+    assert list(listing.read(np.arange(3))) == [b"x", beside, b"z"]
+
+
+@pytest.mark.parametrize("kinds", [("binary_view", "string_view"), ("large_binary", "large_string")])
+def test_bytes_and_texts_of_any_type(tmp_path: Path, kinds: tuple[str, str]) -> None:
+    content, text = (getattr(pa, kind)() for kind in kinds)
+    images = pa.array([{"bytes": b"x", "path": "a"}] * 3, pa.struct([("bytes", content), ("path", text)]))
+    pq.write_table(pa.table({"image": images, "label": [0, 1, 0]}), tmp_path / "a.parquet")
+    assert list(labelled(tmp_path / "a.parquet").read(np.array([0, 2]))) == [b"x", b"x"]
+
+
+def test_few_large_images_are_held_in_memory(tmp_path: Path) -> None:
+    rows, each = 60, 4_000_000
+    with pq.ParquetWriter(tmp_path / "a.parquet", pa.schema([("image", IMAGE), ("label", pa.int64())])) as writer:
+        for row in range(rows):
+            images = pa.array([{"bytes": bytes([row]) * each, "path": None}], type=IMAGE)
+            writer.write_table(pa.table({"image": images, "label": [row % 2]}))
+    before = pa.total_allocated_bytes()
+    listing = labelled(tmp_path / "a.parquet")
+    held = [pa.total_allocated_bytes() - before for _ in listing.read(np.arange(rows))]
+    assert max(held) < 20 * each
+
+
+@pytest.mark.parametrize(
+    ("content", "names"),
+    [
+        ({"0": "on", "1": "no"}, ("on", "no")),
+        ({"0000": {"1": "no", "0": "on"}}, ("on", "no")),
+        (["on", "no"], ("on", "no")),
+        ({"other": ["x", "y"]}, ("0", "1")),
+    ],
+)
+def test_class_names_beside_a_file_by_id_or_in_order(tmp_path: Path, content: object, names: tuple[str, ...]) -> None:
+    write(tmp_path / "0000.parquet", [b"x"] * 2, pa.array([0, 1]))
+    (tmp_path / "classes.json").write_text(json.dumps(content))
+    assert labelled(tmp_path / "0000.parquet").classes == names
+
+
+@pytest.mark.parametrize("content", ['{"1": "on", "2": "no"}', '["on", 7]', '{"0000": "on"}', "on, no"])
+def test_class_names_beside_a_file_that_cannot_be_read(tmp_path: Path, content: str) -> None:
+    write(tmp_path / "0000.parquet", [b"x"] * 2, pa.array([0, 1]))
+    (tmp_path / "classes.json").write_text(content)
+    with pytest.raises(UserError, match=r"classes\.json"):
+        labelled(tmp_path / "0000.parquet")
 
 
 @pytest.mark.parametrize(

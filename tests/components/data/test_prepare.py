@@ -91,7 +91,7 @@ def test_manifest_statistics(digits: Prepared, noise: Callable[..., np.ndarray])
         histogram = np.array(Image.fromarray(image).convert("L").histogram()) / 64
         assert found["entropy"][i] == pytest.approx(-sum(p * np.log2(p) for p in histogram if p))
     assert found["entropy"][3] == 0
-    columns = "split index source path sha256 label class_name width height channels mean_0 std_0 entropy"
+    columns = "split index source path sha256 label class_name converted width height channels mean_0 std_0 entropy"
     assert pq.read_schema(digits.root / "manifest.parquet").names == columns.split()
 
 
@@ -145,6 +145,17 @@ def test_an_official_test_set(image_folder: Callable[..., Path], tmp_path: Path)
     shutil.rmtree(official / "emu")
     shutil.rmtree(official / "dog")
     assert "class 'dog' has no usable image" in fails(of_folder(folder, test=test, ood=near), tmp_path / "prepared")
+
+
+def test_a_class_too_small_to_learn_is_none_in_the_official_test_set(
+    image_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    labelled = Source(folder=str(image_folder("pets", cat=10, dog=10, owl=3)), min_class_images=5)
+    official = Source(folder=str(image_folder("official", first_seed=100, cat=4, dog=4, owl=4)))
+    config = DataConfig(image_size=8, channels=3, labelled=labelled, test=official, palette_colours=8)
+    prepared = run(config, tmp_path / "prepared")
+    assert prepared.classes == ("cat", "dog")
+    assert len(prepared.images("test")) == 8
 
 
 def test_pretraining_images_are_apart_from_those_of_evaluation(
@@ -203,7 +214,15 @@ def test_dataset_json_holds_the_constants(digits: Prepared) -> None:
     meta = json.loads((digits.root / "dataset.json").read_text())
     assert meta["seed"] == 0
     assert meta["constants"]["val_fraction"] == 0.1
-    assert meta["sources"]["labelled"] == {"name": "digits", "files": 400, "quarantined": 0, "quarantined_share": 0.0}
+    assert meta["sources"]["labelled"] == {
+        "name": "digits",
+        "files": 400,
+        "quarantined": 0,
+        "quarantined_share": 0.0,
+        "converted": {},
+        "others": {},
+        "small_classes": {},
+    }
 
 
 def test_real_images(image_sets: Path, tmp_path: Path) -> None:

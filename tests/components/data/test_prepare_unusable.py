@@ -1,6 +1,7 @@
 """Files, images and sources that cannot be used: set aside with a reason, or one message and nothing written."""
 
 import io
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from components.data.config import DataConfig, OodSet, Source
+from components.data.config import Conversions, DataConfig, OodSet, Source
 from tests.components.data.preparing import fails, of_folder, quarantine, run
 
 
@@ -29,7 +30,8 @@ def test_unusable_files_are_quarantined_with_their_reason(image_folder: Callable
     Image.new("L", (8, 8)).save(cat / "moving.gif", save_all=True, append_images=[Image.new("L", (8, 8), 9)])
     shutil.copy(cat / "000.png", cat / "twin.png")
     shutil.copy(cat / "001.png", folder / "dog" / "cat.png")
-    prepared = run(of_folder(folder), tmp_path / "prepared")
+    strict = Conversions(transparent="reject", cmyk="reject")
+    prepared = run(of_folder(folder, convert=strict), tmp_path / "prepared")
     reasons = quarantine(prepared.root)
     expected = {
         "cat/fake.png": "not an image",
@@ -50,6 +52,59 @@ def test_unusable_files_are_quarantined_with_their_reason(image_folder: Callable
     assert sum(len(prepared.images(split)) for split in prepared.splits) == 18  # 17 of the noise images, opaque.png
     assert (prepared.meta["quarantined"], prepared.meta["duplicates_removed"]) == (8, 3)
     assert prepared.meta["quarantined_share"] == pytest.approx(8 / 29)
+
+
+def test_what_is_converted_or_no_image_is_counted(image_folder: Callable[..., Path], tmp_path: Path) -> None:
+    folder = image_folder("pets", cat=9, dog=9, owl=1)
+    cat = folder / "cat"
+    for number in range(3):
+        Image.new("RGBA", (8, 8), (90 * number, 2, 3, 128)).save(cat / f"clear{number}.png")
+    Image.new("CMYK", (8, 8), (1, 2, 3, 4)).save(cat / "ink.jpg")
+    for name in ("cat/story.txt", "cat/old.txt", "dog/notes.DAT", "README"):
+        (folder / name).write_text("no image")
+    for name in ("cat/Thumbs.db", "@eaDir/dog.png", "cat/._000.png", "__MACOSX/cat/000.png"):
+        (folder / name).parent.mkdir(exist_ok=True, parents=True)
+        (folder / name).write_text("of no interest")
+    source = Source(folder=str(folder), min_class_images=2)
+    config = DataConfig(image_size=8, channels=3, labelled=source, palette_colours=8, max_quarantined=0)
+    prepared = run(config, tmp_path / "prepared")
+    assert prepared.classes == ("cat", "dog")
+    found = prepared.meta["sources"]["labelled"]
+    assert (found["files"], found["quarantined"]) == (22, 0)
+    assert found["converted"] == {"transparent on white": 3, "CMYK to sRGB": 1} == prepared.converted
+    assert found["others"] == {".txt": 2, ".dat": 1, "no suffix": 1}
+    assert found["small_classes"] == {"owl": 1}
+    rows = pq.read_table(prepared.root / "manifest.parquet").to_pylist()
+    assert {Path(row["path"]).name: row["converted"] for row in rows if row["converted"]} == {
+        **{f"clear{number}.png": "transparent on white" for number in range(3)},
+        "ink.jpg": "CMYK to sRGB",
+    }
+
+
+def test_files_that_cannot_be_opened_are_quarantined(image_folder: Callable[..., Path], tmp_path: Path) -> None:
+    folder = image_folder("pets", cat=9, dog=9)
+    (folder / "cat" / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    (folder / "cat" / "broken.png").symlink_to("/proc/self/mem")  # reading it is an input/output error
+    with (folder / "dog" / "long.png").open("wb") as file:
+        file.truncate(1 << 40)  # takes no room on the disk, but would in memory
+    (folder / "cat" / "000.png").rename(folder / "cat" / os.fsdecode(b"caf\xe9.png"))
+    reasons = quarantine(run(of_folder(folder), tmp_path / "prepared").root)
+    assert reasons["cat/gone.png"] == "can't be read: No such file or directory"
+    assert reasons["cat/broken.png"].startswith("can't be read: ")
+    assert "not an image" in reasons["dog/long.png"]
+    assert len(reasons) == 3
+    paths = pq.read_table(tmp_path / "prepared" / "manifest.parquet")["path"].to_pylist()
+    assert str(folder / "cat" / "caf\\xe9.png") in paths
+
+
+def test_links_to_folders_are_followed_but_not_in_circles(image_folder: Callable[..., Path], tmp_path: Path) -> None:
+    folder, more = image_folder("pets", cat=9, dog=9), image_folder("elsewhere", 4, first_seed=100)
+    (folder / "cat" / "more").symlink_to(more)
+    (folder / "cat" / "circle").symlink_to(folder)
+    (more / "circle").symlink_to(more)
+    prepared = run(of_folder(folder), tmp_path / "prepared")
+    assert prepared.meta["sources"]["labelled"]["files"] == 22
+    assert prepared.classes == ("cat", "dog")
 
 
 def test_too_many_unusable_files_stop_the_run(image_folder: Callable[..., Path], tmp_path: Path) -> None:

@@ -9,7 +9,9 @@ TEXT = ("text", "text_special", "softbreak")
 NAMES = ("auroc", "auroc_low", "auroc_high", "fpr95", "flagged")
 
 
-def card_of(variant: str, classes: list[str], sets: list[str], bits: dict[str, float], objective: str) -> str:
+def card_of(
+    variant: str, classes: list[str], sets: list[str], bits: dict[str, float], objective: str, **more: Any
+) -> str:
     probe = {"linear_accuracy": 0.9861, "linear_accuracy_se": 0.006, "knn_accuracy": 0.97}
     probe |= {"linear_ece": 0.04, "linear_ece_calibrated": 0.0123}
     ood = {f"fused/{s}/{n}": v for s in sets for n, v in zip(NAMES, (0.9, 0.8, 0.95, 0.3, 0.5), strict=True)}
@@ -17,7 +19,7 @@ def card_of(variant: str, classes: list[str], sets: list[str], bits: dict[str, f
     export = dict.fromkeys(("parity/embedding", "parity/probabilities", "parity/ood_score"), 1e-6)
     export |= {f"{r}_{m}": 12.0 for r in ("onnx", "torch") for m in ("latency_ms", "images_per_second")}
     facts: dict[str, Any] = {"feature_size": 16, "false_alarm_rate": 0.05, "parameters": 1234567, "steps": 600}
-    facts |= {"batch_size": 128, "seed": 0, "data_fingerprint": "abcdef" * 10, "objective": objective}
+    facts |= {"batch_size": 128, "seed": 0, "data_fingerprint": "abcdef" * 10, "objective": objective, **more}
     stages = {"probe": probe, "ood": ood, "embed": bits, "export": export}
     return model_card(variant, classes, (8, 8, 1), stages, 1.5, facts)
 
@@ -46,3 +48,14 @@ def test_class_names_mean_nothing_in_the_card():
     text = "\n".join("".join(child.content for child in token.children or []) for token in hostile)
     listed = r'a|b, <img src=x onerror=alert(1)>, [a](http://b.c), `x`, # x, "red, blue", red, blue, a\nb'
     assert f"classes in order: {listed}\n" in text
+
+
+def test_the_card_tells_how_files_are_read_and_which_were_converted():
+    card = card_of("hybrid", ["zero", "one"], ["photos"], {}, "nt_xent")
+    assert "`decode(Path(path), image_size=8, channels=1)`" in card
+    reading = {"image_size": 8, "channels": 1, "resize": True, "fit": "pad", "transparent": [9, 9, 9], "deep": "reject"}
+    converted = {"transparent on (9, 9, 9)": 1200, "CMYK to sRGB": 3}
+    card = card_of("hybrid", ["zero", "one"], ["photos"], {}, "nt_xent", reading=reading, converted=converted)
+    recipe = "image_size=8, channels=1, resize=True, fit='pad', transparent=[9, 9, 9], deep='reject'"
+    assert f"`decode(Path(path), {recipe})`" in card
+    assert "Images that were converted: transparent on (9, 9, 9) 1,200, CMYK to sRGB 3." in card

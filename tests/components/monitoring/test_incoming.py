@@ -22,7 +22,7 @@ def names(files) -> list[str]:
 
 
 def test_files_at_any_depth_but_no_hidden_ones(incoming):
-    files = list_incoming(incoming)
+    files = list_incoming(incoming).images
     assert names(files) == ["a.png", "b.png", "camera/monday/c.png"]
     assert [Path(file.path) for file in files] == [incoming / file.name for file in files]
     assert [file.size for file in files] == [5, 5, 19]
@@ -30,9 +30,18 @@ def test_files_at_any_depth_but_no_hidden_ones(incoming):
 
 def test_a_name_that_is_no_text_can_be_printed(incoming):
     (incoming / os.fsdecode(b"\xff.png")).touch()
-    (file,) = set(list_incoming(incoming)) - {f for f in list_incoming(incoming) if f.name.isascii()}
-    assert file.name == "�.png"
+    (file,) = (f for f in list_incoming(incoming).images if f.size == 0)
+    assert file.name == "\\xff.png"
     file.name.encode()
+
+
+def test_other_files_are_counted(incoming):
+    for name in ("notes.txt", "camera/log.TXT", "README", "Thumbs.db"):
+        (incoming / name).write_text("no image")
+    (incoming / "gone.png").symlink_to("nowhere")
+    found = list_incoming(incoming)
+    assert names(found.images) == ["a.png", "b.png", "camera/monday/c.png", "gone.png"]
+    assert found.others == {".txt": 2, "no suffix": 1}
 
 
 def test_a_missing_folder_is_told(tmp_path):
@@ -45,7 +54,7 @@ def test_a_missing_folder_is_told(tmp_path):
 
 def test_what_was_seen_is_new_again_only_when_it_changes(incoming, tmp_path):
     seen = tmp_path / "out" / "seen.json"
-    files = list_incoming(incoming)
+    files = list_incoming(incoming).images
     assert not_seen(files, incoming, seen, "champion") == files
     remember(files, seen, "champion")
     assert not_seen(files, incoming, seen, "champion") == []
@@ -54,22 +63,22 @@ def test_what_was_seen_is_new_again_only_when_it_changes(incoming, tmp_path):
     (incoming / "d.png").touch()
     (incoming / "a.png").write_text("longer than before")
     os.utime(incoming / "b.png", ns=(0, 0))
-    assert names(not_seen(list_incoming(incoming), incoming, seen, "champion")) == ["a.png", "b.png", "d.png"]
+    assert names(not_seen(list_incoming(incoming).images, incoming, seen, "champion")) == ["a.png", "b.png", "d.png"]
 
 
 def test_what_is_gone_is_forgotten(incoming, tmp_path):
     seen = tmp_path / "seen.json"
-    remember(list_incoming(incoming), seen, "champion")
-    remember(list_incoming(incoming), seen, "another model")
+    remember(list_incoming(incoming).images, seen, "champion")
+    remember(list_incoming(incoming).images, seen, "another model")
     (incoming / "a.png").unlink()
-    remember(list_incoming(incoming), seen, "champion")
+    remember(list_incoming(incoming).images, seen, "champion")
     assert "a.png" not in seen.read_text().partition("another model")[0]
-    assert not_seen(list_incoming(incoming), incoming, seen, "another model") == []
+    assert not_seen(list_incoming(incoming).images, incoming, seen, "another model") == []
 
 
 def test_a_folder_that_was_always_empty_is_a_mistake_and_an_emptied_one_is_not(incoming, tmp_path):
     seen = tmp_path / "out" / "seen.json"
-    with pytest.raises(UserError, match=r"incoming: .*incoming is empty\. Put images into it"):
+    with pytest.raises(UserError, match=r"incoming: .*incoming holds no image\. Put images into it"):
         not_seen([], incoming, seen, "champion")
-    remember(list_incoming(incoming), seen, "champion")
+    remember(list_incoming(incoming).images, seen, "champion")
     assert not_seen([], incoming, seen, "champion") == []

@@ -33,7 +33,7 @@ def images(tmp_path, draw):
 @pytest.mark.parametrize("batch_size", [1, 2, 100])
 def test_rows_are_the_models_answers_file_by_file(scorer, images, tmp_path, batch_size):
     done: list[int] = []
-    unusable = write_predictions(scorer, list_incoming(images), tmp_path / "t.parquet", batch_size, done.append)
+    unusable = write_predictions(scorer, list_incoming(images).images, tmp_path / "t.parquet", batch_size, done.append)
     rows = pq.read_table(tmp_path / "t.parquet").to_pylist()
     assert [row["path"] for row in rows] == ["a.png", "b.png", "c/x.png", "d.png", "e.png", "f.png"]
     assert [bad.path for bad in unusable] == ["d.png"]
@@ -53,7 +53,7 @@ def test_rows_are_the_models_answers_file_by_file(scorer, images, tmp_path, batc
 
 def test_both_formats_hold_the_same(scorer, images, tmp_path):
     for suffix in ("csv", "parquet"):
-        write_predictions(scorer, list_incoming(images), tmp_path / f"t.{suffix}")
+        write_predictions(scorer, list_incoming(images).images, tmp_path / f"t.{suffix}")
     with (tmp_path / "t.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     table = pq.read_table(tmp_path / "t.parquet")
@@ -69,7 +69,7 @@ def test_both_formats_hold_the_same(scorer, images, tmp_path):
 )
 def test_a_mistake_leaves_no_table(scorer, images, tmp_path, out, keep, message):
     before = set(tmp_path.iterdir())
-    files = [file for file in list_incoming(images) if keep in ("*", file.name)]
+    files = [file for file in list_incoming(images).images if keep in ("*", file.name)]
     with pytest.raises(UserError, match=message):
         write_predictions(scorer, files, tmp_path / out)
     assert set(tmp_path.iterdir()) == before

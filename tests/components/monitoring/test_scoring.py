@@ -1,4 +1,5 @@
 import hashlib
+import json
 import subprocess
 import sys
 from dataclasses import asdict
@@ -33,7 +34,7 @@ def test_the_reference_is_what_the_model_says_of_the_images(model, reference, dr
     assert reference.mean[:, 0] == pytest.approx(255 * brightness)
     assert reference.std[:, 0] == pytest.approx(images.reshape(300, -1).std(1))
     assert reference.embedding.shape == (300, 4)
-    many = Reference.of(model, draw(EMBEDDINGS + 5), ("dark", "bright"), False, 0.08, 0.6)
+    many = Reference.of(model, draw(EMBEDDINGS + 5), ("dark", "bright"), {}, 0.08, 0.6)
     assert (len(many.embedding), len(many.ood_score)) == (EMBEDDINGS, EMBEDDINGS + 5)
 
 
@@ -59,7 +60,7 @@ def test_a_damaged_reference_is_told(reference, tmp_path, damage):
 @pytest.mark.parametrize("batch_size", [1, 7, 100])
 def test_predictions_are_the_models_in_any_batches(scorer, folder, draw, tmp_path, batch_size):
     images = draw(30)
-    files = list_incoming(folder(images))
+    files = list_incoming(folder(images)).images
     scored = scorer.score(files, tmp_path / "predictions.parquet", batch_size, {"model_version": "7"})
     table = pq.read_table(tmp_path / "predictions.parquet")
     assert table.schema.metadata[b"model_version"] == b"7"
@@ -80,7 +81,7 @@ def test_predictions_are_the_models_in_any_batches(scorer, folder, draw, tmp_pat
 def test_a_large_batch_keeps_a_fair_choice_of_embeddings(scorer, folder, draw, tmp_path, monkeypatch):
     monkeypatch.setattr("components.monitoring.scoring.EMBEDDINGS", 100)
     images = np.sort(draw(400).reshape(400, -1), axis=0).reshape(-1, 4, 4, 1)  # from dark to bright
-    scored = scorer.score(list_incoming(folder(images)), tmp_path / "predictions.parquet", 32, {})
+    scored = scorer.score(list_incoming(folder(images)).images, tmp_path / "predictions.parquet", 32, {})
     assert scored.embedding.shape == (100, 4)
     assert len(np.unique(scored.embedding, axis=0)) == 100
     assert scored.embedding.mean() == pytest.approx(0.5, abs=0.12)  # 4 standard errors
@@ -94,7 +95,7 @@ def test_what_is_no_image_for_the_model_is_listed_with_the_reason(scorer, folder
     Image.new("RGB", (4, 4), (90, 90, 90)).save(path / "colour.png")
     (path / "empty.png").touch()
     (path / "gone.png").touch()
-    files = list_incoming(path)
+    files = list_incoming(path).images
     (path / "gone.png").unlink()
     scored = scorer.score(files, tmp_path / "predictions.parquet", 2, {})
     reasons = dict(scored.unusable)
@@ -109,21 +110,39 @@ def test_what_is_no_image_for_the_model_is_listed_with_the_reason(scorer, folder
 def test_other_sizes_are_resized_where_the_training_images_were(model, reference, folder, draw, tmp_path):
     from PIL import Image
 
-    resizing = {**asdict(reference), "resize": np.array(True)}
+    resizing = {**asdict(reference), "reading": np.array(json.dumps({"resize": True}))}
     Reference(**resizing).save(tmp_path / "reference.npz")
     scorer = Scorer(model, tmp_path / "reference.npz")
     path = folder(draw(1))
     Image.effect_noise((9, 6), 80).save(path / "large.png")
-    scored = scorer.score(list_incoming(path), tmp_path / "predictions.parquet", 2, {})
+    scored = scorer.score(list_incoming(path).images, tmp_path / "predictions.parquet", 2, {})
     assert scored.unusable == []
     expected = decode((path / "large.png").read_bytes(), 4, 1, resize=True)
     assert scored.sha256[1] == hashlib.sha256(expected.tobytes()).hexdigest()
 
 
+def test_files_are_read_as_those_for_training_were(model, reference, folder, draw, tmp_path):
+    from PIL import Image
+
+    reading = {"resize": True, "fit": "pad", "transparent": "black", "deep": [0, 1000]}
+    Reference(**{**asdict(reference), "reading": np.array(json.dumps(reading))}).save(tmp_path / "reference.npz")
+    path = folder(draw(1))
+    Image.new("LA", (8, 4), (200, 128)).save(path / "clear.png")
+    Image.fromarray(np.full((4, 4), 500, dtype=np.uint16)).save(path / "deep.png")
+    scored = Scorer(model, tmp_path / "reference.npz").score(
+        list_incoming(path).images, tmp_path / "predictions.parquet", 2, {}
+    )
+    assert scored.path == ["00000.png", "clear.png", "deep.png"]
+    for number, file in enumerate(scored.path):
+        expected = decode(path / file, 4, 1, **reading)
+        assert scored.sha256[number] == hashlib.sha256(expected.tobytes()).hexdigest()
+    assert scored.mean[2] == pytest.approx([127.5], abs=0.5)
+
+
 def test_nothing_usable_at_all(scorer, folder, draw, tmp_path):
     path = folder(draw(0))
     (path / "broken.png").write_bytes(b"no image")
-    scored = scorer.score(list_incoming(path), tmp_path / "predictions.parquet", 2, {})
+    scored = scorer.score(list_incoming(path).images, tmp_path / "predictions.parquet", 2, {})
     assert (len(scored.unusable), len(scored.path), len(scored.is_ood)) == (1, 0, 0)
     assert pq.read_table(tmp_path / "predictions.parquet").num_rows == 0
 
@@ -153,7 +172,7 @@ def test_figures(scorer, folder, draw, tmp_path, low, high):
     from PIL import Image
 
     images = draw(40, low, high)
-    scored = scorer.score(list_incoming(folder(images)), tmp_path / "predictions.parquet", 64, {})
+    scored = scorer.score(list_incoming(folder(images)).images, tmp_path / "predictions.parquet", 64, {})
     figures.score_histogram(scored, scorer.reference, tmp_path / "scores.png")
     figures.embedding_projection(scored, scorer.reference, tmp_path / "embeddings.png")
     for name in ("scores.png", "embeddings.png"):

@@ -36,7 +36,7 @@ def client(tmp_path_factory: pytest.TempPathFactory, empty_store: Path, onnx_fil
     shutil.copyfile(ROOT / "presets" / "digits-cpu.yaml", project / "params.yaml")
     reference = project.parent / "reference.npz"
     usual = random_images(400, USUAL)
-    Reference.of(onnx_file, usual, ("zero", "one"), False, 0.06, 2.0).save(reference)
+    Reference.of(onnx_file, usual, ("zero", "one"), {}, 0.06, 2.0).save(reference)
     with Journal.start("report", root=project / ".tracking") as journal:
         journal.model(onnx_file, "model", "gcrl", extra_files=[reference])
         journal.model(onnx_file, "bare", "bare")
@@ -211,7 +211,8 @@ def test_a_few_usual_images_are_too_few_to_tell(run, put, tmp_path):
 def test_unusable_files_are_listed_and_too_many_are_refused(run, put, tmp_path):
     folder = put(random_images(40, USUAL))
     Image.new("L", (8, 8)).save(folder / "large.png")
-    (folder / "notes.txt").write_text("no image")
+    (folder / "notes.png").write_text("no image")
+    (folder / "notes.txt").write_text("no image, and of no name of one: left alone")
     state = run(max_unusable=0.04)
     assert state.is_failed()
     for told in (
@@ -229,7 +230,7 @@ def test_unusable_files_are_listed_and_too_many_are_refused(run, put, tmp_path):
     (written,) = batches(tmp_path)
     with (written / "unusable.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [row["path"] for row in rows] == ["large.png", "notes.txt"]
+    assert [row["path"] for row in rows] == ["large.png", "notes.png"]
     assert not (tmp_path / "out" / "unusable.csv").exists()
     assert run().message.startswith("nothing new")
 
@@ -256,7 +257,7 @@ def test_what_a_killed_run_left_is_cleared_away(run, put, tmp_path):
     ("parameters", "told"),
     [
         ({"incoming": "nowhere"}, "nowhere is not a folder. Give the path of the folder that images arrive in."),
-        ({"incoming": "empty"}, "is empty. Put images into it."),
+        ({"incoming": "empty"}, "holds no image. Put images into it."),
         ({"output": "in/results", "incoming": "in"}, "lies inside the incoming folder"),
         ({"model": "gcrk"}, "model: no registered model 'gcrk' in "),
         ({"model": "gcrk"}, "did you mean 'gcrl'. Registered are: "),

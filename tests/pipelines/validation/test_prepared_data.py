@@ -7,10 +7,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from components.data.config import DataConfig, OodSet, Source
 from components.data.prepare import prepare
+from components.data.prepared import Prepared
 from components.errors import UserError
+from pipelines.stages.prepare import notes
 from pipelines.validation.prepared_data import validate
 
 DIGITS = DataConfig(
@@ -176,3 +179,49 @@ def test_names_of_files_mean_nothing_in_the_report(damaged: Callable[..., str], 
         if "`mean_0` lies between" in line
     )
     assert r"| &lt;b&gt;a\|b&lt;/b&gt; \[c\](d) \`e\`.png |" in line
+
+
+@pytest.fixture
+def noise_folder(tmp_path: Path) -> Callable[..., Path]:
+    """`noise_folder(cat=15, dog=14)`: so many images a class."""
+
+    def make(**classes: int) -> Path:
+        rng = np.random.default_rng(0)
+        for name, count in classes.items():
+            (tmp_path / "images" / name).mkdir(parents=True)
+            for number in range(count):
+                pixels = rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(tmp_path / "images" / name / f"{number}.png")
+        return tmp_path / "images"
+
+    return make
+
+
+@pytest.mark.parametrize("counts", [(15, 14), (16, 12), (13, 25, 25), (4, 90)])
+def test_shares_that_rounding_moves_are_no_violation(
+    noise_folder: Callable[..., Path], tmp_path: Path, counts: tuple[int, ...]
+) -> None:
+    folder = noise_folder(**{f"class{number}": count for number, count in enumerate(counts)})
+    config = DataConfig(image_size=8, channels=3, labelled=Source(folder=str(folder)), palette_colours=8)
+    prepare(config, 0, tmp_path / "prepared", 2)
+    checks = validate(tmp_path / "prepared", tmp_path / "validation", config)["expectations"]
+    assert all(check["success"] for check in checks if "shares" in check["claim"])
+
+
+def test_the_report_names_conversions_and_files_left_alone(noise_folder: Callable[..., Path], tmp_path: Path) -> None:
+    folder = noise_folder(cat=20, dog=20, owl=1)
+    for number in range(3):
+        clear = Image.open(folder / "dog" / f"{number}.png")
+        clear.putalpha(99)
+        clear.save(folder / "cat" / f"clear{number}.png")
+    (folder / "cat" / "story.txt").write_text("once")
+    source = Source(folder=str(folder), min_class_images=2)
+    config = DataConfig(image_size=8, channels=3, labelled=source, palette_colours=8)
+    prepare(config, 0, tmp_path / "prepared", 2)
+    validate(tmp_path / "prepared", tmp_path / "validation", config)
+    report = (tmp_path / "validation" / "summary.md").read_text()
+    assert "| 43 | 0 | transparent on white 3 | .txt 1, the small class owl 1 |" in report
+    assert notes(Prepared.open(tmp_path / "prepared")) == [
+        f"{folder}: converted 3 images: transparent on white; 1 other file left alone: .txt 1; "
+        "left out, too few images: owl (1)"
+    ]

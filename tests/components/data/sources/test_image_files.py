@@ -22,6 +22,16 @@ def test_a_listing_tells_how_many_files_there_are(image_folder: Callable[..., Pa
     assert listing(image_folder("flat", 4))["files"] == 4
 
 
+def test_a_listing_counts_files_by_the_kind_of_their_name(image_folder: Callable[..., Path]) -> None:
+    folder = image_folder("pets", cat=3, dog=2)
+    for name in ("README", "cat/000.TXT", "dog/a.txt", "dog/Thumbs.db", "cat/.hidden"):
+        (folder / name).write_text("no image")
+    (folder / "@eaDir" / "cat").mkdir(parents=True)
+    (folder / "@eaDir" / "cat" / "thumb.jpg").write_text("small")
+    (folder / "dog" / "gone.png").symlink_to("nowhere")
+    assert listing(folder)["kinds"] == {".png": 6, ".txt": 2, "no suffix": 1}
+
+
 @pytest.mark.parametrize("change", ["added", "removed", "renamed", "rewritten", "another class"])
 def test_whatever_happens_to_a_file_is_noticed(image_folder: Callable[..., Path], change: str) -> None:
     folder = image_folder("pets", cat=3, dog=2)
@@ -61,7 +71,11 @@ def test_parquet_files(tmp_path: Path) -> None:
     before = list_sources(wanted)["labelled"]
     assert before["files"] == 2
     (tmp_path / "a.parquet").write_bytes(b"another")
-    assert list_sources(wanted)["labelled"]["fingerprint"] != before["fingerprint"]
+    after = list_sources(wanted)["labelled"]
+    assert after["fingerprint"] != before["fingerprint"]
+    (tmp_path / "classes.json").write_text('["cat", "dog"]')
+    named = list_sources(wanted)["labelled"]
+    assert named["fingerprint"] != after["fingerprint"]
 
 
 def test_every_source_of_a_run_by_its_role(image_folder: Callable[..., Path], tmp_path: Path) -> None:

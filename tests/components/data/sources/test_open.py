@@ -52,7 +52,7 @@ def test_a_folder_with_a_sub_folder_a_class(image_folder: Callable[..., Path]) -
         "dog/001.png",
         "dog/young/000.png",
     ]
-    assert list(listing.read(np.array([4]))) == [(folder / "dog/young/000.png").read_bytes()]
+    assert list(listing.read(np.array([4]))) == [folder / "dog/young/000.png"]
 
 
 def test_a_folder_of_images_has_no_labels(image_folder: Callable[..., Path]) -> None:
@@ -65,7 +65,7 @@ def test_a_folder_of_images_has_no_labels(image_folder: Callable[..., Path]) -> 
 def test_folders_that_are_missing_empty_or_mixed(image_folder: Callable[..., Path], tmp_path: Path) -> None:
     def message(folder: Path) -> str:
         with pytest.raises(UserError) as caught:
-            open_source(Source(folder=str(folder)), "data.labelled", 8)
+            open_source(Source(folder=str(folder)), "data.labelled", 8, labelled=True)
         return str(caught.value)
 
     assert "data.labelled.folder" in message(tmp_path / "missing")
@@ -73,7 +73,53 @@ def test_folders_that_are_missing_empty_or_mixed(image_folder: Callable[..., Pat
     (tmp_path / "empty").mkdir()
     assert "is empty" in message(tmp_path / "empty")
     assert "not both" in message(image_folder("mixed", 1, cat=1))
-    assert "holds no files" in message(image_folder("hollow", cat=2, dog=0).joinpath())
+    hollow = image_folder("hollow", cat=2, dog=0)
+    assert f"the class folder {hollow / 'dog'} holds no image. Fill or remove it" in message(hollow)
+    (hollow / "dog" / "story.txt").write_text("once")
+    assert "holds no image (1 other file left alone: .txt 1)" in message(hollow)
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "a.txt").write_text("once")
+    assert "texts holds no image (1 other file left alone: .txt 1)" in message(tmp_path / "texts")
+
+
+def test_splits_are_no_classes(image_folder: Callable[..., Path]) -> None:
+    folder = image_folder("set", **{"train/cat": 2, "train/dog": 2, "Test/cat": 1, "Test/dog": 1})
+    with pytest.raises(UserError, match=r"holds splits \(Test, train\).*set/train.*data\.test\.folder"):
+        open_source(Source(folder=str(folder)), "data.labelled", 8, labelled=True)
+    assert len(open_source(Source(folder=str(folder)), "data.pretrain", 8).paths) == 6
+    flat = image_folder("railway", train=2, test=2)  # two classes, whatever they are called
+    assert open_source(Source(folder=str(flat)), "data.labelled", 8, labelled=True).present == ("test", "train")
+
+
+def test_images_without_labels_may_lie_anywhere(image_folder: Callable[..., Path]) -> None:
+    folder = image_folder("many", 2, **{"cat": 1, "trip/monday": 2})
+    (folder / "trip" / "empty").mkdir()
+    listing = open_source(Source(folder=str(folder)), "data.pretrain", 8)
+    assert [Path(path).relative_to(folder).as_posix() for path in listing.paths] == [
+        "000.png",
+        "001.png",
+        "cat/000.png",
+        "trip/monday/000.png",
+        "trip/monday/001.png",
+    ]
+    assert listing.class_names(np.arange(5)) == ["", "", "cat", "trip", "trip"]
+
+
+def test_small_classes_are_left_out_where_asked(image_folder: Callable[..., Path]) -> None:
+    source = Source(folder=str(image_folder("pets", ant=1, bee=5, cow=4)), min_class_images=5)
+    listing = open_source(source, "data.labelled", 8, labelled=True)
+    assert listing.small_classes(5) == {"ant": 1, "cow": 4}
+    assert set(listing.class_names(choose_rows(listing, source, "data.labelled", rng()))) == {"bee"}
+
+
+def test_a_class_in_two_spellings_of_unicode_is_one(image_folder: Callable[..., Path]) -> None:
+    composed, decomposed = "caf\u00e9", "cafe\u0301"
+    source = Source(folder=str(image_folder("places", **{composed: 2, decomposed: 3, "bar": 1})))
+    listing = open_source(source, "data.labelled", 8, labelled=True)
+    assert listing.class_names(np.arange(6)) == ["bar"] + [composed] * 5
+    without = Source(folder=source.folder, exclude_classes=(decomposed,))
+    assert len(choose_rows(listing, without, "data.labelled", rng())) == 1
+    assert unique_names([decomposed]) == (composed,)
 
 
 def test_limit_is_a_seeded_choice_and_classes_can_be_left_out(image_folder: Callable[..., Path]) -> None:
