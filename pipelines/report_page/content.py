@@ -16,7 +16,6 @@ from pipelines.comparison import Row
 from pipelines.config.flatten import flat
 from pipelines.metrics import Metric, compared
 from pipelines.report_page import glossary
-from pipelines.report_page.gather import STAGES
 from pipelines.stages.stage_run import RECORD
 
 ACCURACIES = {"linear": "linear probe", "knn": "k-NN"}
@@ -29,7 +28,7 @@ class Report:
 
     name: str
     settings: VariantConfig | StudentConfig
-    folder: Path  # with what `gather` wrote
+    folder: Path  # that `report` wrote
     row: Row
     score: float
     unmet: Sequence[str]  # conditions of the gate
@@ -47,8 +46,8 @@ class Report:
         unmet: Sequence[str],
         colour: str,
     ) -> "Report":
-        record = {"metrics": {}, "constants": {}, "record": read_json(folder.parent / RECORD)}
-        stages = {**read_json(folder / STAGES), "report": record}
+        record = {"metrics": {}, "constants": {}, "record": read_json(folder / RECORD)}
+        stages = {**read_json(folder / "stages.json"), "report": record}
         return cls(name, settings, folder, row, score, unmet, colour, stages)
 
     @property
@@ -61,7 +60,7 @@ class Report:
 
 
 def table(reports: Sequence[Report]) -> dict[str, list[dict[str, Any]]]:
-    """The comparison, {group: a row a measure}; a row: title, meaning, up, cells {text, spread, best}, baselines [text]."""
+    """The comparison, {group: a row a measure}; a row: title, meaning, up, cells {text, spread, best}, baselines."""
     baselines = reports[0].metrics("baselines")
     groups: dict[str, list[dict[str, Any]]] = {metric.group: [] for metric in compared()}
     for column in compared():

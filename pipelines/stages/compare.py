@@ -65,7 +65,7 @@ class Compared:
             Report.read(
                 name,
                 settings=params.encoder(name),
-                folder=stage_folder("report", name) / "page",
+                folder=stage_folder("report", name),
                 row=self.rows[name],
                 score=self.scores[name],
                 unmet=self.gates[name],
@@ -192,7 +192,7 @@ Best: **{literal(best)}**; gate {literal(gate)}.
 
 - the report page, with figures, pictures and provenance: {stage_folder("compare")}/{PAGE}
 - ONNX model and its card: {folder}/model.onnx, {folder}/card.md
-- figures: {stage_folder("compare")}/comparison.png, outputs/VARIANT/{{pretrain,probe,ood}}/*.png
+- figures: {stage_folder("compare")}/comparison.png, outputs/reports/VARIANT/figures/
 - data: data/validation/summary.md
 - runs, charts and the registry in MLflow: `make ui`
 """

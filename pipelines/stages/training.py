@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from components.data.prepared import Prepared
-from components.files import read_rows
 from components.model.build import Architecture, save_weights
 from components.model.gcrl import GCRL
 from components.training.checkpoint import History, saved_step
@@ -141,8 +140,3 @@ def write_curves(path: Path, history: History) -> None:
         writer = csv.DictWriter(file, ["step", *columns], lineterminator="\n")
         writer.writeheader()
         writer.writerows(history)
-
-
-def read_curves(path: Path) -> History:
-    """What `write_curves` wrote."""
-    return [{name: float(value) for name, value in row.items() if value} for row in read_rows(path, ["step"])]
