@@ -28,14 +28,14 @@ def draw_figures(name: str, prepared: Prepared, folder: Path, whole: bool = True
     Raises:
         MissingFileError: a file is missing that a figure is drawn from.
     """
-    for stage, draw in STAGES.items():
+    for stage, draw_stage in STAGES.items():
         (folder / stage).mkdir(parents=True)
         try:
-            draw(stage_folder(stage, name), folder / stage, name, prepared)
+            draw_stage(stage_folder(stage, name), folder / stage, name, prepared)
         except MissingFileError as error:
             if whole:
                 raise
-            print(f"figures of {stage} left out: {error.path.name} is not here")
+            print(f"{name}: figures of {stage} left out: {error.path.name} is not here")
 
 
 def _pretrain(saved: Path, folder: Path, name: str, prepared: Prepared) -> None:
@@ -65,6 +65,7 @@ def _reliability(kept: dict[str, np.ndarray], bins: str) -> Reliability:
 
 def _ood(saved: Path, folder: Path, name: str, prepared: Prepared) -> None:
     metrics, constants = metrics_of("ood", name), constants_of("ood", name)
+    threshold = read_json(saved / "thresholds.json", "fused")
     ood_figures.auroc_intervals(metrics, prepared.ood, folder / "auroc.png")
     if constants["corruptions"]:
         corrupted = {n.removeprefix("robustness/"): v for n, v in metrics.items() if n.startswith("robustness/")}
@@ -72,7 +73,6 @@ def _ood(saved: Path, folder: Path, name: str, prepared: Prepared) -> None:
         robustness_by_severity(*measured, folder / "robustness.png")
     map_figure(*load_map(saved / "map.npz"), prepared.classes, name, folder / "map.png")
     scores = read_scores(saved / "scores.parquet")  # last, because an archive may lack it
-    threshold = read_json(saved / "thresholds.json", "fused")
     ood_figures.roc_curves(scores, prepared.ood, folder / "roc.png")
     ood_figures.score_histograms(scores["fused"], threshold, prepared.ood, folder / "scores.png")
 

@@ -160,19 +160,6 @@ def test_a_stage_leaves_results_a_record_and_a_journal(params):
     ]
 
 
-def test_figures_are_drawn_from_the_results_and_kept_in_the_journal(params):
-    def draw(folder: Path) -> None:
-        (folder / "curve.png").write_text((folder / "results.json").read_text())
-
-    with tracked(params, "probe", "hybrid") as stage, stage.folder(draw) as out:
-        out.metrics = {"accuracy": 0.5}
-    assert '"accuracy": 0.5' in Path("outputs/hybrid/probe/curve.png").read_text()
-    assert [Path(event["path"]).name for event in journal() if event["event"] == "artifact"] == [
-        "results.json",
-        "curve.png",
-    ]
-
-
 def test_offline_nothing_is_sent_and_nothing_said(params, monkeypatch, capsys):
     monkeypatch.setenv("PIPELINE_OFFLINE", "1")
     with pytest.raises(UserError), tracked(params, "probe", "hybrid") as stage, stage.watched():

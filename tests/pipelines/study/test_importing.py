@@ -217,7 +217,7 @@ def test_without_weights_scores_and_images_what_is_left_out_is_told(fresh, capsy
     (member / "outputs/wide/ood/scores.parquet").unlink()
     import_study(fresh.fetched)
     told = capsys.readouterr().out
-    assert "figures of ood left out: scores.parquet was not packed" in told
+    assert "figures of ood left out: scores.parquet is not here" in told
     assert "not exported: model.safetensors" in told
     run = models_of(fresh.client)["wide"]
     names = {Path(path).name for path in artifacts(fresh.client, run, "figures/ood")}
