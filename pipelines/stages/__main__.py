@@ -12,26 +12,23 @@ from components.locks import Holder, locked
 from pipelines import parent_watchdog
 from pipelines.config.params import Params, load_params
 from pipelines.paths import LOCKS
-
-ONCE = ("sources", "prepare", "validate", "baselines", "compare")
-PER_VARIANT = ("pretrain", "distill", "embed", "probe", "ood", "export", "report")
-ON_REQUEST = ("certificate",)  # of the variants that params.yaml names under this word
+from pipelines.stages.registry import all_stages
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a stage; returns the exit code: 0, 1 for a user's mistake, 2 for one in the configuration or the command."""
     parser = argparse.ArgumentParser(prog="python -m pipelines.stages", description=__doc__)
-    parser.add_argument(
-        "stage", choices=[*ONCE, *PER_VARIANT, *ON_REQUEST, "check"], help="`check` only validates params.yaml"
-    )
+    known = all_stages()
+    parser.add_argument("stage", choices=[*known, "check"], help="`check` only validates params.yaml")
     parser.add_argument("--variant", help="name of a variant or student in params.yaml")
     options = parser.parse_args(arguments)
-    if (options.variant is None) == (options.stage in PER_VARIANT + ON_REQUEST):
+    per = "run" if options.stage == "check" else known[options.stage].per
+    if (options.variant is None) == (per != "run"):
         parser.error(f"stage {options.stage} {'needs' if options.variant is None else 'takes no'} --variant")
     try:
         params = load_params()
         if options.variant is not None:
-            find = {"pretrain": params.variant, "distill": params.student}.get(options.stage, params.encoder)
+            find = {"variant": params.variant, "student": params.student}.get(per, params.encoder)
             find(options.variant)
         if options.stage == "check":
             return 0

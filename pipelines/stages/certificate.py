@@ -9,10 +9,12 @@ from components.training.device import choose_device
 from pipelines.config.params import PARAMS, Params
 from pipelines.paths import PREPARED, stage_folder
 from pipelines.stages.attempts import forget
+from pipelines.stages.registry import Stage
 from pipelines.stages.results import record_of
 from pipelines.stages.stage_run import log_data, tracked
 from pipelines.tracking import deliver
 
+STAGE = Stage(does="a bound on how often new images are confused", per="request", after=("report",))
 SPLITS = ("train", "val", "test")
 
 

@@ -20,10 +20,13 @@ from pipelines.paths import PREPARED, stage_folder
 from pipelines.report_page.content import Report
 from pipelines.report_page.render import PAGE, draw_figures, write_page
 from pipelines.stages.champion_comparison import rematch
+from pipelines.stages.registry import Stage
 from pipelines.stages.results import constants_of, metrics_of, record_of
 from pipelines.stages.stage_run import log_data, tracked
 from pipelines.tracking import Journal, deliver, promotion_result
 from pipelines.tracking.repeat import Inputs
+
+STAGE = Stage(does="every model in one table, the champion", per="run", after=("report",))
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,12 @@ from components.evaluation.probes.linear_probe import LinearProbe
 from components.model.build import build
 from pipelines.config.params import Params
 from pipelines.paths import PREPARED, SCRATCH, stage_folder
+from pipelines.stages.registry import Stage
 from pipelines.stages.stage_run import log_data, tracked
 from pipelines.stages.training import TRAINING_CODE, announced, resume_key, training_data, write_trained
 from pipelines.stages.weights import architecture_of, load_model
+
+STAGE = Stage(does="training to follow a teacher", per="student", after=("probe",))
 
 
 def run(params: Params, name: str) -> None:

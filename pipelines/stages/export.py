@@ -14,9 +14,12 @@ from components.files import read_json
 from components.objectives.config import VariantConfig
 from pipelines.config.params import Params
 from pipelines.paths import PREPARED, stage_folder
+from pipelines.stages.registry import Stage
 from pipelines.stages.results import constants_of, metrics_of
 from pipelines.stages.stage_run import log_data, tracked
 from pipelines.stages.weights import load_model
+
+STAGE = Stage(does="ONNX, speed, parity", per="encoder", after=("ood",), in_report="numbers")
 
 
 def run(params: Params, variant_name: str) -> None:

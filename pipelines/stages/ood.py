@@ -19,7 +19,10 @@ from components.evaluation.robustness import measure as robustness
 from components.files import write_json
 from pipelines.config.params import Params
 from pipelines.paths import PREPARED, stage_folder
+from pipelines.stages.registry import Stage
 from pipelines.stages.stage_run import log_data, tracked
+
+STAGE = Stage(does="detectors, the map", per="encoder", after=("probe",), in_report="numbers")
 
 
 def run(params: Params, variant: str) -> None:

@@ -16,8 +16,11 @@ from components.training.samples import completions, samples
 from components.training.summary import describe
 from pipelines.config.params import Params
 from pipelines.paths import PREPARED, SCRATCH
+from pipelines.stages.registry import Stage
 from pipelines.stages.stage_run import log_data, tracked
 from pipelines.stages.training import TRAINING_CODE, announced, resume_key, training_data, write_trained
+
+STAGE = Stage(does="training without labels", per="variant", after=("validate",), in_report="numbers")
 
 
 def run(params: Params, variant_name: str) -> None:

@@ -13,8 +13,10 @@ from components.evaluation.probes.linear_probe import Labelled
 from components.evaluation.probes.run import ProbeResult, run_probes
 from pipelines.config.params import Params
 from pipelines.paths import PREPARED, stage_folder
+from pipelines.stages.registry import Stage
 from pipelines.stages.stage_run import log_data, tracked
 
+STAGE = Stage(does="classifiers on frozen features", per="encoder", after=("embed",), in_report="numbers")
 RELIABILITY = ("reliability", "reliability_calibrated")  # of ProbeResult
 
 

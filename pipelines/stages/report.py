@@ -14,6 +14,7 @@ from pipelines.config.params import Params
 from pipelines.paths import PREPARED, stage_folder
 from pipelines.stages.attempts import forget
 from pipelines.stages.figures import draw_figures
+from pipelines.stages.registry import Stage, all_stages, reported
 from pipelines.stages.results import constants_of, has_run, metrics_of, record_of
 from pipelines.stages.stage_run import RESULTS, log_data, tracked
 from pipelines.tracking import Journal, deliver
@@ -21,14 +22,12 @@ from pipelines.tracking.journal import inherited_tags
 from pipelines.tracking.provenance import GIT_TAGS, git_commit
 from pipelines.tracking.repeat import Inputs
 
+STAGE = Stage(does="everything to MLflow", per="encoder", after=("baselines", "export"))
 COPIED = {  # by stage, for the comparison and its page; a variant may lack some
     "pretrain": ("curves.csv",),
     "probe": ("confusion.csv", "layers.csv"),
     "ood": ("roc.csv", "hardest.parquet", "left_out.json"),
 }
-MEASURED = ("prepare", "baselines")  # of the stages that all variants share, those whose numbers a report has
-SHARED = (*MEASURED, "validate")  # whose runs are nested: another expectation is no reason to report again
-STAGES = ("pretrain", "embed", "probe", "ood", "export")
 FIGURES = "figures"
 
 
@@ -49,12 +48,13 @@ def run(params: Params, variant: str, run_name: str | None = None, register: boo
         **{name: getattr(params, name) for name in sections},
     }
     prepared = Prepared.open(PREPARED)
-    stages = [name for name in STAGES if whole or has_run(name, variant)]
+    stages = [name for name in reported() if whole or has_run(name, variant)]
     metrics = {name: metrics_of(name, variant) for name in stages}
-    measured = [name for name in MEASURED if whole or has_run(name)]
+    measured = [name for name in reported(shared=True) if whole or has_run(name)]
     shared = {name: metrics_of(name) for name in measured}
     own = {name: record_of(name, variant) for name in stages}
-    records = own | {name: record_of(name) for name in SHARED if whole or has_run(name)}
+    nested = [name for name, stage in all_stages().items() if stage.per == "run" and stage.in_report]
+    records = own | {name: record_of(name) for name in nested if whole or has_run(name)}
     values = row(metrics)
     total = score(values, params.gate.score)
     content = {

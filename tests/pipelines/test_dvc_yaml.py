@@ -12,11 +12,12 @@ from ruamel.yaml import YAML
 
 from pipelines.config.params import Params
 from pipelines.paths import stage_folder
-from pipelines.stages.__main__ import ON_REQUEST, ONCE, PER_VARIANT
+from pipelines.stages.registry import all_stages, reported
 
 ROOT = Path(__file__).parents[2]
 DVC: dict[str, Any] = YAML(typ="safe").load(ROOT / "dvc.yaml")
-STUDENTS = {f"{name}-student": name for name in ("embed", "probe", "ood", "export", "report")}  # the same, for students
+DECLARED = all_stages()
+STUDENTS = {f"{name}-student": name for name, stage in DECLARED.items() if stage.per == "encoder"}  # their students
 STAGES: dict[str, dict[str, Any]] = {
     name: stage.get("do", stage) for name, stage in DVC["stages"].items() if name not in STUDENTS
 }
@@ -25,6 +26,7 @@ STAGES: dict[str, dict[str, Any]] = {
 PLUMBING = {
     "pipelines/paths.py",
     "pipelines/command_start.py",
+    "pipelines/stages/registry.py",
     "pipelines/stages/results.py",  # these three only open what earlier stages wrote, which is among the dependencies
     "pipelines/stages/weights.py",
     "components/data/prepared.py",
@@ -107,9 +109,10 @@ def reruns(name: str) -> set[str]:
 
 def test_the_stages_are_those_of_the_command():
     groups = {name: stage["foreach"] for name, stage in DVC["stages"].items() if "do" in stage}
-    expected = dict.fromkeys(PER_VARIANT, "${variants}") | dict.fromkeys(("distill", *STUDENTS), "${students}")
-    assert groups == expected | {name: f"${{{name}}}" for name in ON_REQUEST}
-    assert set(STAGES) == {*ONCE, *PER_VARIANT, *ON_REQUEST}
+    over = {"variant": "${variants}", "student": "${students}", "encoder": "${variants}"}
+    expected = {name: over.get(stage.per, f"${{{name}}}") for name, stage in DECLARED.items() if stage.per != "run"}
+    assert groups == expected | dict.fromkeys(STUDENTS, "${students}")
+    assert set(STAGES) == set(DECLARED)
     for name, stage in STAGES.items():
         variant = " --variant ${key}" if "do" in DVC["stages"][name] else ""
         assert stage["cmd"] == f"python -m pipelines.stages {name}{variant}"
@@ -143,6 +146,21 @@ def test_other_dependencies_are_outputs_of_earlier_stages(name):
     for dependency in (d.replace("${item.teacher}", "${key}") for d in others):  # a variant
         inside = any(covers(out, Path(dependency)) for out in outputs)
         assert inside or any(covers(dependency, Path(out)) for out in outputs), dependency
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_stage_is_declared_behind_those_whose_outputs_it_reads(name):
+    before = list(DECLARED)[: list(DECLARED).index(name)]
+    for earlier in STAGES.keys() - {"distill", name}:  # `distill` writes where `pretrain` writes
+        pairs = itertools.product(STAGES[earlier]["outs"], STAGES[name]["deps"])
+        if any(covers(out, Path(d)) or covers(d, Path(out)) for out, d in pairs):
+            assert earlier in before
+
+
+def test_a_report_depends_on_the_numbers_that_it_has():
+    own = [stage_folder(name, "${key}") for name in reported()]
+    for folder in (*own, *(stage_folder(name) for name in reported(shared=True))):
+        assert any(covers(d, folder / "results.json") for d in STAGES["report"]["deps"]), folder
 
 
 @pytest.mark.parametrize("shared", ["prepare", "validate", "baselines"])
