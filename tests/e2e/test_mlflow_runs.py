@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 
 from components.plotting.style import variant_colours
+from pipelines.stages.registry import reported
 
 pytestmark = pytest.mark.e2e
 
 VARIANTS = ("hybrid", "contrastive")
-STAGES = ("pretrain", "embed", "probe", "ood", "export")
-SHARED = ("prepare", "validate", "baselines")
+STAGES = reported()
+SHARED = (*reported(shared=True), "validate")
 
 
 @pytest.fixture(scope="module")

@@ -14,12 +14,13 @@ import pytest
 from PIL import Image
 
 from components.evaluation.ood.score_table import read_scores
+from pipelines.stages.registry import reported
 
 pytestmark = pytest.mark.e2e
 
 VARIANTS = {"hybrid": True, "contrastive": False}  # whether it has a likelihood
 SPLITS = ("train", "val", "test", "ood-held-out", "ood-photo-patches")
-STAGES = ("pretrain", "embed", "probe", "ood", "export")
+STAGES = reported()
 ALWAYS = ("results.json", "record.json")
 
 
@@ -95,7 +96,7 @@ def test_git_sees_none_of_it(fresh, finished):
 def test_results_hold_numbers_and_what_they_depend_on(finished):
     fingerprint = json.loads((finished.root / "data/prepared/dataset.json").read_text())["fingerprint"]
     found = sorted((finished.root / "outputs").rglob("results.json"))
-    assert len(found) == 4 + 6 * len(VARIANTS)
+    assert len(found) == 4 + (len(STAGES) + 1) * len(VARIANTS)
     for path in found:
         results = json.loads(path.read_text())
         assert set(results) == {"metrics", "constants"}
@@ -150,7 +151,7 @@ def test_a_second_run_does_nothing(finished):
     runs = set((finished.root / ".tracking").rglob("*"))
     said = finished.dvc("repro").stdout
     assert re.findall("Running stage '(.+)'", said) == ["sources"]  # which looks for new images
-    assert said.count("didn't change, skipping") == 4 + 6 * len(VARIANTS)
+    assert said.count("didn't change, skipping") == 4 + (len(STAGES) + 1) * len(VARIANTS)
     assert finished.files() == before
     assert set((finished.root / ".tracking").rglob("*")) == runs
     assert finished.run("git", "status", "--porcelain").stdout == ""

@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
+from pipelines.stages.registry import reported
+
 pytestmark = pytest.mark.e2e
 
-STAGES = ("pretrain", "embed", "probe", "ood", "export", "report")
+STAGES = (*reported(), "report")
 REPORT = ("report", "hybrid")
 
 

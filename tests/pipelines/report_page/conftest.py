@@ -18,6 +18,7 @@ from components.objectives.config import VariantConfig
 from components.plotting.style import variant_colours
 from pipelines.metrics import compared
 from pipelines.report_page.content import Report
+from pipelines.stages.registry import reported
 
 OOD = {"patches": "far", "held-out": "near"}
 DETECTORS = {"knn": 0.8, "fused": 0.9}
@@ -86,9 +87,9 @@ def make_report(tmp_path: Path) -> Callable[..., Report]:
             lines = ["layer,part,linear_accuracy,knn_accuracy", "1,encoder,0.5,0.4", "2,encoder,0.925,0.8"]
             (folder / "layers.csv").write_text("\n".join([*lines, *["3,decoder,0.6,0.5"] * likelihood]) + "\n")
         stages = {}
-        for stage in ("prepare", "baselines", "pretrain", "embed", "probe", "ood", "export"):
+        for stage in (*reported(shared=True), *reported()):
             record = {
-                **{"stage": stage, "variant": None if stage in ("prepare", "baselines") else name, "seconds": 1.25},
+                **{"stage": stage, "variant": None if stage in reported(shared=True) else name, "seconds": 1.25},
                 **{"finished": 1_800_000_000.0, **({"provenance": provenance} if provenance else {})},
             }
             stages[stage] = {

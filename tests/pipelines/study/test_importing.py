@@ -19,10 +19,11 @@ from pipelines.study import importing
 from pipelines.study.importing import import_study
 from pipelines.study.members import Member
 from pipelines.study.pack import pack
+from pipelines.study.received import CARRIED
 from pipelines.tracking import Journal, deliver
 from pipelines.tracking.provenance import user
 
-STAGES = {"pretrain", "embed", "probe", "ood"}
+STAGES = set(CARRIED)
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,10 @@ from components.locks import locked
 from pipelines.study.__main__ import main
 from pipelines.study.members import Member
 from pipelines.study.pack import pack
+from pipelines.study.received import CARRIED
 from pipelines.study.study_file import make_plan
 
-STAGES = {"pretrain", "embed", "probe", "ood"}
+STAGES = set(CARRIED)
 
 KILLED_IN_TRAINING = """
 import os, signal
