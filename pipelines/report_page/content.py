@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -39,22 +40,12 @@ class Report:
     score: float
     unmet: Sequence[str]  # conditions of the gate
     colour: str
-    stages: Mapping[str, Any]  # {stage: {metrics, constants, record}}
 
-    @classmethod
-    def read(
-        cls,
-        name: str,
-        settings: VariantConfig | StudentConfig,
-        folder: Path,
-        row: Row,
-        score: float,
-        unmet: Sequence[str],
-        colour: str,
-    ) -> "Report":
-        record = {"metrics": {}, "constants": {}, "record": read_json(folder / RECORD)}
-        stages = {**read_json(folder / "stages.json"), "report": record}
-        return cls(name, settings, folder, row, score, unmet, colour, stages)
+    @cached_property
+    def stages(self) -> dict[str, Any]:
+        """{stage: {metrics, constants, record}}"""
+        own = {"metrics": {}, "constants": {}, "record": read_json(self.folder / RECORD)}
+        return {**read_json(self.folder / "stages.json"), "report": own}
 
     @property
     def record(self) -> Mapping[str, Any]:

@@ -65,7 +65,7 @@ class Compared:
         """What the page shows of each."""
         colours = variant_colours(params.encoders)
         return [
-            Report.read(
+            Report(
                 name,
                 settings=params.encoder(name),
                 folder=stage_folder("report", name),

@@ -4,8 +4,6 @@ figure trains nothing and fits nothing again."""
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-
 from components.data.prepared import Prepared
 from components.errors import MissingFileError
 from components.evaluation.features.embedding_map import load_map
@@ -50,17 +48,16 @@ def _pretrain(saved: Path, folder: Path, name: str, prepared: Prepared) -> None:
 def _probe(saved: Path, folder: Path, name: str, prepared: Prepared) -> None:
     kept = read_arrays(saved / "figures.npz")
     probe_figures.confusion_matrix(kept["confusion"], prepared.classes, folder / "confusion.png")
-    before, after = (_reliability(kept, bins) for bins in ("reliability", "reliability_calibrated"))
+    before, after = (
+        Reliability(*(kept[f"{bins}/{field}"] for field in Reliability.__dataclass_fields__))
+        for bins in ("reliability", "reliability_calibrated")
+    )
     probe_figures.reliability_diagram(before, after, folder / "reliability.png")
     few_label = {int(key.removeprefix("few_label/")): kept[key] for key in kept if key.startswith("few_label/")}
     all_labels = metrics_of("probe", name)["linear_accuracy"]
     probe_figures.few_label_curve({name: few_label}, {name: all_labels}, folder / "few_label.png")
     if (saved / "layers.csv").exists():
         probe_figures.layer_curve(layer_probes.read_csv(saved / "layers.csv"), folder / "layers.png")
-
-
-def _reliability(kept: dict[str, np.ndarray], bins: str) -> Reliability:
-    return Reliability(*(kept[f"{bins}/{field}"] for field in Reliability.__dataclass_fields__))
 
 
 def _ood(saved: Path, folder: Path, name: str, prepared: Prepared) -> None:

@@ -42,9 +42,8 @@ def _read(folders: tuple[str, ...]) -> dict[str, Stage]:
     found = {}
     for file in sorted(file for folder in folders for file in Path(folder).glob("*.py")):
         for statement in ast.parse(file.read_text()).body:
-            if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "STAGE":
-                assert isinstance(statement.value, ast.Call)
-                given = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in statement.value.keywords}
-                found[file.stem] = Stage(**given)
+            match statement:
+                case ast.Assign([ast.Name("STAGE")], ast.Call(keywords=given)):
+                    found[file.stem] = Stage(**{str(word.arg): ast.literal_eval(word.value) for word in given})
     order = TopologicalSorter({name: stage.after for name, stage in found.items()}).static_order()
     return {name: found[name] for name in order}

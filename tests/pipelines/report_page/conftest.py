@@ -109,7 +109,7 @@ def make_report(tmp_path: Path) -> Callable[..., Report]:
         (folder / "curves.csv").write_text(curves)
         settings = student or VariantConfig(w_gen=1.0 if likelihood else 0.0, w_con=0.5)
         values = {column.name: row.get(column.name) for column in compared()}
-        return Report.read(
+        return Report(
             *(name, settings, folder, values, row.get("linear_accuracy", 0.0), unmet), variant_colours([name])[name]
         )
 
