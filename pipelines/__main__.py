@@ -132,9 +132,9 @@ app.add_typer(tracking.app)
 def study(ctx: typer.Context) -> int:
     """Compare models over seeds, here or elsewhere.
 
-    It is `python -m pipelines.study`, which runs without what this command line needs, too.
+    It is `python -m pipelines.experiments`, which runs without what this command line needs, too.
     """
-    from pipelines.study.__main__ import main
+    from pipelines.experiments.__main__ import main
 
     return main(ctx.args)
 

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from pipelines.stages.registry import all_stages
+
 PREPARED = Path("data/prepared")
 VALIDATION = Path("data/validation")
 VALIDATION_FAILED = Path("data/validation-failed")  # the report of a violation
@@ -10,8 +12,9 @@ SCRATCH = Path(".scratch")  # resume files; outside DVC's outputs, which DVC del
 LOCKS = SCRATCH / "locks"  # of the stages that are running
 
 
-# folders under outputs/ that are no variant's
-RESERVED = ("sources", "prepare", "validate", "baselines", "reports", "compare")
+def reserved() -> tuple[str, ...]:
+    """Folders under outputs/ that are no variant's."""
+    return (*(name for name, stage in all_stages().items() if stage.per == "run"), "reports")
 
 
 def stage_folder(stage: str, variant: str | None = None) -> Path:

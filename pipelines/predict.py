@@ -9,9 +9,9 @@ from tqdm import tqdm
 
 from components.data.sources.file_kinds import others_told
 from components.errors import UserError
+from components.export.reference import FILE as REFERENCE
 from components.monitoring.incoming import list_incoming
 from components.monitoring.predictions import write_predictions
-from components.monitoring.reference import FILE as REFERENCE
 from components.monitoring.scoring import Scorer
 from pipelines.config.params import load_params
 from pipelines.tracking.fetch import fetch_model

@@ -12,9 +12,9 @@ import numpy as np
 from components.data.prepared import Prepared
 from components.errors import UserError
 from components.evaluation.ood.metrics import auroc
+from components.export.reference import Reference
 from components.export.session import INPUT, open_session, run_session
-from components.monitoring.reference import Reference
-from components.monitoring.training_image_ids import unknown_rows
+from components.export.training_image_ids import unknown_rows
 
 COLUMNS = ("linear_accuracy", "near_ood_auroc", "far_ood_auroc")  # of the comparison: those that an exported file tells
 FEWEST = 50  # images of a set

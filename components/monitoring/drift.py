@@ -17,8 +17,8 @@ from typing import Literal
 
 import numpy as np
 
+from components.export.reference import Reference
 from components.monitoring.config import DriftThresholds
-from components.monitoring.reference import Reference
 from components.monitoring.scoring import Scored
 
 DECIDING = 3  # tests

@@ -13,10 +13,10 @@ import pyarrow.parquet as pq
 
 from components.data.decoders import Decoders
 from components.errors import UserError
+from components.export.reference import EMBEDDINGS, Reference, pixel_statistics
 from components.export.session import INPUT, OUTPUTS, open_session, run_session
 from components.files import atomic_file
 from components.monitoring.incoming import IncomingFile
-from components.monitoring.reference import EMBEDDINGS, Reference, pixel_statistics
 
 PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
 SCHEMA = pa.schema(

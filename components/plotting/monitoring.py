@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from components.monitoring.reference import Reference
+from components.export.reference import Reference
 from components.monitoring.scoring import Scored
 from components.plotting import style
 

@@ -22,7 +22,7 @@ from components.objectives.config import VariantConfig
 from components.objectives.settings import Task
 from components.training.config import TrainingConfig
 from pipelines.metrics import METRICS, compared
-from pipelines.paths import RESERVED
+from pipelines.paths import reserved
 
 PARAMS = Path("params.yaml")
 LONGEST_NAME = 64  # of what becomes a folder, a stage and a run, with words before and after
@@ -182,11 +182,11 @@ def _check_combinations(path: Path | str, params: Params) -> None:
         raise ConfigError(f"{path}: variants: expected at least one variant, found none.")
     for kind in ("variant", "student"):
         for name in getattr(params, f"{kind}s"):
-            if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name) or len(name) > LONGEST_NAME or name in RESERVED:
+            if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name) or len(name) > LONGEST_NAME or name in reserved():
                 raise ConfigError(
                     f"{path}: {kind}s.{_shortened(name)}: a {kind}'s name is a folder's name: up to {LONGEST_NAME} "
                     "lower-case letters (a to z), digits, - and _, the first a letter or digit; taken are "
-                    f"{', '.join(RESERVED)}."
+                    f"{', '.join(reserved())}."
                 )
     for name, variant in params.variants.items():
         try:

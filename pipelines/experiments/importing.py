@@ -2,8 +2,8 @@
 
 Whoever made the study chose every byte of it: `received.py` checks all of it before anything is made of it, and what is
 handed over afterwards is what was checked. The stages' journals are delivered as they are. What the other machine could
-not make is made here from the files that came with them (figures, and where the weights came along the ONNX file with
-its parity check), and `report` writes the run of the model, exactly as in the DAG. All of this happens under
+not make is made here from the files that came with them (where the weights came along, the ONNX file with its parity
+check), and `report` draws the figures and writes the run of the model, exactly as in the DAG. All of this happens under
 `.scratch/import/`, without MLflow, and is not repeated; only then are the journals handed over, which may be repeated
 without doubling anything.
 """
@@ -11,15 +11,14 @@ without doubling anything.
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import chdir, contextmanager
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.data.prepared import Prepared
-from components.errors import MissingFileError, UserError
+from components.errors import UserError
 from pipelines.command_start import VARIABLE as STARTED
 from pipelines.experiments.members import Member, members_of
 from pipelines.experiments.pack import unpack
@@ -185,22 +184,10 @@ def _lay_out(here: Member, member: Member, project: Path) -> None:
 
 
 def _finish(here: Member, register: bool) -> None:
-    """Draw, export and report what has not been yet, in the present folder."""
-    from pipelines.stages import export, ood, pretrain, probe, report
+    """Export and report what has not been yet, in the present folder."""
+    from pipelines.stages import export, report
 
-    model, prepared = here.model, Prepared.open(PREPARED)
-    figures: dict[str, Callable[[Path], None]] = {
-        "pretrain": pretrain.draw,
-        "probe": partial(probe.draw, prepared=prepared, variant=model),
-        "ood": partial(ood.draw, prepared=prepared, variant=model),
-    }
-    for stage, draw in figures.items():
-        folder = stage_folder(stage, model)
-        if not any(folder.glob("*.png")):
-            try:
-                draw(folder)
-            except MissingFileError as error:
-                print(f"{here}: figures of {stage} left out: {error.path.name} was not packed")
+    model = here.model
     if not has_run("export", model):
         needed = (stage_folder("pretrain", model) / "model.safetensors", PREPARED / "test.npy")
         if missing := [path.name for path in needed if not path.exists()]:

@@ -18,12 +18,13 @@ from components.training.config import EXECUTION
 from pipelines.config.flatten import flat
 from pipelines.config.params import Params
 from pipelines.paths import PREPARED
+from pipelines.stages.registry import reported
 from pipelines.stages.results import has_run
 from pipelines.tracking.journal import FOLDER_VARIABLE, OFFLINE_VARIABLE, TAGS_VARIABLE
 
 RUNS, SETTINGS = "runs", "settings.json"
 BASELINES = "baselines"  # runs once a seed, for all models
-STAGES = ("pretrain", "embed", "probe", "ood", "export")
+STAGES = reported()
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ LAYOUT = re.compile(
 def pack(study: Path, out: Path, part_mib: float, parts: int, models: Sequence[str] = ()) -> list[Path]:
     """Write the archive's parts `study.tar.000`, `study.tar.001` … to the folder `out`, and return them.
 
-    In it are every finished stage's numbers, curves, figures and journals, and as many of the scores and weights as
+    In it are every finished stage's numbers, curves and journals, and as many of the scores and weights as
     there is room for, the smallest first; those of `models` before all others. What found no room is listed in
     left_out.json, there and in the archive. An exported model stays: the import makes it again from the weights.
 

@@ -26,7 +26,8 @@ from pipelines.tracking.checks import EVENTS, check_event, check_key, check_name
 from pipelines.tracking.outbox import Event, read_events
 from pipelines.tracking.provenance import GIT_TAGS
 
-CARRIED = STAGES[:-1]  # whose results and journals are brought; an exported model is made here, from the weights
+# whose results and journals are brought; an exported model is made here, from the weights
+CARRIED = tuple(stage for stage in STAGES if stage != "export")
 KINDS = ("start", "metrics", "params", "tags", "dataset", "artifact", "nest", "finish")  # of events, in those journals
 SUFFIXES = (".json", ".csv", ".md", ".png")  # of files that MLflow gets from those journals
 TAGS = (

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,17 @@ from components.objectives.config import VariantConfig
 from pipelines.comparison import Row
 from pipelines.config.flatten import flat
 from pipelines.metrics import Metric, compared
-from pipelines.report_page import glossary
-from pipelines.report_page.gather import STAGES
+from pipelines.stages.registry import all_stages
 from pipelines.stages.stage_run import RECORD
 
 ACCURACIES = {"linear": "linear probe", "knn": "k-NN"}
 BASELINE_TITLES = {"raw_pixels": "raw pixels", "random_encoder": "untrained encoder"}
+LOSSES = {  # of a student, in words
+    "crd": "telling which image the teacher's features are of",
+    "kd": "giving the answers of the teacher's linear probe",
+    "regression": "predicting the teacher's features",
+    "clusterfit": "telling which cluster of the teacher's features an image belongs to",
+}
 
 
 @dataclass(frozen=True)
@@ -29,27 +35,17 @@ class Report:
 
     name: str
     settings: VariantConfig | StudentConfig
-    folder: Path  # with what `gather` wrote
+    folder: Path  # that `report` wrote
     row: Row
     score: float
     unmet: Sequence[str]  # conditions of the gate
     colour: str
-    stages: Mapping[str, Any]  # {stage: {metrics, constants, record}}
 
-    @classmethod
-    def read(
-        cls,
-        name: str,
-        settings: VariantConfig | StudentConfig,
-        folder: Path,
-        row: Row,
-        score: float,
-        unmet: Sequence[str],
-        colour: str,
-    ) -> "Report":
-        record = {"metrics": {}, "constants": {}, "record": read_json(folder.parent / RECORD)}
-        stages = {**read_json(folder / STAGES), "report": record}
-        return cls(name, settings, folder, row, score, unmet, colour, stages)
+    @cached_property
+    def stages(self) -> dict[str, Any]:
+        """{stage: {metrics, constants, record}}"""
+        own = {"metrics": {}, "constants": {}, "record": read_json(self.folder / RECORD)}
+        return {**read_json(self.folder / "stages.json"), "report": own}
 
     @property
     def record(self) -> Mapping[str, Any]:
@@ -103,7 +99,7 @@ def strengths(report: Report, reports: Sequence[Report]) -> dict[str, list[str]]
 def objective(settings: VariantConfig | StudentConfig) -> str:
     """What a variant or student learns from, in words."""
     if isinstance(settings, StudentConfig):
-        losses = [f"{glossary.LOSSES[name]} ({name}, weight {loss.weight:g})" for name, loss in settings.terms.items()]
+        losses = [f"{LOSSES[name]} ({name}, weight {loss.weight:g})" for name, loss in settings.terms.items()]
         return f"{settings.teacher}, its teacher: {' and '.join(losses)}"
     weights = {"generative": settings.w_gen, "contrastive": settings.w_con}
     parts = [f"{term.words.learns} ({term.name}, weight {weights[term.section]:g})" for term in settings.terms]
@@ -187,7 +183,7 @@ def stages(reports: Sequence[Report]) -> list[dict[str, str]]:
     """When, from which commit and on what each stage ran; first those that all variants share."""
     shared = {stage: r for stage, r in reports[0].stages.items() if r["record"]["variant"] is None}
     own = [r for report in reports for stage, r in report.stages.items() if stage not in shared]
-    rows = []
+    known, rows = all_stages(), []
     for result in [*shared.values(), *own]:
         record = result["record"]
         tags = record.get("provenance", {})  # none in records of older versions
@@ -197,7 +193,7 @@ def stages(reports: Sequence[Report]) -> list[dict[str, str]]:
         rows.append(
             {
                 "stage": " ".join(filter(None, [ran, record["variant"]])),
-                "does": glossary.STAGES[ran],
+                "does": known[ran].does,
                 "finished": moment(record["finished"]),
                 "seconds": f"{record['seconds']:.1f}",
                 "commit": commit(tags),

@@ -14,7 +14,6 @@ from pipelines.config.params import GateConfig
 from pipelines.metrics import compared
 from pipelines.report_page import content
 from pipelines.report_page.content import Report
-from pipelines.report_page.gather import FILES
 
 HERE = Path(__file__).parent
 PAGE = "report.html"
@@ -28,7 +27,7 @@ CURVES = {  # column of curves.csv → title, whether it is a share
 def draw_figures(reports: Sequence[Report], folder: Path) -> None:
     """Training curves over each other, and the probes layer by layer where known; reports in the order of colours."""
     for column, (title, percent) in CURVES.items():
-        lines = {report.name: _points(report.folder.parent / "curves.csv", column) for report in reports}
+        lines = {report.name: _points(report.folder / "curves.csv", column) for report in reports}
         if any(lines.values()):
             place = folder / f"curve-{column.rpartition('/')[2]}.png"
             variant_lines(lines, title, "training step", place, percent)
@@ -76,11 +75,7 @@ def _html(reports: Sequence[Report], prepared: Prepared, gate: GateConfig, regis
         layers={report.name: content.layers(report) for report in reports},
         figures={path.stem: uri(path) for path in sorted(figures.glob("*.png"))},
         pictures={
-            report.name: {
-                Path(name).stem: uri(report.folder / name)
-                for _, name in FILES
-                if name.endswith(".png") and (report.folder / name).exists()
-            }
+            report.name: {path.stem: uri(path) for path in sorted((report.folder / "figures").rglob("*.png"))}
             for report in reports
         },
         curves=CURVES,

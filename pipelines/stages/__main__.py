@@ -11,21 +11,18 @@ from pipelines import parent_watchdog
 from pipelines.config.params import load_params
 from pipelines.exit_code import end, exit_code
 from pipelines.paths import LOCKS
-
-ONCE = ("sources", "prepare", "validate", "baselines", "compare")
-PER_VARIANT = ("pretrain", "distill", "embed", "probe", "ood", "export", "report")
-ON_REQUEST = ("certificate",)  # of the variants that params.yaml names under this word
+from pipelines.stages.registry import all_stages
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a stage; returns the exit code: 0, 1 for a user's mistake, 2 for one in the configuration or the command."""
     parser = argparse.ArgumentParser(prog="python -m pipelines.stages", description=__doc__)
-    parser.add_argument(
-        "stage", choices=[*ONCE, *PER_VARIANT, *ON_REQUEST, "check"], help="`check` only validates params.yaml"
-    )
+    known = all_stages()
+    parser.add_argument("stage", choices=[*known, "check"], help="`check` only validates params.yaml")
     parser.add_argument("--variant", help="name of a variant or student in params.yaml")
     options = parser.parse_args(arguments)
-    if (options.variant is None) == (options.stage in PER_VARIANT + ON_REQUEST):
+    per = "run" if options.stage == "check" else known[options.stage].per
+    if (options.variant is None) == (per != "run"):
         parser.error(f"stage {options.stage} {'needs' if options.variant is None else 'takes no'} --variant")
     return exit_code(lambda: _run(options.stage, options.variant))
 
@@ -34,7 +31,8 @@ def _run(name: str, variant: str | None) -> None:
     """One process at a time writes a stage's results."""
     params = load_params()
     if variant is not None:
-        {"pretrain": params.variant, "distill": params.student}.get(name, params.encoder)(variant)
+        find = {"variant": params.variant, "student": params.student}.get(all_stages()[name].per, params.encoder)
+        find(variant)
     if name == "check":
         return
     label = f"{name} of {variant}" if variant else name

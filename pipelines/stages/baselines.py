@@ -11,7 +11,10 @@ from components.objectives.config import VariantConfig
 from components.training.device import choose_device
 from pipelines.config.params import Params
 from pipelines.paths import PREPARED
+from pipelines.stages.registry import Stage
 from pipelines.stages.stage_run import log_data, tracked
+
+STAGE = Stage(does="probes on raw pixels and an untrained encoder", per="run", after=("validate",), in_report="numbers")
 
 
 def run(params: Params) -> None:

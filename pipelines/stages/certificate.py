@@ -1,21 +1,20 @@
 """certificate: a PAC-Bayes bound on how often the encoder confuses new images, for the variants that ask for one."""
 
-from pathlib import Path
-
 from components.data.prepared import Prepared
 from components.errors import ConfigError
 from components.evaluation.certificate.certify import certify, require_disjoint, some_images, view_features
-from components.files import read_json
 from components.model.build import load_weights
 from components.plotting.certificate import certificate_curves
 from components.training.device import choose_device
 from pipelines.config.params import PARAMS, Params
 from pipelines.paths import PREPARED, stage_folder
 from pipelines.stages.attempts import forget
+from pipelines.stages.registry import Stage
 from pipelines.stages.results import record_of
-from pipelines.stages.stage_run import RESULTS, log_data, tracked
+from pipelines.stages.stage_run import log_data, tracked
 from pipelines.tracking import deliver
 
+STAGE = Stage(does="a bound on how often new images are confused", per="request", after=("report",))
 SPLITS = ("train", "val", "test")
 
 
@@ -43,15 +42,10 @@ def run(params: Params, variant: str) -> None:
                 images = some_images(images, params.seed)
             views[split] = view_features(model, images, config.views, params.augmentation, device, params.seed + seed)
         result = certify(views, config, params.seed)
-        with stage.folder(draw) as out:
+        with stage.folder() as out:
             out.metrics = result.metrics
             out.constants = {**result.constants, "data_fingerprint": prepared.fingerprint()}
+            certificate_curves(result.metrics, result.constants, out.path / "certificate.png")
     print(result)
     forget("certificate", variant)
     deliver()
-
-
-def draw(folder: Path) -> None:
-    """The figure, from the results in the stage's folder."""
-    results = read_json(folder / RESULTS)
-    certificate_curves(results["metrics"], results["constants"], folder / "certificate.png")

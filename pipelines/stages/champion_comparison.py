@@ -8,8 +8,8 @@ import numpy as np
 
 from components.data.prepared import Prepared
 from components.errors import UserError
+from components.export import reference, training_image_ids
 from components.files import read_array
-from components.monitoring import reference, training_image_ids
 from components.monitoring.champion_comparison import COLUMNS, common_rows, scores
 from pipelines.comparison import score
 from pipelines.config.params import Params

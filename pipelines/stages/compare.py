@@ -20,10 +20,13 @@ from pipelines.paths import PREPARED, stage_folder
 from pipelines.report_page.content import Report
 from pipelines.report_page.render import PAGE, draw_figures, write_page
 from pipelines.stages.champion_comparison import rematch
+from pipelines.stages.registry import Stage
 from pipelines.stages.results import constants_of, metrics_of, record_of
 from pipelines.stages.stage_run import log_data, tracked
 from pipelines.tracking import Journal, deliver, promotion_result
 from pipelines.tracking.repeat import Inputs
+
+STAGE = Stage(does="every model in one table, the champion", per="run", after=("report",))
 
 
 @dataclass(frozen=True)
@@ -62,10 +65,10 @@ class Compared:
         """What the page shows of each."""
         colours = variant_colours(params.encoders)
         return [
-            Report.read(
+            Report(
                 name,
                 settings=params.encoder(name),
-                folder=stage_folder("report", name) / "page",
+                folder=stage_folder("report", name),
                 row=self.rows[name],
                 score=self.scores[name],
                 unmet=self.gates[name],
@@ -192,7 +195,7 @@ Best: **{literal(best)}**; gate {literal(gate)}.
 
 - the report page, with figures, pictures and provenance: {stage_folder("compare")}/{PAGE}
 - ONNX model and its card: {folder}/model.onnx, {folder}/card.md
-- figures: {stage_folder("compare")}/comparison.png, outputs/VARIANT/{{pretrain,probe,ood}}/*.png
+- figures: {stage_folder("compare")}/comparison.png, outputs/reports/VARIANT/figures/
 - data: data/validation/summary.md
 - runs, charts and the registry in MLflow: `make ui`
 """

@@ -1,7 +1,6 @@
 """distill: train one student to follow its teacher, from its resume file where an earlier try left one."""
 
 import shutil
-from pathlib import Path
 
 from components.data.prepared import Prepared
 from components.distillation.distill import distill
@@ -9,20 +8,14 @@ from components.distillation.objective import Probe
 from components.distillation.summary import describe
 from components.evaluation.probes.linear_probe import LinearProbe
 from components.model.build import build
-from components.plotting.training import training_curves
 from pipelines.config.params import Params
 from pipelines.paths import PREPARED, SCRATCH, stage_folder
+from pipelines.stages.registry import Stage
 from pipelines.stages.stage_run import log_data, tracked
-from pipelines.stages.training import (
-    CURVES,
-    TRAINING_CODE,
-    announced,
-    read_curves,
-    resume_key,
-    training_data,
-    write_trained,
-)
+from pipelines.stages.training import TRAINING_CODE, announced, resume_key, training_data, write_trained
 from pipelines.stages.weights import architecture_of, load_model
+
+STAGE = Stage(does="training to follow a teacher", per="student", after=("probe",))
 
 
 def run(params: Params, name: str) -> None:
@@ -53,7 +46,7 @@ def run(params: Params, name: str) -> None:
         facts = describe(model, teacher, architecture, student, training, len(data.images))
         on_metrics = announced(stage, facts, training, scratch / "resume.pt")
 
-        with stage.watched(), stage.folder(draw) as out:
+        with stage.watched(), stage.folder() as out:
             trained = distill(
                 model,
                 teacher,
@@ -70,8 +63,3 @@ def run(params: Params, name: str) -> None:
             constants = {**facts, "seed": params.seed, "teacher": student.teacher}
             write_trained(out, model, architecture, trained, training, prepared, constants)
         shutil.rmtree(scratch)
-
-
-def draw(folder: Path) -> None:
-    """The figure, from the other files in the stage's folder."""
-    training_curves(read_curves(folder / CURVES), folder / "training.png")

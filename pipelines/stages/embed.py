@@ -11,8 +11,11 @@ from components.training.device import choose_device
 from pipelines.config.params import Params
 from pipelines.paths import PREPARED
 from pipelines.stages.progress import tqdm
+from pipelines.stages.registry import Stage
 from pipelines.stages.stage_run import log_data, tracked
 from pipelines.stages.weights import load_model
+
+STAGE = Stage(does="features and likelihood of every image", per="encoder", after=("pretrain",), in_report="numbers")
 
 
 def run(params: Params, variant: str) -> None:

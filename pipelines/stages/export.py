@@ -9,17 +9,20 @@ from components.data.prepared import Prepared
 from components.distillation.config import StudentConfig
 from components.evaluation.ood.detectors.fused import Fused
 from components.evaluation.probes.linear_probe import LinearProbe
+from components.export import reference, training_image_ids
 from components.export.card import model_card
 from components.export.graph import Shipped, export_onnx
 from components.export.parity import check_parity, time_inference
 from components.files import read_json
-from components.monitoring import reference, training_image_ids
 from components.objectives.config import VariantConfig
 from pipelines.config.params import Params
 from pipelines.paths import PREPARED, stage_folder
+from pipelines.stages.registry import Stage
 from pipelines.stages.results import constants_of, metrics_of
 from pipelines.stages.stage_run import log_data, tracked
 from pipelines.stages.weights import load_model
+
+STAGE = Stage(does="ONNX, speed, parity", per="encoder", after=("ood",), in_report="numbers")
 
 
 def run(params: Params, variant_name: str) -> None:

@@ -3,13 +3,12 @@ corruptions do to accuracy, calibration and OOD score."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from components.data.prepared import Prepared
-from components.evaluation.features.embedding_map import embedding_map, load_map, save_map
+from components.evaluation.features.embedding_map import embedding_map, save_map
 from components.evaluation.features.store import CORRUPTED, Embedded
 from components.evaluation.ood import openood, plot_data, registry, score_table
 from components.evaluation.ood.base import Batch, InDistribution
@@ -17,15 +16,13 @@ from components.evaluation.ood.hard_examples import hard_examples, write_hard_ex
 from components.evaluation.ood.run import OodResult, run_detectors
 from components.evaluation.probes.linear_probe import Labelled, LinearProbe
 from components.evaluation.robustness import measure as robustness
-from components.files import read_json, write_json
-from components.plotting import ood as figures_ood
-from components.plotting import robustness as figures_robustness
-from components.plotting.embedding_map import map_figure
+from components.files import write_json
 from pipelines.config.params import Params
 from pipelines.paths import PREPARED, stage_folder
-from pipelines.stages.stage_run import RESULTS, log_data, tracked
+from pipelines.stages.registry import Stage
+from pipelines.stages.stage_run import log_data, tracked
 
-SCORES, MAP = "scores.parquet", "map.npz"
+STAGE = Stage(does="detectors, the map", per="encoder", after=("probe",), in_report="numbers")
 
 
 def run(params: Params, variant: str) -> None:
@@ -58,19 +55,19 @@ def run(params: Params, variant: str) -> None:
             rows, clean, copies_of = robustness.open_corrupted(embedded, copies, params.embed)
             labels, threshold = prepared.labels("test")[rows], result.thresholds["fused"]
             corrupted = robustness.measure_robustness(clean, copies_of, labels, probe, result.fused, threshold)
-        with stage.folder(partial(draw, prepared=prepared, variant=variant)) as out:
+        with stage.folder() as out:
             out.metrics = result.metrics | {f"robustness/{name}": value for name, value in corrupted.items()}
             out.constants = {**result.constants, "calibration_bins": robustness.CALIBRATION_BINS}
             out.constants |= {**asdict(params.embed), "data_fingerprint": prepared.fingerprint()}
             result.fused.save(out.path / "fused.npz")
             write_json(out.path / "thresholds.json", result.thresholds)
             write_json(out.path / "left_out.json", result.left_out)
-            score_table.write_scores(result.scores, list(sets), out.path / SCORES)
+            score_table.write_scores(result.scores, list(sets), out.path / "scores.parquet")
             table = openood.openood_table(result.scores, prepared.ood)
             openood.write_csv(table, out.path / "openood.csv")
             (out.path / "openood.md").write_text(openood.markdown(table, prepared.ood))
             features = {name: embedded.features(split) for name, split in {"test": "test", **sets}.items()}
-            save_map(out.path / MAP, embedding_map(features, params.seed), prepared.labels("test"))
+            save_map(out.path / "map.npz", embedding_map(features, params.seed), prepared.labels("test"))
             _write_hard_examples(out.path / "hardest.parquet", result, prepared, features, probe)
             plot_data.write_roc(out.path / "roc.csv", result.scores["fused"], list(sets))
             if corrupted:
@@ -95,20 +92,3 @@ def _write_hard_examples(
         class_name=lambda name, row: classes[labels[row]] if name == "test" else "",
         read_as=lambda name, row: classes[probe.logits(features[name][row : row + 1]).argmax()],
     )
-
-
-def draw(folder: Path, prepared: Prepared, variant: str) -> None:
-    """The figures, from the other files in the stage's folder."""
-    distances = prepared.ood
-    results, threshold = read_json(folder / RESULTS), read_json(folder / "thresholds.json", "fused")
-    metrics, constants = results["metrics"], results["constants"]
-    figures_ood.auroc_intervals(metrics, distances, folder / "auroc.png")
-    if constants["corruptions"]:
-        corrupted = {n.removeprefix("robustness/"): v for n, v in metrics.items() if n.startswith("robustness/")}
-        measured = corrupted, constants["corruptions"], constants["severities"]
-        figures_robustness.robustness_by_severity(*measured, folder / "robustness.png")
-    map_figure(*load_map(folder / MAP), prepared.classes, variant, folder / "map.png")
-    # last, because an archive may lack the scores
-    scores = score_table.read_scores(folder / SCORES)
-    figures_ood.roc_curves(scores, distances, folder / "roc.png")
-    figures_ood.score_histograms(scores["fused"], threshold, distances, folder / "scores.png")

@@ -8,7 +8,10 @@ from components.data.sources.file_kinds import others_told
 from pipelines.config.params import Params
 from pipelines.paths import PREPARED
 from pipelines.stages.progress import tqdm
+from pipelines.stages.registry import Stage
 from pipelines.stages.stage_run import log_data, tracked
+
+STAGE = Stage(does="images to arrays, splits, OOD sets", per="run", after=("sources",), in_report="numbers")
 
 
 def run(params: Params) -> None:

@@ -7,27 +7,20 @@ from typing import Any
 import numpy as np
 
 from components.data.prepared import Prepared
-from components.files import read_arrays
 from components.model.build import Architecture, build
 from components.objectives.base import TrainingSet
 from components.objectives.checkpoint import save_term
 from components.objectives.objective import build_objective
-from components.plotting.training import image_rows, training_curves
 from components.training.loop import pretrain
 from components.training.samples import completions, samples
 from components.training.summary import describe
 from pipelines.config.params import Params
 from pipelines.paths import PREPARED, SCRATCH
+from pipelines.stages.registry import Stage
 from pipelines.stages.stage_run import log_data, tracked
-from pipelines.stages.training import (
-    CURVES,
-    TRAINING_CODE,
-    announced,
-    read_curves,
-    resume_key,
-    training_data,
-    write_trained,
-)
+from pipelines.stages.training import TRAINING_CODE, announced, resume_key, training_data, write_trained
+
+STAGE = Stage(does="training without labels", per="variant", after=("validate",), in_report="numbers")
 
 
 def run(params: Params, variant_name: str) -> None:
@@ -53,7 +46,7 @@ def run(params: Params, variant_name: str) -> None:
         del objective
         on_metrics = announced(stage, facts, params.training, scratch / "resume.pt")
 
-        with stage.watched(), stage.folder(draw) as out:
+        with stage.watched(), stage.folder() as out:
             trained = pretrain(
                 model,
                 data,
@@ -80,14 +73,6 @@ def resume_key_of(params: Params, variant: str, prepared: Prepared) -> str:
     """The key of a variant's resume file: another one for other settings, data or code of its training."""
     sections = [params.model, params.training, params.augmentation, params.variant(variant)]
     return resume_key(params.seed, sections, prepared, TRAINING_CODE)
-
-
-def draw(folder: Path) -> None:
-    """The figures, from the other files in the stage's folder."""
-    training_curves(read_curves(folder / CURVES), folder / "training.png")
-    for images in ("samples", "completions"):
-        if (folder / f"{images}.npz").exists():
-            image_rows(read_arrays(folder / f"{images}.npz"), folder / f"{images}.png")
 
 
 def _write_images(path: Path, rows: dict[str, Any]) -> None:

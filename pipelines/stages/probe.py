@@ -1,7 +1,6 @@
 """probe: how much of the label a simple classifier reads out of the frozen features."""
 
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +9,14 @@ import numpy as np
 from components.data.prepared import Prepared
 from components.evaluation.features.store import LAYERS, Embedded
 from components.evaluation.probes import layer_probes, plot_data
-from components.evaluation.probes.calibration import Reliability
 from components.evaluation.probes.linear_probe import Labelled
 from components.evaluation.probes.run import ProbeResult, run_probes
-from components.files import read_arrays, read_json
-from components.plotting import probes as figures_probe
 from pipelines.config.params import Params
 from pipelines.paths import PREPARED, stage_folder
-from pipelines.stages.stage_run import RESULTS, log_data, tracked
+from pipelines.stages.registry import Stage
+from pipelines.stages.stage_run import log_data, tracked
 
-DRAWN_FROM, LAYER_PROBES = "figures.npz", "layers.csv"
+STAGE = Stage(does="classifiers on frozen features", per="encoder", after=("embed",), in_report="numbers")
 RELIABILITY = ("reliability", "reliability_calibrated")  # of ProbeResult
 
 
@@ -33,7 +30,7 @@ def run(params: Params, variant: str) -> None:
         result = run_probes(train, val, test, params.probe, params.seed)
         labels = {split: prepared.labels(split) for split in ("train", "val", "test")}
         layers = layer_probes.probe_layers(embedded.folder / LAYERS, labels, params.probe)
-        with stage.folder(partial(draw, prepared=prepared, variant=variant)) as out:
+        with stage.folder() as out:
             out.metrics, out.constants = result.metrics, result.constants
             for layer, _, linear, knn in layers:
                 out.metrics |= {f"layer_{layer}/linear_accuracy": linear, f"layer_{layer}/knn_accuracy": knn}
@@ -43,26 +40,11 @@ def run(params: Params, variant: str) -> None:
             plot_data.write_reliability(out.path / "reliability.csv", result.reliability_calibrated)
             _keep_for_figures(result, out.path)
             if layers:
-                layer_probes.write_csv(layers, out.path / LAYER_PROBES)
-
-
-def draw(folder: Path, prepared: Prepared, variant: str) -> None:
-    """The figures, from the other files in the stage's folder."""
-    accuracy = read_json(folder / RESULTS, "metrics", "linear_accuracy")
-    kept = read_arrays(folder / DRAWN_FROM)
-    before, after = (
-        Reliability(*(kept[f"{bins}/{name}"] for name in Reliability.__dataclass_fields__)) for bins in RELIABILITY
-    )
-    few_label = {int(key.removeprefix("few_label/")): kept[key] for key in kept if key.startswith("few_label/")}
-    figures_probe.confusion_matrix(kept["confusion"], prepared.classes, folder / "confusion.png")
-    figures_probe.reliability_diagram(before, after, folder / "reliability.png")
-    figures_probe.few_label_curve({variant: few_label}, {variant: accuracy}, folder / "few_label.png")
-    if (folder / LAYER_PROBES).exists():
-        figures_probe.layer_curve(layer_probes.read_csv(folder / LAYER_PROBES), folder / "layers.png")
+                layer_probes.write_csv(layers, out.path / "layers.csv")
 
 
 def _keep_for_figures(result: ProbeResult, folder: Path) -> None:
     kept: dict[str, Any] = {"confusion": result.confusion}
     kept |= {f"{bins}/{name}": v for bins in RELIABILITY for name, v in asdict(getattr(result, bins)).items()}
     kept |= {f"few_label/{shots}": accuracies for shots, accuracies in result.few_label.items()}
-    np.savez(folder / DRAWN_FROM, **kept)
+    np.savez(folder / "figures.npz", **kept)

@@ -4,26 +4,31 @@ import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 from components.data.prepared import Prepared
-from components.files import read_rows
+from components.files import read_json, read_rows, write_json
 from pipelines.command_start import started
 from pipelines.comparison import CURVES, row, score
 from pipelines.config.params import Params
 from pipelines.paths import PREPARED, stage_folder
-from pipelines.report_page.gather import gather
 from pipelines.stages.attempts import forget
+from pipelines.stages.figures import draw_figures
+from pipelines.stages.registry import Stage, all_stages, reported
 from pipelines.stages.results import constants_of, has_run, metrics_of, record_of
-from pipelines.stages.stage_run import log_data, tracked
+from pipelines.stages.stage_run import RESULTS, log_data, tracked
 from pipelines.tracking import Journal, deliver
 from pipelines.tracking.journal import inherited_tags
 from pipelines.tracking.provenance import GIT_TAGS, git_commit
 from pipelines.tracking.repeat import Inputs
 
-GATHERED = (("pretrain", "curves.csv"), ("ood", "roc.csv"), ("probe", "confusion.csv"))  # for the comparison
-MEASURED = ("prepare", "baselines")  # of the stages that all variants share, those whose numbers a report has
-SHARED = (*MEASURED, "validate")  # whose runs are nested: another expectation is no reason to report again
-STAGES = ("pretrain", "embed", "probe", "ood", "export")
+STAGE = Stage(does="everything to MLflow", per="encoder", after=("baselines", "export"))
+COPIED = {  # by stage, for the comparison and its page; a variant may lack some
+    "pretrain": ("curves.csv",),
+    "probe": ("confusion.csv", "layers.csv"),
+    "ood": ("roc.csv", "hardest.parquet", "left_out.json"),
+}
+FIGURES = "figures"
 
 
 def run(params: Params, variant: str, run_name: str | None = None, register: bool = True, whole: bool = True) -> None:
@@ -43,12 +48,13 @@ def run(params: Params, variant: str, run_name: str | None = None, register: boo
         **{name: getattr(params, name) for name in sections},
     }
     prepared = Prepared.open(PREPARED)
-    stages = [name for name in STAGES if whole or has_run(name, variant)]
+    stages = [name for name in reported() if whole or has_run(name, variant)]
     metrics = {name: metrics_of(name, variant) for name in stages}
-    measured = [name for name in MEASURED if whole or has_run(name)]
+    measured = [name for name in reported(shared=True) if whole or has_run(name)]
     shared = {name: metrics_of(name) for name in measured}
     own = {name: record_of(name, variant) for name in stages}
-    records = own | {name: record_of(name) for name in SHARED if whole or has_run(name)}
+    nested = [name for name, stage in all_stages().items() if stage.per == "run" and stage.in_report]
+    records = own | {name: record_of(name) for name in nested if whole or has_run(name)}
     values = row(metrics)
     total = score(values, params.gate.score)
     content = {
@@ -70,17 +76,18 @@ def run(params: Params, variant: str, run_name: str | None = None, register: boo
             out.constants["parameters"] = constants_of("pretrain", variant)["parameters"]
             if "export" in stages:
                 out.constants["onnx_megabytes"] = metrics["export"]["onnx_megabytes"]
-            for name, file in GATHERED:
-                shutil.copyfile(stage_folder(name, variant) / file, out.path / file)
-            gather(variant, stages, measured, out.path / "page")
+            for source in (stage_folder(name, variant) / file for name, files in COPIED.items() for file in files):
+                if source.exists():
+                    shutil.copyfile(source, out.path / source.name)
+            owners = dict.fromkeys(stages, variant) | dict.fromkeys(measured)
+            write_json(out.path / "stages.json", {name: _results(name, owner) for name, owner in owners.items()})
+            draw_figures(variant, prepared, out.path / FIGURES, whole)
         # the few numbers that matter first are in the journal by now, under plain names; here follow all of them
         _log_curves(journal, curves)
         for name, numbers in (metrics | shared).items():
             named = {f"{name}/{key}": value for key, value in numbers.items()}
             journal.metrics({key: value for key, value in named.items() if key not in journal.curves})
-        for name in stages:
-            for figure in sorted(stage_folder(name, variant).glob("*.png")):
-                journal.artifact(figure, folder=f"figures/{name}")
+        journal.artifact(stage_folder("report", variant) / FIGURES)
         journal.tags({f"stage.{name}": "cached" if name in cached else "run" for name in records})
         journal.nest([record["run_key"] for record in records.values()])
         teacher = {"teacher": params.student(variant).teacher} if variant in params.students else {}
@@ -93,6 +100,11 @@ def run(params: Params, variant: str, run_name: str | None = None, register: boo
     for record in records.values():
         forget(record["stage"], record["variant"])
     deliver()
+
+
+def _results(stage: str, variant: str | None) -> dict[str, Any]:
+    """Metrics, constants and record of a stage."""
+    return {**read_json(stage_folder(stage, variant) / RESULTS), "record": record_of(stage, variant)}
 
 
 def _log_model(journal: Journal, variant: str, registered_name: str | None, tags: Mapping[str, str]) -> None:

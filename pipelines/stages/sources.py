@@ -6,6 +6,9 @@ from components.data.sources.image_files import list_sources
 from components.files import atomic_directory, write_json
 from pipelines.config.params import Params
 from pipelines.paths import VALIDATION_FAILED, stage_folder
+from pipelines.stages.registry import Stage
+
+STAGE = Stage(does="the files of each source, counted", per="run")
 
 
 def run(params: Params) -> None:

@@ -1,10 +1,9 @@
 """What every stage does around its work: keep a journal for MLflow, write its results whole, leave a record."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, is_dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -33,16 +32,12 @@ class Run:
     started: float
 
     @contextmanager
-    def folder(self, draw: Callable[[Path], None] | None = None) -> Iterator["Outputs"]:
-        """The stage's output folder, complete or not there; results, figures and record are added at the end.
-
-        `draw` makes the figures from the files in the folder. It is not called where matplotlib is not installed: then
-        the import of a study does it later, elsewhere.
-        """
+    def folder(self) -> Iterator["Outputs"]:
+        """The stage's output folder, complete or not there; results and record are added at the end."""
         with atomic_directory(stage_folder(self.stage, self.variant)) as path:
             outputs = Outputs(path)
             yield outputs
-            self.finish(outputs, draw)
+            self.finish(outputs)
 
     @contextmanager
     def watched(self) -> Iterator[None]:
@@ -53,12 +48,10 @@ class Run:
         with LiveSender(self.journal), SystemSampler(self.journal):
             yield
 
-    def finish(self, outputs: "Outputs", draw: Callable[[Path], None] | None) -> None:
-        """Write results.json, figures and record.json, and send metrics and figures to the journal."""
+    def finish(self, outputs: "Outputs") -> None:
+        """Write results.json and record.json, and send metrics and figures to the journal."""
         results = {"metrics": outputs.metrics, "constants": outputs.constants}
         write_json(outputs.path / RESULTS, results)
-        if draw is not None and find_spec("matplotlib") is not None:
-            draw(outputs.path)
         seconds = time.time() - self.started
         record = {
             "run_key": self.journal.key,

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from components.data.prepared import Prepared
-from components.files import read_rows
 from components.model.build import Architecture, save_weights
 from components.model.gcrl import GCRL
 from components.training.checkpoint import History, saved_step
@@ -24,7 +23,6 @@ from pipelines.stages.stage_run import Outputs, Run
 ROOT = Path(__file__).parents[2]
 # Code that decides how training goes: a resume file is good only for the code that wrote it.
 TRAINING_CODE = ("components/model", "components/objectives", "components/training", "components/data/augment.py")
-CURVES = "curves.csv"
 SHOWN = (
     *("nll_nats_per_token", "generative_loss", "contrastive_loss"),
     *("crd_loss", "kd_loss", "regression_loss", "clusterfit_loss", "val/knn_accuracy"),
@@ -112,7 +110,7 @@ def write_trained(
 ) -> None:
     """Weights, curves and numbers of a model as a run left it; `constants` are what the stage knows besides."""
     save_weights(out.path / "model.safetensors", model, architecture)
-    write_curves(out.path / CURVES, trained.history)
+    write_curves(out.path / "curves.csv", trained.history)
     out.metrics = numbers(trained)
     out.constants = {
         **constants,
@@ -141,8 +139,3 @@ def write_curves(path: Path, history: History) -> None:
         writer = csv.DictWriter(file, ["step", *columns], lineterminator="\n")
         writer.writeheader()
         writer.writerows(history)
-
-
-def read_curves(path: Path) -> History:
-    """What `write_curves` wrote."""
-    return [{name: float(value) for name, value in row.items() if value} for row in read_rows(path, ["step"])]

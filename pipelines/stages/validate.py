@@ -3,8 +3,11 @@
 from components.data.prepared import Prepared
 from pipelines.config.params import Params
 from pipelines.paths import PREPARED, VALIDATION
+from pipelines.stages.registry import Stage
 from pipelines.stages.stage_run import log_data, tracked
 from pipelines.validation.prepared_data import validate
+
+STAGE = Stage(does="expectations on the data", per="run", after=("prepare",), in_report="run")
 
 
 def run(params: Params) -> None:

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from components.export.reference import Reference
 from components.files import write_json
 from components.markdown import literal, literals, table
 from components.monitoring.config import DriftThresholds
 from components.monitoring.drift import DriftTest
-from components.monitoring.reference import Reference
 from components.monitoring.scoring import Scored, Unusable
 from pipelines.validation.expectations import Check, mean_like, run_checks
 

@@ -252,7 +252,7 @@ def empty(path):
         ("report", "outputs/hybrid/probe/record.json", cut),
         ("compare", "outputs/reports/hybrid/results.json", cut),
         ("compare", "outputs/reports/hybrid/roc.csv", without_its_arrays),
-        ("compare", "outputs/reports/hybrid/page/hardest.parquet", cut),
+        ("compare", "outputs/reports/hybrid/hardest.parquet", cut),
     ],
 )
 def test_a_damaged_file_of_an_earlier_stage(stage, scratch, name, file, damage):

@@ -29,6 +29,9 @@ def test_a_variant_asks_for_a_certificate(scratch):
     assert (parent.data.tags["kind"], parent.data.tags["variant"]) == ("model", "contrastive")
     assert run.data.metrics["bound"] == results["metrics"]["bound"]
 
+    report = scratch.files("outputs/reports")
+    scratch.dvc("repro", "--single-item", "--force", "report@contrastive")  # of the same stages: the same run
+    assert scratch.files("outputs/reports") != report
     assert "didn't change, skipping" in scratch.dvc("repro", "--single-item", "certificate@contrastive").stdout
     scratch.edit({"certificate": None})
     assert "certificate" not in scratch.dvc("stage", "list", "--name-only").stdout

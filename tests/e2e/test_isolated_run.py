@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.stages.registry import reported
+
 pytestmark = pytest.mark.e2e
 
 
@@ -52,14 +54,12 @@ def test_an_override_trains_one_variant_and_leaves_the_project_as_it_is(scratch,
     assert newest.data.params["variant.w_con"] == "2.0"
     assert newest.data.tags["prefect.flow"] == "reproduce"
     stages = {name: value for name, value in newest.data.tags.items() if name.startswith("stage.")}
-    assert {name for name, value in stages.items() if value == "run"} == {
-        f"stage.{name}" for name in ("pretrain", "embed", "probe", "ood", "export")
-    }
+    assert {name for name, value in stages.items() if value == "run"} == {f"stage.{name}" for name in reported()}
     assert {name for name, value in stages.items() if value == "cached"} == {
         f"stage.{name}" for name in ("prepare", "validate", "baselines")
     }
     since = f"tags.`prefect.flow_run_id` = '{newest.data.tags['prefect.flow_run_id']}'"
     assert {(run.data.tags["stage"], run.data.tags.get("variant")) for run in client.search_runs(ids, since)} == {
-        *((name, "hybrid") for name in ("pretrain", "embed", "probe", "ood", "export", "report")),
+        *((name, "hybrid") for name in (*reported(), "report")),
         ("compare", None),
     }

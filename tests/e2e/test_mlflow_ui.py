@@ -128,7 +128,9 @@ def test_charts_and_figures_of_a_run(page, mlflow_ui, experiment, client):
     drawn(page, 2)
     for title in ("contrastive_loss", "nll_nats_per_token"):
         page.get_by_text(title, exact=True).first.wait_for()
-    browse(page, f"{address}/artifacts/figures/training.png", "training.png")
+    model = client.search_runs([experiment], "tags.kind = 'model' AND tags.variant = 'hybrid'")[0].info.run_id
+    place = "artifacts/figures/pretrain/training.png"
+    browse(page, f"{mlflow_ui}/#/experiments/{experiment}/runs/{model}/{place}", "training.png")
     page.wait_for_function("[...document.images].some(image => image.naturalWidth > 400)")
 
 

@@ -110,7 +110,7 @@ def test_the_champion_watches_the_images_that_come_in(project, server, monitor):
 
 def test_the_reference_is_the_exported_models_on_validation(project):
     from components.evaluation.ood.score_table import read_scores
-    from components.monitoring.reference import Reference
+    from components.export.reference import Reference
 
     prepared = np.load(project.root / "data/prepared/val.npy")
     for variant in ("hybrid", "contrastive"):

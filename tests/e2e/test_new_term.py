@@ -1,4 +1,5 @@
-"""A new objective term is a package in its room, and nothing else: configuration, training, tables and page have it."""
+"""A new objective term is a package in its room and a new stage a module with an entry in dvc.yaml, and nothing else:
+configuration, training, tables and page have the term, studies and DVC the stage."""
 
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,27 @@ class Brightness(GenerativeTerm):
     def forward(self, values):
         return values.mean(), {"brightness_error": values.mean().detach()}
 """
+TALLY = """
+from components.evaluation.features.store import Embedded
+from pipelines.paths import stage_folder
+from pipelines.stages.registry import Stage
+from pipelines.stages.stage_run import tracked
+
+STAGE = Stage(does="counting the images", per="encoder", after=("embed",), in_report="numbers")
+
+
+def run(params, variant):
+    with tracked(params, "tally", variant) as stage, stage.folder() as out:
+        out.metrics = {"images": len(Embedded.open(stage_folder("embed", variant)).features("test"))}
+"""
+TALLY_ENTRY = """
+  tally:
+    foreach: ${variants}
+    do:
+      cmd: python -m pipelines.stages tally --variant ${key}
+      deps: ["outputs/${key}/embed", pipelines/stages/tally.py]
+      outs: ["outputs/${key}/tally"]
+"""
 STUDY: dict[str, Any] = {"params": "params.yaml", "seeds": [0]}
 PAGE = """
 from pipelines.config.params import load_params
@@ -91,7 +113,7 @@ print(objective(load_params().variant("toys")))
 
 @pytest.fixture(scope="module")
 def project(fresh, tmp_path_factory):
-    """The project with two more packages, and a variant of both."""
+    """The project with two more terms, a variant of both, and one more stage."""
     toys = {"w_gen": 1.0, "w_con": 0.5, "contrastive": {"name": "pull"}, "generative": {"name": "brightness"}}
     made = fresh.copy(tmp_path_factory.mktemp("toys") / "project")
     made.edit({"variants": {"toys": toys}})
@@ -103,6 +125,9 @@ def project(fresh, tmp_path_factory):
         package.mkdir()
         (package / "__init__.py").write_text(declaration)
         (package / "term.py").write_text(code)
+    (made.root / "pipelines/stages/tally.py").write_text(TALLY)
+    dag = (made.root / "dvc.yaml").read_text()
+    (made.root / "dvc.yaml").write_text(dag.replace("\nstages:\n", f"\nstages:{TALLY_ENTRY}"))
     return made
 
 
@@ -136,6 +161,11 @@ def test_a_run_trains_them_and_the_tables_have_them(project):
     (trained,) = (project.root / "study-one").rglob("term.safetensors")
     header = (trained.parent / "curves.csv").read_text().splitlines()[0].split(",")
     assert {"pull_spread", "brightness_error", "contrastive_loss", "generative_loss"} <= set(header)
+    assert '"images": 287' in (trained.parent.parent / "tally/results.json").read_text()
+
+
+def test_dvc_has_the_stage_behind_what_it_reads(project):
+    assert '"embed@toys" -> "tally@toys"' in project.dvc("dag", "--dot", "tally@toys").stdout
 
 
 def test_the_zoo_has_them(project):

@@ -14,13 +14,13 @@ import pytest
 from PIL import Image
 
 from components.evaluation.ood.score_table import read_scores
-from pipelines.report_page.gather import FILES
+from pipelines.stages.registry import reported
 
 pytestmark = pytest.mark.e2e
 
 VARIANTS = {"hybrid": True, "contrastive": False}  # whether it has a likelihood
 SPLITS = ("train", "val", "test", "ood-held-out", "ood-photo-patches")
-STAGES = ("pretrain", "embed", "probe", "ood", "export")
+STAGES = reported()
 ALWAYS = ("results.json", "record.json")
 
 
@@ -40,22 +40,25 @@ def expected_files() -> Iterator[str]:
         for name in ("comparison.md", "comparison.png", "metrics.json", "curves.csv", "roc.csv", "confusion.csv")
     )
     yield "outputs/compare/report.html"
+    yield from (f"outputs/compare/layers-{probe}.png" for probe in ("linear", "knn"))
     yield from (
         f"outputs/compare/curve-{name}.png" for name in ("nll_nats_per_token", "contrastive_loss", "knn_accuracy")
     )
     for variant, likelihood in VARIANTS.items():
         out = f"outputs/{variant}"
         yield from (f"{out}/{stage}/{name}" for stage in STAGES for name in ALWAYS)
-        yield from (f"outputs/reports/{variant}/{name}" for name in (*ALWAYS, "curves.csv", "roc.csv", "confusion.csv"))
-        yield from (f"{out}/pretrain/{name}" for name in ("model.safetensors", "curves.csv", "training.png"))
+        report, figures = f"outputs/reports/{variant}", f"outputs/reports/{variant}/figures"
+        yield from (f"{report}/{name}" for name in (*ALWAYS, "stages.json", "hardest.parquet", "left_out.json"))
+        yield from (f"{report}/{name}.csv" for name in ("curves", "roc", "confusion", "layers"))
+        yield f"{figures}/pretrain/training.png"
+        yield from (f"{figures}/probe/{name}.png" for name in ("confusion", "reliability", "few_label", "layers"))
+        yield from (f"{figures}/ood/{name}.png" for name in ("roc", "auroc", "scores", "map", "robustness"))
+        yield from (f"{out}/pretrain/{name}" for name in ("model.safetensors", "curves.csv"))
         yield from (f"{out}/embed/{split}.features.npy" for split in SPLITS)
-        yield from (f"{out}/probe/{name}.png" for name in ("confusion", "reliability", "few_label"))
         yield from (f"{out}/probe/{name}" for name in ("probe.npz", "figures.npz", "confusion.csv", "reliability.csv"))
         yield from (f"{out}/ood/{name}.json" for name in ("thresholds", "left_out"))
         yield from (f"{out}/ood/{name}" for name in ("fused.npz", "map.npz", "roc.csv", "openood.csv", "openood.md"))
-        yield from (f"{out}/ood/{name}.png" for name in ("roc", "auroc", "scores", "map"))
         yield f"{out}/ood/hardest.parquet"
-        yield f"outputs/reports/{variant}/page/stages.json"
         yield from (
             f"{out}/export/{name}"
             for name in ("model.onnx", "card.md", "decode.py", "example.npy", "reference.npz", "known_images.npy")
@@ -65,31 +68,23 @@ def expected_files() -> Iterator[str]:
         yield from (f"{path}.features.npy" for path in corrupted)
         kinds = ("rows", "encoder", "decoder") if likelihood else ("rows", "encoder")
         yield from (f"{out}/embed/layers/{split}.{kind}.npy" for split in ("train", "val", "test") for kind in kinds)
-        yield from (f"{out}/probe/layers.{form}" for form in ("csv", "png"))
+        yield f"{out}/probe/layers.csv"
         yield f"{out}/ood/scores.parquet"
-        yield from (f"{out}/ood/robustness.{form}" for form in ("csv", "png"))
+        yield f"{out}/ood/robustness.csv"
         if likelihood:
             yield from (f"{path}.bits_per_dim.npy" for path in corrupted)
             kinds = ("bits_per_dim", "bits_without_context")
             yield from (f"{out}/embed/{split}.{kind}.npy" for split in SPLITS for kind in kinds)
             kinds = ("samples", "completions")
-            yield from (f"{out}/pretrain/{name}.{form}" for name in kinds for form in ("npz", "png"))
+            yield from (f"{out}/pretrain/{name}.npz" for name in kinds)
+            yield from (f"{figures}/pretrain/{name}.png" for name in kinds)
 
 
 def test_it_writes_exactly_these_files(finished):
     written = set(finished.files())
     great_expectations = {path for path in written if fnmatch.fnmatch(path, "data/validation/gx/*")}
     assert any(path.endswith(".html") for path in great_expectations)
-    expected = set(expected_files())
-    copies = {  # for the report page
-        f"outputs/reports/{variant}/page/{name}"
-        for variant in VARIANTS
-        for stage, name in FILES
-        if f"outputs/{variant}/{stage}/{name}" in expected
-    }
-    if any(path.endswith("layers.csv") for path in expected):
-        expected |= {f"outputs/compare/layers-{probe}.png" for probe in ("linear", "knn")}
-    assert written - great_expectations == expected | copies
+    assert written - great_expectations == set(expected_files())
 
 
 def test_git_sees_none_of_it(fresh, finished):
@@ -101,7 +96,7 @@ def test_git_sees_none_of_it(fresh, finished):
 def test_results_hold_numbers_and_what_they_depend_on(finished):
     fingerprint = json.loads((finished.root / "data/prepared/dataset.json").read_text())["fingerprint"]
     found = sorted((finished.root / "outputs").rglob("results.json"))
-    assert len(found) == 4 + 6 * len(VARIANTS)
+    assert len(found) == 4 + (len(STAGES) + 1) * len(VARIANTS)
     for path in found:
         results = json.loads(path.read_text())
         assert set(results) == {"metrics", "constants"}
@@ -156,7 +151,7 @@ def test_a_second_run_does_nothing(finished):
     runs = set((finished.root / ".tracking").rglob("*"))
     said = finished.dvc("repro").stdout
     assert re.findall("Running stage '(.+)'", said) == ["sources"]  # which looks for new images
-    assert said.count("didn't change, skipping") == 4 + 6 * len(VARIANTS)
+    assert said.count("didn't change, skipping") == 4 + (len(STAGES) + 1) * len(VARIANTS)
     assert finished.files() == before
     assert set((finished.root / ".tracking").rglob("*")) == runs
     assert finished.run("git", "status", "--porcelain").stdout == ""

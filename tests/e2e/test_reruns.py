@@ -1,12 +1,17 @@
 """What a change reruns, and no more. DVC says it without running: downstream of a change, everything might run."""
 
 import re
+from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
+
+from pipelines.stages.registry import reported
 
 pytestmark = pytest.mark.e2e
 
-STAGES = ("pretrain", "embed", "probe", "ood", "export", "report")
+STAGES = (*reported(), "report")
+REPORT = ("report", "hybrid")
 
 
 def affected(project) -> set[str]:
@@ -64,7 +69,8 @@ def test_a_parameter(scratch, changes, expected):
     ("file", "expected"),
     [
         ("components/export/card.py", {"compare"} | of_each("export", "report")),
-        ("components/plotting/ood.py", {"compare"} | of_each("probe", "ood", "export", "report")),
+        ("components/plotting/ood.py", {"compare"} | of_each("report")),
+        ("components/evaluation/features/store.py", {"compare"} | of_each(*STAGES) - of_each("pretrain")),
         ("components/objectives/contrastive/nt_xent/term.py", {"compare"} | of_each(*STAGES)),
         ("components/data/sources/open.py", {"prepare", "validate", "baselines", "compare"} | of_each(*STAGES)),
         ("pipelines/stages/compare.py", {"compare"}),
@@ -90,3 +96,20 @@ def test_preparing_the_same_images_again_reruns_nothing_else(scratch):
     scratch.dvc("repro", "--single-item", "--force", "prepare")
     assert scratch.files("outputs/prepare") != before  # its record tells when
     assert changed(scratch) == {"sources"}
+
+
+def test_another_colour_is_drawn_and_nothing_else(scratch):
+    style, figure = scratch.root / "components/plotting/style.py", "figures/ood/scores.png"
+    style.write_text(style.read_text().replace("#0072B2", "#0000FF"))
+    client = MlflowClient(scratch.uri)
+    experiment = [client.get_experiment_by_name("throw-away").experiment_id]
+    runs = {run.info.run_id: run for run in client.search_runs(experiment)}
+    versions = len(client.search_model_versions("name = 'gcrl'"))
+    (model,) = (run for run in runs.values() if (run.data.tags["stage"], run.data.tags.get("variant")) == REPORT)
+    before = Path(client.download_artifacts(model.info.run_id, figure)).read_bytes()
+    ran = re.findall("Running stage '(.+)'", scratch.dvc("repro").stdout)
+    assert set(ran) == {"sources", "compare"} | of_each("report")
+    assert {run.info.run_id for run in client.search_runs(experiment)} == set(runs)
+    assert len(client.search_model_versions("name = 'gcrl'")) == versions
+    drawn = (scratch.root / "outputs/reports/hybrid" / figure).read_bytes()
+    assert Path(client.download_artifacts(model.info.run_id, figure)).read_bytes() == drawn != before

@@ -4,9 +4,11 @@ import json
 
 import pytest
 
+from pipelines.stages.registry import all_stages
+
 pytestmark = pytest.mark.e2e
 
-STAGES = ("embed", "probe", "ood", "export", "report")
+STAGES = tuple(name for name, stage in all_stages().items() if stage.per == "encoder")
 STUDENT = {
     "teacher": "hybrid",
     "model": {"width": 8},

@@ -1,4 +1,4 @@
-"""A detector and a metric that are declared outside of the project are found wherever those of the project are."""
+"""A detector, a metric and a stage that are declared outside of the project are found wherever its own are."""
 
 import importlib
 import json
@@ -19,9 +19,13 @@ from ruamel.yaml import YAML
 from components.evaluation.ood import detectors, registry
 from components.plotting import style
 from components.plotting.ood import lines_of
+from pipelines import stages
 from pipelines.config.params import Params, load_params
 from pipelines.metrics import METRICS, UNSEEN, Metric
-from pipelines.stages.results import constants_of, metrics_of
+from pipelines.paths import reserved
+from pipelines.stages.__main__ import main
+from pipelines.stages.registry import reported
+from pipelines.stages.results import constants_of, metrics_of, record_of
 from pipelines.tracking.views import VIEWS, View
 
 DETECTOR = """
@@ -38,6 +42,18 @@ DETECTOR = Detector(
     source="a test",
     default=True,
 )
+"""
+TALLY = """
+from components.evaluation.features.store import Embedded
+from pipelines.paths import stage_folder
+from pipelines.stages.registry import Stage
+from pipelines.stages.stage_run import tracked
+
+STAGE = Stage(does="counting the images", per="encoder", after=("embed",), in_report="numbers")
+
+def run(params, variant):
+    with tracked(params, "tally", variant) as stage, stage.folder() as out:
+        out.metrics = {"images": len(Embedded.open(stage_folder("embed", variant)).features("test"))}
 """
 METRIC = Metric(
     "brightness_auroc",
@@ -76,15 +92,19 @@ class Project:
 
 @pytest.fixture(scope="module")
 def declared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[pytest.MonkeyPatch]:
-    """The detector `brightness` and the metric METRIC, as if they were the project's."""
+    """The detector `brightness`, the stage `tally` and the metric METRIC, as if they were the project's."""
     outside = tmp_path_factory.mktemp("outside")
-    (outside / "brightness.py").write_text(DETECTOR)
+    for name, text in (("detectors/brightness", DETECTOR), ("stages/tally", TALLY)):
+        (outside / name).parent.mkdir()
+        (outside / f"{name}.py").write_text(text)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(detectors, "__path__", [*detectors.__path__, str(outside)])
+        patch.setattr(detectors, "__path__", [*detectors.__path__, str(outside / "detectors")])
+        patch.setattr(stages, "__path__", [*stages.__path__, str(outside / "stages")])
         patch.setitem(METRICS, METRIC.name, METRIC)
         importlib.invalidate_caches()
         yield patch
     sys.modules.pop(f"{detectors.__name__}.brightness", None)
+    sys.modules.pop(f"{stages.__name__}.tally", None)
 
 
 @pytest.fixture(scope="module")
@@ -107,8 +127,8 @@ def project(declared: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFacto
     for stage in ("prepare", "baselines"):
         importlib.import_module(f"pipelines.stages.{stage}").run(params)
     for variant in params.variants:
-        for stage in ("pretrain", "embed", "probe", "ood", "export"):
-            importlib.import_module(f"pipelines.stages.{stage}").run(params, variant)
+        for stage in reported():
+            assert main([stage, "--variant", variant]) == 0
         importlib.import_module("pipelines.stages.report").run(params, variant, whole=False)
     importlib.import_module("pipelines.stages.compare").run(params)
     return Project(params, folder, figures)
@@ -151,9 +171,29 @@ def test_the_metric_is_in_table_figure_and_results_of_the_comparison(project):
     )
 
 
-def test_both_are_on_the_report_page(project):
+def test_the_command_knows_the_stage(declared, capsys):
+    with pytest.raises(SystemExit):
+        main(["tally"])
+    assert "stage tally needs --variant" in capsys.readouterr().err
+
+
+def test_the_stage_stands_behind_what_it_reads(declared):
+    own = reported()
+    assert own.index("embed") < own.index("tally") < own.index("export")
+    assert "tally" not in reserved()  # it has no folder beside the variants'
+
+
+def test_the_report_has_the_numbers_of_the_stage_and_its_run(project):
+    (journal,) = (project.folder / ".tracking/journals").glob("*report*/events.jsonl")
+    events = [json.loads(line) for line in journal.read_text().splitlines()]
+    assert {"tally/images": metrics_of("tally", "contrastive")["images"]} in [event.get("values") for event in events]
+    (nested,) = (event["children"] for event in events if event["event"] == "nest")
+    assert record_of("tally", "contrastive")["run_key"] in nested
+
+
+def test_all_are_on_the_report_page(project):
     page = (project.folder / "outputs/compare/report.html").read_text()
-    for told in ("how bright the image is", METRIC.title, METRIC.meaning):
+    for told in ("how bright the image is", METRIC.title, METRIC.meaning, "tally contrastive", "counting the images"):
         assert told in page
 
 

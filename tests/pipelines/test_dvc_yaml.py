@@ -12,48 +12,35 @@ from ruamel.yaml import YAML
 
 from pipelines.config.params import Params
 from pipelines.paths import stage_folder
-from pipelines.stages.__main__ import ON_REQUEST, ONCE, PER_VARIANT
+from pipelines.stages.registry import all_stages, reported
 
 ROOT = Path(__file__).parents[2]
 DVC: dict[str, Any] = YAML(typ="safe").load(ROOT / "dvc.yaml")
-STUDENTS = {f"{name}-student": name for name in ("embed", "probe", "ood", "export", "report")}  # the same, for students
+DECLARED = all_stages()
+STUDENTS = {f"{name}-student": name for name, stage in DECLARED.items() if stage.per == "encoder"}  # their students
 STAGES: dict[str, dict[str, Any]] = {
     name: stage.get("do", stage) for name, stage in DVC["stages"].items() if name not in STUDENTS
 }
 
-# Code that a stage imports and that changes no result of it: what it is told and how it is tracked.
+# Code that a stage imports and that changes no result of it: what it is told, where it computes and how it is tracked.
 PLUMBING = {
-    "pipelines/config/params.py",  # parameters are compared by value
     "pipelines/paths.py",
     "pipelines/command_start.py",
+    "pipelines/stages/registry.py",
     "pipelines/stages/results.py",  # these three only open what earlier stages wrote, which is among the dependencies
     "pipelines/stages/weights.py",
     "components/data/prepared.py",
     "pipelines/stages/stage_run.py",
     "pipelines/stages/attempts.py",
     "pipelines/stages/progress.py",
+    "components/evaluation/csv_table.py",
     "components/files.py",
     "components/errors.py",
     "components/markdown.py",
+    "components/training/device.py",
 }
-AUGMENT = "components/data/augment.py"  # imported for the number of its parameters, which the weights depend on
-UNAFFECTED = {
-    "baselines": {AUGMENT},
-    "pretrain": {  # a figure's look is no reason to train again
-        "components/plotting/training.py",
-        "components/plotting/style.py",
-    },
-    "distill": {  # as for pretrain
-        "components/plotting/training.py",
-        "components/plotting/style.py",
-    },
-    "export": {  # the fused score is loaded; how it was fitted is the business of the stage that did it
-        "components/evaluation/ood/base.py",
-        "components/evaluation/ood/gaussian.py",
-    },
-    "certificate": {"components/plotting/certificate.py", "components/plotting/style.py"},  # nor to certify again
-    "compare": {"components/evaluation/probes/linear_probe.py"},  # of detectors, the page has what they declare
-}
+FIGURE = {"certificate": {"components/plotting/certificate.py", "components/plotting/style.py"}}  # drawn by the stage
+RECORD = "record.json"
 
 
 METHODS = {  # of Params: the sections that they read
@@ -68,7 +55,7 @@ METHODS = {  # of Params: the sections that they read
 
 def is_plumbing(file: Path) -> bool:
     named = file.name.startswith(("config", "settings"))  # parameters are compared by value
-    return str(file) in PLUMBING or file.parts[:2] == ("pipelines", "tracking") or named
+    return str(file) in PLUMBING or file.parts[:2] in (("pipelines", "tracking"), ("pipelines", "config")) or named
 
 
 def imports(file: Path) -> Iterator[Path]:
@@ -101,11 +88,31 @@ def covers(dependency: str, file: Path) -> bool:
     return Path(dependency) == file or Path(dependency) in file.parents
 
 
+def code_among_dependencies(name: str) -> set[str]:
+    return {d for d in STAGES[name]["deps"] if d.startswith(("components", "pipelines"))}
+
+
+def reruns(name: str) -> set[str]:
+    """Code whose change makes a stage run again: it is listed, or listed by an earlier stage whose every run makes this
+    one run, for its record is another one each time. A report's run key is that of its stages' runs."""
+    stage, found = STAGES[name], code_among_dependencies(name)
+    read = [d.replace("${item.teacher}", "${key}") for d in stage["deps"]]
+    keys = [file for param in stage.get("params", ()) if isinstance(param, dict) for file in param]
+    for earlier in STAGES.keys() - {"distill"}:  # which stands where `pretrain` stands, and reruns with that
+        record = stage_folder(earlier, "${key}" if "do" in DVC["stages"][earlier] else None) / RECORD
+        if any(covers(d, record) for d in read):
+            found |= reruns(earlier)
+        if str(record) in keys:
+            found |= reruns(earlier) - code_among_dependencies(earlier)
+    return found
+
+
 def test_the_stages_are_those_of_the_command():
     groups = {name: stage["foreach"] for name, stage in DVC["stages"].items() if "do" in stage}
-    expected = dict.fromkeys(PER_VARIANT, "${variants}") | dict.fromkeys(("distill", *STUDENTS), "${students}")
-    assert groups == expected | {name: f"${{{name}}}" for name in ON_REQUEST}
-    assert set(STAGES) == {*ONCE, *PER_VARIANT, *ON_REQUEST}
+    over = {"variant": "${variants}", "student": "${students}", "encoder": "${variants}"}
+    expected = {name: over.get(stage.per, f"${{{name}}}") for name, stage in DECLARED.items() if stage.per != "run"}
+    assert groups == expected | dict.fromkeys(STUDENTS, "${students}")
+    assert set(STAGES) == set(DECLARED)
     for name, stage in STAGES.items():
         variant = " --variant ${key}" if "do" in DVC["stages"][name] else ""
         assert stage["cmd"] == f"python -m pipelines.stages {name}{variant}"
@@ -119,19 +126,16 @@ def test_students_go_through_the_stages_of_variants():
 
 
 @pytest.mark.parametrize("name", STAGES)
-def test_code_that_a_stage_runs_is_among_its_dependencies(name):
-    unaffected = {Path(file) for file in UNAFFECTED.get(name, ())}
-    code = code_of(name)
-    assert unaffected <= code, "an exception that is none any more"
-    missing = [str(f) for f in code - unaffected if not any(covers(d, f) for d in STAGES[name]["deps"])]
+def test_code_that_a_stage_runs_makes_it_run_again(name):
+    needed = {file for file in code_of(name) if str(file) not in FIGURE.get(name, ())}
+    missing = [str(file) for file in needed if not any(covers(d, file) for d in reruns(name))]
     assert sorted(missing) == []
 
 
 @pytest.mark.parametrize("name", STAGES)
 def test_a_stage_depends_on_no_code_that_it_does_not_run(name):
     code = code_of(name)
-    listed = [d for d in STAGES[name]["deps"] if d.startswith(("components", "pipelines"))]
-    assert [d for d in listed if not any(covers(d, file) for file in code)] == []
+    assert [d for d in code_among_dependencies(name) if not any(covers(d, file) for file in code)] == []
     assert len(set(STAGES[name]["deps"])) == len(STAGES[name]["deps"])
 
 
@@ -142,6 +146,21 @@ def test_other_dependencies_are_outputs_of_earlier_stages(name):
     for dependency in (d.replace("${item.teacher}", "${key}") for d in others):  # a variant
         inside = any(covers(out, Path(dependency)) for out in outputs)
         assert inside or any(covers(dependency, Path(out)) for out in outputs), dependency
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_stage_is_declared_behind_those_whose_outputs_it_reads(name):
+    before = list(DECLARED)[: list(DECLARED).index(name)]
+    for earlier in STAGES.keys() - {"distill", name}:  # `distill` writes where `pretrain` writes
+        pairs = itertools.product(STAGES[earlier]["outs"], STAGES[name]["deps"])
+        if any(covers(out, Path(d)) or covers(d, Path(out)) for out, d in pairs):
+            assert earlier in before
+
+
+def test_a_report_depends_on_the_numbers_that_it_has():
+    own = [stage_folder(name, "${key}") for name in reported()]
+    for folder in (*own, *(stage_folder(name) for name in reported(shared=True))):
+        assert any(covers(d, folder / "results.json") for d in STAGES["report"]["deps"]), folder
 
 
 @pytest.mark.parametrize("shared", ["prepare", "validate", "baselines"])
@@ -156,7 +175,7 @@ def test_parameters_are_required_keys_of_params_yaml(name):
     """DVC stops at a key that is missing, even where the configuration has a default."""
     params = YAML(typ="safe").load(ROOT / "params.yaml")
     for key in STAGES[name].get("params", []):
-        if key in ("variants.${key}", "students.${key}", "certificate.${key}"):
+        if isinstance(key, dict) or key in ("variants.${key}", "students.${key}", "certificate.${key}"):
             continue
         section, *rest = key.split(".")
         sections = {field.name: field for field in fields(Params)}
@@ -187,7 +206,7 @@ def test_a_stage_lists_the_parameters_that_its_results_are_made_with():
             for node in ast.walk(tree)
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "params"
         }
-        listed = {key.split(".")[0] for key in stage.get("params", [])}
+        listed = {key.split(".")[0] for key in stage.get("params", []) if isinstance(key, str)}
         read = {section for part in read for section in METHODS.get(part, (part,))}
         assert read - listed == told.get(name, set()), name
 

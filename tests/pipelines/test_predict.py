@@ -12,7 +12,7 @@ import pytest
 from mlflow import MlflowClient
 from PIL import Image
 
-from components.monitoring.reference import Reference
+from components.export.reference import Reference
 from pipelines.tracking import Journal, deliver
 
 ROOT = Path(__file__).parents[2]

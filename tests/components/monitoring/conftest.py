@@ -66,7 +66,7 @@ def draw() -> Callable[..., np.ndarray]:
 @pytest.fixture
 def reference(model: Path, draw: Callable[..., np.ndarray]) -> Any:
     """Of 300 random images, some 8 % of which are above the threshold."""
-    from components.monitoring.reference import Reference
+    from components.export.reference import Reference
 
     return Reference.of(model, draw(300), CLASSES, reading={}, false_alarm_rate=0.08, threshold=THRESHOLD)
 

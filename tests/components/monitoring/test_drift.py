@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 from scipy.stats import binomtest, chi2_contingency, ks_2samp
 
+from components.export.reference import EMBEDDINGS, Reference
 from components.monitoring.config import DriftThresholds
 from components.monitoring.drift import (
     class_association,
@@ -15,7 +16,6 @@ from components.monitoring.drift import (
     mean_discrepancy,
     score_distance,
 )
-from components.monitoring.reference import EMBEDDINGS, Reference
 from components.monitoring.scoring import Scored
 
 ALPHA = 0.05

@@ -11,8 +11,8 @@ import pytest
 
 from components.data.decode import decode
 from components.errors import UserError
+from components.export.reference import EMBEDDINGS, Reference
 from components.monitoring.incoming import list_incoming
-from components.monitoring.reference import EMBEDDINGS, Reference
 from components.monitoring.scoring import Scorer
 from components.plotting import monitoring as figures
 

@@ -18,11 +18,12 @@ from pipelines.experiments import importing
 from pipelines.experiments.importing import import_study
 from pipelines.experiments.members import Member
 from pipelines.experiments.pack import pack
+from pipelines.experiments.received import CARRIED
 from pipelines.stages import report
 from pipelines.tracking import Journal, deliver
 from pipelines.tracking.provenance import user
 
-STAGES = {"pretrain", "embed", "probe", "ood"}
+STAGES = set(CARRIED)
 
 
 @dataclass(frozen=True)
@@ -217,7 +218,7 @@ def test_without_weights_scores_and_images_what_is_left_out_is_told(fresh, capsy
     (member / "outputs/wide/ood/scores.parquet").unlink()
     import_study(fresh.fetched)
     told = capsys.readouterr().out
-    assert "figures of ood left out: scores.parquet was not packed" in told
+    assert "figures of ood left out: scores.parquet is not here" in told
     assert "not exported: model.safetensors" in told
     run = models_of(fresh.client)["wide"]
     names = {Path(path).name for path in artifacts(fresh.client, run, "figures/ood")}

@@ -16,9 +16,10 @@ from components.locks import locked
 from pipelines.experiments.__main__ import main
 from pipelines.experiments.members import Member
 from pipelines.experiments.pack import pack
+from pipelines.experiments.received import CARRIED
 from pipelines.experiments.study_file import make_plan
 
-STAGES = {"pretrain", "embed", "probe", "ood"}
+STAGES = set(CARRIED)
 
 KILLED_IN_TRAINING = """
 import os, signal

@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 from PIL import Image
 from prefect.client.orchestration import get_client
 
-from components.monitoring.reference import Reference
+from components.export.reference import Reference
 from pipelines.flows.monitor import EVENT, monitor
 from pipelines.tracking import Journal, deliver
 

@@ -18,10 +18,15 @@ from components.objectives.config import VariantConfig
 from components.plotting.style import variant_colours
 from pipelines.metrics import compared
 from pipelines.report_page.content import Report
-from pipelines.report_page.gather import FILES
+from pipelines.stages.registry import reported
 
 OOD = {"patches": "far", "held-out": "near"}
 DETECTORS = {"knn": 0.8, "fused": 0.9}
+FIGURES = {
+    "pretrain": ("samples", "completions"),
+    "probe": ("confusion", "reliability", "few_label"),
+    "ood": ("scores", "roc", "map", "robustness"),
+}
 PROVENANCE = {
     **{"mlflow.source.git.commit": "0123456789abcdef", "git.dirty": "true", "version.torch": "2.13.0"},
     **{"hardware.cpu": "A CPU", "hardware.cores": "2", "hardware.memory": "8.0 GiB", "mlflow.user": "somebody"},
@@ -70,11 +75,11 @@ def make_report(tmp_path: Path) -> Callable[..., Report]:
         provenance: dict[str, str] | None = PROVENANCE,
         student: StudentConfig | None = None,
     ) -> Report:
-        folder = tmp_path / "reports" / name / "page"
-        folder.mkdir(parents=True)
-        for _, file in FILES:
-            if file.endswith(".png") and (likelihood or file not in ("samples.png", "completions.png")):
-                (folder / file).write_bytes(picture(size=16 + number))
+        folder = tmp_path / "reports" / name
+        for stage, figures in FIGURES.items():
+            (folder / "figures" / stage).mkdir(parents=True)
+            for figure in figures if likelihood or stage != "pretrain" else ():
+                (folder / "figures" / stage / f"{figure}.png").write_bytes(picture(size=16 + number))
         pq.write_table(pa.Table.from_pylist(_hardest(channels, size)), folder / "hardest.parquet")
         left_out = {} if likelihood else {"nll": "it needs a likelihood"}
         (folder / "left_out.json").write_text(json.dumps(left_out))
@@ -82,9 +87,9 @@ def make_report(tmp_path: Path) -> Callable[..., Report]:
             lines = ["layer,part,linear_accuracy,knn_accuracy", "1,encoder,0.5,0.4", "2,encoder,0.925,0.8"]
             (folder / "layers.csv").write_text("\n".join([*lines, *["3,decoder,0.6,0.5"] * likelihood]) + "\n")
         stages = {}
-        for stage in ("prepare", "baselines", "pretrain", "embed", "probe", "ood", "export"):
+        for stage in (*reported(shared=True), *reported()):
             record = {
-                **{"stage": stage, "variant": None if stage in ("prepare", "baselines") else name, "seconds": 1.25},
+                **{"stage": stage, "variant": None if stage in reported(shared=True) else name, "seconds": 1.25},
                 **{"finished": 1_800_000_000.0, **({"provenance": provenance} if provenance else {})},
             }
             stages[stage] = {
@@ -99,12 +104,12 @@ def make_report(tmp_path: Path) -> Callable[..., Report]:
         stages["ood"]["metrics"] = _ood_metrics()
         (folder / "stages.json").write_text(json.dumps(stages))
         own = {**stages["probe"]["record"], "stage": "report", "finished": 1_800_000_060.0 + number}
-        (folder.parent / "record.json").write_text(json.dumps(own))
+        (folder / "record.json").write_text(json.dumps(own))
         curves = "step,contrastive_loss,val/knn_accuracy\n10,2.5,\n20,1.5,0.9\n"
-        (folder.parent / "curves.csv").write_text(curves)
+        (folder / "curves.csv").write_text(curves)
         settings = student or VariantConfig(w_gen=1.0 if likelihood else 0.0, w_con=0.5)
         values = {column.name: row.get(column.name) for column in compared()}
-        return Report.read(
+        return Report(
             *(name, settings, folder, values, row.get("linear_accuracy", 0.0), unmet), variant_colours([name])[name]
         )
 

@@ -9,8 +9,8 @@ from components.distillation.config import (
     StudentModel,
 )
 from pipelines.metrics import METRICS, compared
-from pipelines.report_page import content, glossary
-from pipelines.stages.__main__ import PER_VARIANT
+from pipelines.report_page import content
+from pipelines.stages.registry import reported
 
 
 def rows_of(reports) -> dict[str, dict]:
@@ -19,9 +19,8 @@ def rows_of(reports) -> dict[str, dict]:
 
 def test_everything_has_its_words():
     assert all(metric.meaning and metric.group for metric in compared())
-    assert set(PER_VARIANT) <= set(glossary.STAGES)
     losses = {"crd": CrdConfig(), "kd": KdConfig(), "regression": RegressionConfig(), "clusterfit": ClusterFitConfig()}
-    assert set(StudentConfig("hybrid", **losses).terms) == set(glossary.LOSSES)
+    assert set(StudentConfig("hybrid", **losses).terms) == set(content.LOSSES)
 
 
 def test_the_best_of_a_measure_is_marked_whichever_way_is_better(reports):
@@ -85,7 +84,7 @@ def test_every_stage_with_its_commit_once(reports):
     rows = content.stages(reports)
     assert [row["stage"] for row in rows] == [
         *("prepare", "baselines"),
-        *(f"{stage} {name}" for name in ("hybrid", "contrastive") for stage in PER_VARIANT if stage != "distill"),
+        *(f"{stage} {name}" for name in ("hybrid", "contrastive") for stage in (*reported(), "report")),
     ]
     assert rows[2]["finished"] == "2027-01-15 08:00 UTC"
     assert rows[2]["commit"] == "0123456789, changed files"

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from markdown_it import MarkdownIt
 
-from components.monitoring.reference import Reference
+from components.export.reference import Reference
 from components.monitoring.scoring import Scored, Unusable
 from pipelines.validation.scored_batch import Report
 

@@ -9,7 +9,7 @@ import pytest
 from components.data.config import DataConfig, OodSet, Source
 from components.data.prepare import prepare
 from components.data.prepared import Prepared
-from components.monitoring.training_image_ids import known_images, unknown_rows
+from components.export.training_image_ids import known_images, unknown_rows
 
 
 def digits(folder: Path, seed: int, limit: int = 300, **pretrain: Source) -> Prepared:
