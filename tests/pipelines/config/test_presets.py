@@ -110,3 +110,8 @@ def test_dvc_changes_the_one_line_of_a_setting(path, tmp_path):
     written = Path(shutil.copyfile(path, tmp_path / "params.yaml"))
     apply_overrides(written, ["seed=1"])
     assert written.read_text() == path.read_text().replace("\nseed: 0\n", "\nseed: 1\n")
+
+
+def test_the_quick_preset_shows_what_own_images_would_do_with_the_same_images():
+    full, quick = (load_params(ROOT / f"presets/{name}.yaml") for name in ("own-images", "own-images-quick"))
+    assert (quick.data, quick.model, quick.augmentation) == (full.data, full.model, full.augmentation)
