@@ -129,7 +129,7 @@ app.add_typer(tracking.app)
 
 
 @app.command(context_settings=HANDED_ON, add_help_option=False)
-def study(ctx: typer.Context) -> int:
+def experiments(ctx: typer.Context) -> int:
     """Compare models over seeds, here or elsewhere.
 
     It is `python -m pipelines.experiments`, which runs without what this command line needs, too.

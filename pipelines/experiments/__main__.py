@@ -15,22 +15,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from components.errors import ConfigError, UserError, os_errors_explained
+from components.errors import ConfigError
+from pipelines.exit_code import exit_code
 from pipelines.experiments.members import STAGES
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0, 1 where something failed, 2 for a mistake in the configuration or the command."""
     options = _parser().parse_args(arguments)
-    try:
-        with os_errors_explained():
-            return int(options.do(options))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2 if isinstance(error, ConfigError) else 1
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on", file=sys.stderr)
-        return 130
+    return exit_code(lambda: int(options.do(options)))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -31,7 +31,7 @@ def test_help_lists_every_command_without_importing_what_is_heavy(arguments):
     assert heavy == "[]"
     listed = [line.split()[0] for line in page[page.index("Commands:") + 1 :]]
     prefix = f"{arguments} " if arguments else ""
-    expected = [] if arguments else ["study"]
+    expected = [] if arguments else ["experiments"]
     expected += [command.removeprefix(prefix).split()[0] for command in COMMANDS if command.startswith(prefix)]
     assert set(listed) == set(expected)
 
@@ -93,7 +93,7 @@ def test_options_that_the_worker_does_not_know_are_prefects(monkeypatch):
 
 
 def test_a_study_reads_its_own_words(capsys):
-    assert main(["study", "run", "--help"]) == 0
+    assert main(["experiments", "run", "--help"]) == 0
     assert "--models MODELS [MODELS ...]" in capsys.readouterr().out
-    assert main(["study", "run", "nowhere", "--seeds", "1", "2", "--set", "a=1", "b=2"]) == 2
+    assert main(["experiments", "run", "nowhere", "--seeds", "1", "2", "--set", "a=1", "b=2"]) == 2
     assert capsys.readouterr().err.startswith("error: nowhere: no study.json there.")
