@@ -18,7 +18,7 @@ from pipelines.stages.stage_run import log_data, tracked
 from pipelines.tracking import Journal, deliver
 from pipelines.tracking.journal import inherited_tags
 from pipelines.tracking.provenance import GIT_TAGS, git_commit
-from pipelines.tracking.repeat import Inputs
+from pipelines.tracking.run_inputs import Inputs
 
 GATHERED = (("pretrain", "curves.csv"), ("ood", "roc.csv"), ("probe", "confusion.csv"))  # for the comparison
 MEASURED = ("prepare", "baselines")  # of the stages that all variants share, those whose numbers a report has

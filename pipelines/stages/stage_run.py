@@ -14,9 +14,9 @@ from components.plotting.style import variant_colours
 from pipelines.config.params import Params
 from pipelines.paths import stage_folder
 from pipelines.stages.attempts import Attempts
-from pipelines.tracking import Journal, LiveSender, deliver
+from pipelines.tracking import BackgroundUploader, Journal, deliver
 from pipelines.tracking.journal import offline
-from pipelines.tracking.repeat import Inputs
+from pipelines.tracking.run_inputs import Inputs
 from pipelines.tracking.system import SystemSampler
 
 RESULTS, RECORD = "results.json", "record.json"
@@ -50,7 +50,7 @@ class Run:
         if offline():
             yield
             return
-        with LiveSender(self.journal), SystemSampler(self.journal):
+        with BackgroundUploader(self.journal), SystemSampler(self.journal):
             yield
 
     def finish(self, outputs: "Outputs", draw: Callable[[Path], None] | None) -> None:

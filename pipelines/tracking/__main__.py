@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 from components.errors import ConfigError, UserError, os_errors_explained
 from components.locks import locked
 from pipelines.ports import HOST, check_free
-from pipelines.tracking import outbox, promotion, store, views
+from pipelines.tracking import promotion, spool, store, views
 from pipelines.tracking.journal import tracking_folder
 from pipelines.tracking.secrets import without_password
-from pipelines.tracking.sender import deliver
+from pipelines.tracking.uploader import deliver
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -76,9 +76,9 @@ def sync(root: Path) -> int:
 @os_errors_explained()
 def status(root: Path) -> int:
     """List the journals on disk, without asking any server."""
-    keys = outbox.waiting(root)
+    keys = spool.waiting(root)
     for key in keys:
-        print(f"{'running' if outbox.is_written(root / 'journals' / key) else 'waiting'}  {key}")
+        print(f"{'running' if spool.is_written(root / 'journals' / key) else 'waiting'}  {key}")
     print(f"{len(keys)} journals in {root / 'journals'}")
     return 0
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.tracking import promotion, registry, store
 from pipelines.tracking.checks import journal_file
-from pipelines.tracking.outbox import Event
+from pipelines.tracking.spool import Event
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

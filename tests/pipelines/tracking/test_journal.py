@@ -14,8 +14,8 @@ import pytest
 
 from components.errors import UserError
 from pipelines.tracking import Journal
-from pipelines.tracking.outbox import is_written, read_events, waiting
 from pipelines.tracking.provenance import dvc_stage, git_commit
+from pipelines.tracking.spool import is_written, read_events, waiting
 
 
 def test_import_is_light() -> None:

@@ -8,7 +8,7 @@ import pytest
 from pipelines.tracking import Journal, deliver
 from pipelines.tracking.__main__ import main
 from pipelines.tracking.links import run_links
-from pipelines.tracking.outbox import delivering
+from pipelines.tracking.spool import delivering
 
 ROOT = Path(__file__).parents[3]
 

@@ -3,7 +3,7 @@
 import time
 
 from pipelines.tracking import Journal
-from pipelines.tracking.outbox import read_events
+from pipelines.tracking.spool import read_events
 from pipelines.tracking.system import SystemSampler
 
 

@@ -15,7 +15,7 @@ from components.errors import UserError
 from components.files import write_json
 from pipelines.tracking.checks import EVENTS, MAX_TIME, shortened
 
-CURSOR, LOCK = "cursor.json", "sender.lock"
+CURSOR, LOCK = "cursor.json", "upload.lock"
 NEWBORN_SECONDS = 600  # a journal that is being created takes milliseconds
 
 

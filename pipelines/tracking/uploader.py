@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.errors import UserError
-from pipelines.tracking import checks, events, outbox, secrets, store
+from pipelines.tracking import checks, events, secrets, spool, store
 from pipelines.tracking.journal import offline, tracking_folder
-from pipelines.tracking.outbox import Cursor, Event
+from pipelines.tracking.spool import Cursor, Event
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -53,9 +53,9 @@ def deliver(
     if offline():
         return Delivery()
     root = root or tracking_folder()
-    outbox.sweep(root)
-    keys = [key for key in outbox.waiting(root) if only is None or key in only]
-    running = [key for key in keys if only is None and outbox.is_written(root / "journals" / key)]
+    spool.sweep(root)
+    keys = [key for key in spool.waiting(root) if only is None or key in only]
+    running = [key for key in keys if only is None and spool.is_written(root / "journals" / key)]
     delivery = _deliver(
         [key for key in keys if key not in running],
         tracking_uri or store.default_uri(root),
@@ -89,7 +89,7 @@ def _deliver(keys: list[str], uri: str, root: Path, timeout: float, patience: fl
     for position, key in enumerate(keys):
         folder = root / "journals" / key
         try:
-            with outbox.delivering(folder, patience) as mine:
+            with spool.delivering(folder, patience) as mine:
                 if not mine:
                     pending += [key] if folder.exists() else []
                     continue
@@ -110,35 +110,35 @@ def _deliver(keys: list[str], uri: str, root: Path, timeout: float, patience: fl
 
 def _deliver_journal(client: "MlflowClient", uri: str, folder: Path, root: Path) -> tuple[str, bool]:
     """Send what is new in a journal; the run's id and whether it was all there will ever be (then it is removed)."""
-    alive = outbox.is_written(folder)  # asked before reading: if it dies after, its last lines are read next time
-    start = outbox.read_events(folder)[0].fields
+    alive = spool.is_written(folder)  # asked before reading: if it dies after, its last lines are read next time
+    start = spool.read_events(folder)[0].fields
     checks.check_event("start", start)
     if start["key"] != folder.name:
         raise UserError(f"{folder}: holds the journal of another run, {start['key']}.")
     experiment = store.experiment_id(client, uri, start["experiment"])
     cursor = _open_run(client, uri, folder, experiment)
     target = events.Target(client, cursor.run_id, experiment, start["key"], folder, root)
-    new = outbox.read_events(folder, cursor.offset)
+    new = spool.read_events(folder, cursor.offset)
     for batch in _batches(new):
         _send(target, batch)
         cursor = replace(cursor, offset=batch[-1].end)
-        outbox.save_cursor(folder, cursor)
+        spool.save_cursor(folder, cursor)
     if alive and not (new and new[-1].kind == "finish"):
         return cursor.run_id, False
     if not alive and not _finished(folder):
-        client.set_terminated(cursor.run_id, "KILLED", outbox.last_written(folder))
+        client.set_terminated(cursor.run_id, "KILLED", spool.last_written(folder))
     _delete_doubles(client, experiment, start["key"], cursor.run_id)
-    outbox.remove(folder)
+    spool.remove(folder)
     return cursor.run_id, True
 
 
 def _open_run(client: "MlflowClient", uri: str, folder: Path, experiment: str) -> Cursor:
     """Where the delivery goes on: in the run it began, in one that carries the run key, or in a new one."""
     address = f"{secrets.without_password(uri)} {secrets.fingerprint(uri)}"
-    cursor = outbox.load_cursor(folder, address)
+    cursor = spool.load_cursor(folder, address)
     if cursor and store.run_exists(client, cursor.run_id):
         return cursor
-    start = outbox.read_events(folder)[0]
+    start = spool.read_events(folder)[0]
     key, name = start.fields["key"], start.fields["name"]
     found = store.find_runs(client, key, [experiment])
     run = (
@@ -147,7 +147,7 @@ def _open_run(client: "MlflowClient", uri: str, folder: Path, experiment: str) -
         else client.create_run(experiment, start.time, {**start.fields["tags"], store.RUN_KEY: key}, run_name=name)
     )
     cursor = Cursor(address, run.info.run_id)
-    outbox.save_cursor(folder, cursor)
+    spool.save_cursor(folder, cursor)
     return cursor
 
 
@@ -198,7 +198,7 @@ def _put_aside(target: events.Target, event: Event, error: Exception) -> None:
 
 
 def _finished(folder: Path) -> bool:
-    return outbox.read_events(folder)[-1].kind == "finish"
+    return spool.read_events(folder)[-1].kind == "finish"
 
 
 def _delete_doubles(client: "MlflowClient", experiment: str, key: str, run_id: str) -> None:

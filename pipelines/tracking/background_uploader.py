@@ -7,12 +7,12 @@ from typing import Self
 
 from pipelines.tracking.checks import EVENTS
 from pipelines.tracking.journal import Journal
-from pipelines.tracking.sender import deliver
+from pipelines.tracking.uploader import deliver
 
 LONGEST_PAUSE = 60.0  # seconds between attempts while the server is away
 
 
-class LiveSender:
+class BackgroundUploader:
     """A background thread that delivers a journal every few seconds; a context manager around the stage's work.
 
     The stage never waits for it. While the server is away it tries more and more rarely, and says so once.
@@ -24,7 +24,7 @@ class LiveSender:
         self.every = every
         self.tracking_uri = tracking_uri
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="mlflow-sender", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="mlflow-uploader", daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()
