@@ -14,10 +14,10 @@ from components.plotting.style import variant_colours
 from pipelines.config.params import Params
 from pipelines.paths import stage_folder
 from pipelines.stages.attempts import Attempts
-from pipelines.tracking import BackgroundUploader, Journal, deliver
+from pipelines.tracking import Journal, deliver
+from pipelines.tracking.background import sample_system, upload_in_background
 from pipelines.tracking.journal import offline
 from pipelines.tracking.run_inputs import Inputs
-from pipelines.tracking.system import SystemSampler
 
 RESULTS, RECORD = "results.json", "record.json"
 RUN_COLOUR = "mlflow.runColor"  # the tag that MLflow's charts and run table take a run's colour from
@@ -50,7 +50,7 @@ class Run:
         if offline():
             yield
             return
-        with BackgroundUploader(self.journal), SystemSampler(self.journal):
+        with upload_in_background(self.journal), sample_system(self.journal):
             yield
 
     def finish(self, outputs: "Outputs", draw: Callable[[Path], None] | None) -> None:

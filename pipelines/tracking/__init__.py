@@ -5,8 +5,7 @@ could not be sent stays under `.tracking/` until the next run or `python -m pipe
 step of a delivery may be repeated: whatever is interrupted, nothing is lost and nothing appears twice.
 """
 
-from pipelines.tracking.background_uploader import BackgroundUploader
 from pipelines.tracking.journal import Journal
 from pipelines.tracking.uploader import Delivery, deliver, promotion_result
 
-__all__ = ["BackgroundUploader", "Delivery", "Journal", "deliver", "promotion_result"]
+__all__ = ["Delivery", "Journal", "deliver", "promotion_result"]

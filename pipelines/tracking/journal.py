@@ -223,7 +223,7 @@ class Journal:
         data_fingerprint: str,
         rematch: Mapping[str, Any] | None = None,
     ) -> None:
-        """Propose the version registered by the run `model_run_key`: see `pipelines.tracking.registry.promote`.
+        """Propose the version registered by the run `model_run_key`: see `pipelines.tracking.promotion.propose`.
 
         `rematch` is how it fared against the champion where their scores are of different data.
         """

@@ -1,4 +1,4 @@
-"""Who is champion: handing the alias over, promoting a version by hand, and rolling back.
+"""Who is champion: deciding about a proposal, handing the alias over, promoting a version by hand, and rolling back.
 
 The registered model's tag `champions` lists the versions that were champion, oldest first, so that a rollback can be
 repeated. The alias is what counts: where an interruption left the list ahead of the alias, or behind it, `_line` sets
@@ -7,10 +7,14 @@ it right.
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.errors import UserError
+from components.files import write_json
+from components.locks import locked
 from pipelines.tracking.provenance import user
+from pipelines.tracking.registry import find_version, tag_version
 from pipelines.tracking.store import quoted
 
 if TYPE_CHECKING:
@@ -39,10 +43,97 @@ def hand_over(client: "MlflowClient", name: str, version: str, notes: Mapping[st
     client.set_registered_model_alias(name, CHAMPION, version)
 
 
-def tag_version(client: "MlflowClient", name: str, version: str, tags: Mapping[str, Any]) -> None:
-    """Set tags of a version; MLflow has no call for several."""
-    for key, value in tags.items():
-        client.set_model_version_tag(name, version, key, str(value))
+def comparable(candidate: Mapping[str, str], champion: Mapping[str, str]) -> bool:
+    """Whether two versions' scores, by their tags, are the same measure on the same data."""
+    return "score" in champion and all(
+        champion.get(tag) == candidate[tag] for tag in ("score_name", "data_fingerprint")
+    )
+
+
+def decide(
+    candidate: Mapping[str, str],
+    champion: Mapping[str, str] | None,
+    gate_passed: bool,
+    rematch: Mapping[str, Any] | None = None,
+) -> tuple[bool, str]:
+    """Whether the candidate becomes champion, and why. Both are given by their version's tags.
+
+    Where their scores are of different data, or of another kind, the scores of `rematch` count: of both on the same
+    images. Where there can be none, the gate alone decides; where it was missed, the champion stays.
+    """
+    if not gate_passed:
+        return False, "the gate failed"
+    if champion is None:
+        return True, "the gate passed and there was no champion"
+    if comparable(candidate, champion):
+        old, new, where = float(champion["score"]), float(candidate["score"]), ""
+    elif rematch is None:
+        return False, (
+            "the champion was scored on different data, or by another score, and was not at hand to be scored on this: "
+            "`make promote` decides by hand"
+        )
+    elif "impossible" in rematch:
+        return True, (
+            "the gate passed; the champion was scored on different data, or by another score, and cannot be scored on "
+            f"this ({rematch['impossible']}), so the gate alone decided"
+        )
+    else:
+        old, new = rematch["champion"], rematch["candidate"]
+        where = f" on the {rematch['images']:,} test images that neither knows"
+    told = f"its {candidate['score_name']} {new:.4f} is"
+    if new >= old:
+        return True, f"the gate passed and {told} not below the champion's {old:.4f}{where}"
+    return False, f"{told} below the champion's {old:.4f}{where}"
+
+
+def propose(client: "MlflowClient", run_id: str, run_key: str, root: Path, proposal: Mapping[str, Any]) -> None:
+    """Point `challenger` at the proposed version, and `champion` too where `decide` says so.
+
+    What happened is written to `<root>/promotions/<run_key>.json` and tagged on the run.
+    """
+    name = proposal["registered_name"]
+    candidate = find_version(client, name, proposal["model_run_key"])
+    result: dict[str, Any]
+    if candidate is None:
+        result = {"version": None, "champion": None, "previous_champion": None, "moved": False}
+        result["reason"] = f"no version of {name} was registered here by {proposal['model_run_key']}"
+    else:
+        with locked(root / LOCK):
+            result = _point_aliases(client, run_key, candidate, proposal)
+    client.set_tag(run_id, "promotion", result["reason"])
+    write_json(root / "promotions" / f"{run_key}.json", {"registered_name": name, **result})
+
+
+def _point_aliases(
+    client: "MlflowClient", run_key: str, candidate: "ModelVersion", proposal: Mapping[str, Any]
+) -> dict[str, Any]:
+    name, version = candidate.name, str(candidate.version)
+    tags = {key: str(proposal[key]) for key in ("score", "score_name", "gate", "gate_passed", "data_fingerprint")}
+    tag_version(client, name, version, tags)
+    client.set_registered_model_alias(name, "challenger", version)
+    before = champion(client, name)
+    previous = str(before.version) if before else None
+    if before is not None and previous == version:
+        # Proposed again, or an interrupted promotion repeated: then the tags tell what it did.
+        moved = before.tags.get("promoted_by") == run_key
+        reason = before.tags["promotion"] if moved else "it is the champion already"
+        previous = before.tags["previous_champion"] or None if moved else previous
+    elif ROLLED_BACK in candidate.tags:
+        moved, reason = False, f"it was {candidate.tags[ROLLED_BACK]}"
+    else:
+        rematch = proposal["rematch"]
+        if rematch is not None and rematch["version"] != previous:  # another has become champion since
+            rematch = None
+        moved, reason = decide(tags, before.tags if before else None, proposal["gate_passed"], rematch)
+        if moved:
+            hand_over(client, name, version, {"promoted_by": run_key, "promotion": reason})
+    return {
+        "version": version,
+        "champion": version if moved else previous,
+        "previous_champion": previous,
+        "moved": moved,
+        "reason": reason,
+    }
 
 
 def promote(client: "MlflowClient", name: str, wanted: str, force: bool = False) -> str:

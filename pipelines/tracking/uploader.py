@@ -70,7 +70,7 @@ def deliver(
 
 
 def promotion_result(run_key: str, root: Path | None = None) -> dict[str, Any] | None:
-    """What the `promote` event of this run did (`registry.promote`), or None while it is not delivered."""
+    """What the `promote` event of this run did (`promotion.propose`), or None while it is not delivered."""
     path = (root or tracking_folder()) / "promotions" / f"{run_key}.json"
     return json.loads(path.read_text()) if path.exists() else None
 
