@@ -86,7 +86,7 @@ class Journal:
         inputs: Inputs | None = None,
         announce: Callable[[str], object] = lambda key: None,
     ) -> Self:
-        """Begin a run; where it came from (commit, DVC stage, versions, hardware) is recorded with it.
+        """Begin a run; where it came from (commit, versions, hardware) is recorded with it.
 
         With `inputs`, which decide its numbers, it is the same run as any earlier try with the same inputs. `announce`
         gets the key before any uploader sees the run.

@@ -14,8 +14,7 @@ from components.errors import UserError
 from components.files import write_json
 from components.locks import locked
 from pipelines.tracking.provenance import user
-from pipelines.tracking.registry import find_version, tag_version
-from pipelines.tracking.store import quoted
+from pipelines.tracking.registry import find_version, registered_model, shown, tag_version, version_of, versions_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -142,8 +141,7 @@ def promote(client: "MlflowClient", name: str, wanted: str, force: bool = False)
     Raises:
         UserError: there is no such version, it is the champion already, or it has not passed the gate (unless `force`).
     """
-    model = _model(client, name)
-    candidate = _version(client, model, wanted)
+    candidate = version_of(client, name, wanted)
     version = str(candidate.version)
     before = champion(client, name)
     if before is not None and str(before.version) == version:
@@ -157,9 +155,9 @@ def promote(client: "MlflowClient", name: str, wanted: str, force: bool = False)
     if ROLLED_BACK in candidate.tags:
         client.delete_model_version_tag(name, version, ROLLED_BACK)
     hand_over(client, name, version, {"promoted_by": who, "promotion": how})
-    after = f"before it was version {_shown(before)}" if before else "there was none before"
+    after = f"before it was version {shown(before)}" if before else "there was none before"
     forced = "" if passed else " It has not passed the gate."
-    return f"Champion of {name} is now version {_shown(candidate)}; {after}.{forced}"
+    return f"Champion of {name} is now version {shown(candidate)}; {after}.{forced}"
 
 
 def roll_back(client: "MlflowClient", name: str) -> str:
@@ -170,12 +168,12 @@ def roll_back(client: "MlflowClient", name: str) -> str:
     Raises:
         UserError: there is no champion, or none before it.
     """
-    model = _model(client, name)
+    model = registered_model(client, name)
     present = champion(client, name)
     if present is None:
         raise UserError(f"{name} has no champion to roll back. `promote VERSION` makes one.")
     line = _line(model)[:-1]
-    known = {str(version.version): version for version in _versions(client, name)}
+    known = {str(version.version): version for version in versions_of(client, name)}
     while line and line[-1] not in known:  # deleted since
         line.pop()
     if not line:
@@ -185,7 +183,7 @@ def roll_back(client: "MlflowClient", name: str) -> str:
     client.set_registered_model_alias(name, CHAMPION, line[-1])
     client.set_registered_model_tag(name, CHAMPIONS, " ".join(line))
     return (
-        f"Champion of {name} is version {_shown(known[line[-1]])} again; version {_shown(present)} is rolled back, "
+        f"Champion of {name} is version {shown(known[line[-1]])} again; version {shown(present)} is rolled back, "
         f"and only `promote {present.version}` makes it champion again."
     )
 
@@ -199,39 +197,6 @@ def _line(model: "RegisteredModel") -> list[str]:
     while line and line[-1] != str(present) and str(present) in line:  # a hand-over or rollback was interrupted
         line.pop()
     return line if str(present) in line else [*line, str(present)]  # the latter: moved in MLflow's UI
-
-
-def _model(client: "MlflowClient", name: str) -> "RegisteredModel":
-    from mlflow.exceptions import MlflowException
-
-    try:
-        return client.get_registered_model(name)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
-        raise UserError(f"no model is registered as {name}. `make run` registers one; `make sync` sends it.") from None
-
-
-def _versions(client: "MlflowClient", name: str) -> "list[ModelVersion]":
-    return sorted(client.search_model_versions(f"name = {quoted(name)}"), key=lambda v: int(v.version))
-
-
-def _version(client: "MlflowClient", model: "RegisteredModel", wanted: str) -> "ModelVersion":
-    number = str(model.aliases.get(wanted, wanted))
-    versions = _versions(client, model.name)
-    for version in versions:
-        if str(version.version) == number:
-            return version
-    there = ", ".join(_shown(version) for version in versions[-10:]) or "none"
-    aliases = ", ".join(model.aliases) or "none"
-    raise UserError(f"{model.name} has no version {wanted}. Versions: {there}; aliases: {aliases}.")
-
-
-def _shown(version: "ModelVersion") -> str:
-    score = f"score {float(version.tags['score']):.4f}" if "score" in version.tags else None
-    facts = [version.tags.get("variant"), score]
-    known = ", ".join(filter(None, facts))
-    return f"{version.version} ({known})" if known else str(version.version)
 
 
 def _by_hand() -> str:

@@ -7,19 +7,22 @@ that hash as a tag, by which a run's version is found.
 import hashlib
 import tempfile
 from collections.abc import Mapping
-from importlib.metadata import version
+from difflib import get_close_matches
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from components.errors import UserError
 from components.locks import locked
 from pipelines.tracking.checks import journal_file
+from pipelines.tracking.secrets import without_password
 from pipelines.tracking.store import find_runs, quoted, run_exists
 
 if TYPE_CHECKING:
     import onnx
     from mlflow import MlflowClient
     from mlflow.entities import LoggedModel
-    from mlflow.entities.model_registry import ModelVersion
+    from mlflow.entities.model_registry import ModelVersion, RegisteredModel
     from mlflow.models import ModelSignature
 
 ONNX = "onnx_sha256"  # tag of runs and versions
@@ -81,7 +84,9 @@ def _log_model(
             mlflow_model=Model(logged.artifact_location, run_id, model_uuid=logged.model_id, model_id=logged.model_id),
             signature=signature(graph),
             input_example=example,
-            pip_requirements=[f"{package}=={version(package)}" for package in ("onnx", "onnxruntime", "numpy")],
+            pip_requirements=[
+                f"{package}=={metadata.version(package)}" for package in ("onnx", "onnxruntime", "numpy")
+            ],
             onnx_execution_providers=["CPUExecutionProvider"],
             save_as_external_data=False,
             extra_files=list(map(str, extra_files)),
@@ -159,3 +164,47 @@ def tag_version(client: "MlflowClient", name: str, version: str, tags: Mapping[s
     """Set tags of a version; MLflow has no call for several."""
     for key, value in tags.items():
         client.set_model_version_tag(name, version, key, str(value))
+
+
+def registered_model(client: "MlflowClient", name: str) -> "RegisteredModel":
+    """The registered model of that name. Raises UserError where there is none."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return client.get_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        known = [model.name for model in client.search_registered_models()]
+        nearest = get_close_matches(name, known, n=1)
+        hint = f", did you mean {nearest[0]!r}" if nearest else ""
+        there = f"Registered are: {', '.join(known)}." if known else "None is yet: `dvc repro` registers one."
+        where = without_password(client.tracking_uri)
+        raise UserError(f"model: no registered model {name!r} in {where}{hint}. {there}") from None
+
+
+def versions_of(client: "MlflowClient", name: str) -> "list[ModelVersion]":
+    """All versions of a registered model, oldest first."""
+    return sorted(client.search_model_versions(f"name = {quoted(name)}"), key=lambda v: int(v.version))
+
+
+def version_of(client: "MlflowClient", name: str, wanted: str) -> "ModelVersion":
+    """The version that has this alias or number. Raises UserError where there is none."""
+    model = registered_model(client, name)
+    versions = versions_of(client, name)
+    for version in versions:
+        if str(version.version) == str(model.aliases.get(wanted, wanted)):
+            return version
+    there = ", ".join(shown(version) for version in versions[-10:]) or "none"
+    raise UserError(
+        f"alias: no version of {name} in {without_password(client.tracking_uri)} is {wanted!r}. Its versions: {there}. "
+        f"Its aliases: {', '.join(model.aliases) or 'none'}. "
+        "A champion comes with `dvc repro` where the gate passes, or by hand with `make promote`."
+    )
+
+
+def shown(version: "ModelVersion") -> str:
+    """A version's number, with its variant and score where it bears them."""
+    score = f"score {float(version.tags['score']):.4f}" if "score" in version.tags else None
+    known = ", ".join(filter(None, [version.tags.get("variant"), score]))
+    return f"{version.version} ({known})" if known else str(version.version)

@@ -14,7 +14,7 @@ import pytest
 
 from components.errors import UserError
 from pipelines.tracking import Journal
-from pipelines.tracking.provenance import dvc_stage, git_commit
+from pipelines.tracking.provenance import git_commit
 from pipelines.tracking.spool import is_written, read_events, waiting
 
 
@@ -178,10 +178,3 @@ def test_git_commit_and_dirty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert git_commit() == {"mlflow.source.git.commit": git("rev-parse", "HEAD"), "git.dirty": "false"}
     (tmp_path / "code.py").write_text("two")
     assert git_commit()["git.dirty"] == "true"
-
-
-def test_the_stage_that_dvc_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("DVC_STAGE", raising=False)
-    assert dvc_stage() == {}
-    monkeypatch.setenv("DVC_STAGE", "dvc.yaml:pretrain@hybrid")
-    assert dvc_stage() == {"dvc.stage": "pretrain@hybrid"}
