@@ -28,8 +28,8 @@ from pipelines.stages.results import has_run, record_of
 from pipelines.tracking import deliver, store
 from pipelines.tracking.checks import ARTIFACTS, EVENTS, journal_file, shortened
 from pipelines.tracking.journal import tracking_folder
-from pipelines.tracking.outbox import read_events
 from pipelines.tracking.provenance import GIT_TAGS, user
+from pipelines.tracking.spool import read_events
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

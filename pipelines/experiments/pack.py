@@ -175,7 +175,7 @@ def _of_member(member: Member) -> Iterator[Path]:
     for record in records:
         journal = member.folder / ".tracking" / "journals" / _run_key(record)
         for folder in (record.parent, journal):
-            yield from (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != "sender.lock")
+            yield from (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != "upload.lock")
 
 
 def _run_key(record: Path) -> str:

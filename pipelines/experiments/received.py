@@ -23,8 +23,8 @@ from pipelines.config.params import validate_params
 from pipelines.experiments.members import RUNS, SETTINGS, STAGES, Member
 from pipelines.paths import PREPARED
 from pipelines.tracking.checks import EVENTS, check_event, check_key, check_names, check_text, journal_file, shortened
-from pipelines.tracking.outbox import Event, read_events
 from pipelines.tracking.provenance import GIT_TAGS
+from pipelines.tracking.spool import Event, read_events
 
 # whose results and journals are brought; an exported model is made here, from the weights
 CARRIED = tuple(stage for stage in STAGES if stage != "export")

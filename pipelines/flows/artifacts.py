@@ -13,7 +13,6 @@ from components.markdown import literal, table
 from pipelines.flows.dvc_runner import Outcome, summary
 from pipelines.paths import stage_folder
 from pipelines.tracking import store
-from pipelines.tracking.links import run_links
 
 
 def show_outcomes(key: str, outcomes: Mapping[str, Outcome], folder: Path) -> None:
@@ -56,7 +55,7 @@ def _links(outcomes: Mapping[str, Outcome], folder: Path) -> dict[str, str]:
         if stage == "report" and outcome.result in ("run", "cached") and record.exists():
             keys[name] = read_json(record, "run_key")
     try:
-        addresses = run_links(keys.values(), uri, folder / ".tracking")
+        addresses = store.run_links(keys.values(), uri, folder / ".tracking")
     except Exception as error:  # what a network can do has no common type
         get_run_logger().warning("No links to MLflow runs: %s", store.explain(error, uri))
         return {}

@@ -16,12 +16,11 @@ from pipelines.config.params import Params
 from pipelines.paths import stage_folder
 from pipelines.tracking.fetch import fetch_model, version_of
 from pipelines.tracking.journal import tracking_folder
-from pipelines.tracking.promotion import CHAMPION
-from pipelines.tracking.registry import comparable
+from pipelines.tracking.promotion import CHAMPION, comparable
 
 
 def rematch(params: Params, prepared: Prepared, best: str, score_name: str) -> dict[str, Any] | None:
-    """What `registry.decide` goes by where champion and candidate were scored on different data, or by other columns.
+    """What `promotion.decide` goes by where champion and candidate were scored on different data, or by other columns.
 
     Returns:
         `version` of the champion, and either the scores of `champion` and `candidate` on the same number of `images`,

@@ -24,7 +24,7 @@ from pipelines.stages.registry import Stage
 from pipelines.stages.results import constants_of, metrics_of, record_of
 from pipelines.stages.stage_run import log_data, tracked
 from pipelines.tracking import Journal, deliver, promotion_result
-from pipelines.tracking.repeat import Inputs
+from pipelines.tracking.run_inputs import Inputs
 
 STAGE = Stage(does="every model in one table, the champion", per="run", after=("report",))
 

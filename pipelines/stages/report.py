@@ -20,7 +20,7 @@ from pipelines.stages.stage_run import RESULTS, log_data, tracked
 from pipelines.tracking import Journal, deliver
 from pipelines.tracking.journal import inherited_tags
 from pipelines.tracking.provenance import GIT_TAGS, git_commit
-from pipelines.tracking.repeat import Inputs
+from pipelines.tracking.run_inputs import Inputs
 
 STAGE = Stage(does="everything to MLflow", per="encoder", after=("baselines", "export"))
 COPIED = {  # by stage, for the comparison and its page; a variant may lack some

@@ -13,10 +13,10 @@ from components.plotting.style import variant_colours
 from pipelines.config.params import Params
 from pipelines.paths import stage_folder
 from pipelines.stages.attempts import Attempts
-from pipelines.tracking import Journal, LiveSender, deliver
+from pipelines.tracking import Journal, deliver
+from pipelines.tracking.background import sample_system, upload_in_background
 from pipelines.tracking.journal import offline
-from pipelines.tracking.repeat import Inputs
-from pipelines.tracking.system import SystemSampler
+from pipelines.tracking.run_inputs import Inputs
 
 RESULTS, RECORD = "results.json", "record.json"
 RUN_COLOUR = "mlflow.runColor"  # the tag that MLflow's charts and run table take a run's colour from
@@ -45,7 +45,7 @@ class Run:
         if offline():
             yield
             return
-        with LiveSender(self.journal), SystemSampler(self.journal):
+        with upload_in_background(self.journal), sample_system(self.journal):
             yield
 
     def finish(self, outputs: "Outputs") -> None:

@@ -3,7 +3,7 @@
 import posixpath
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import make_dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -49,174 +49,64 @@ def check_texts(texts: Mapping[str, str], limit: int) -> None:
         check_text(name, text, limit)
 
 
-@dataclass(frozen=True)
-class Start:
-    """The first event."""
-
-    key: str
-    name: str
-    experiment: str
-    params: dict[str, str]
-    tags: dict[str, str]
-
-    def __post_init__(self) -> None:
-        check_key(self.key)
-        check_text("name", self.name)
-        check_text("experiment", self.experiment)
-        check_texts(self.params, MAX_PARAM)
-        check_texts(self.tags, MAX_TAG)
-
-
-@dataclass(frozen=True)
-class Metrics:
-    """Numbers at a step."""
-
-    values: dict[str, float]
-    step: int
-
-    def __post_init__(self) -> None:
-        check_names(self.values)
-        if abs(self.step) >= 2**63:
-            raise ValueError("step is no 64-bit number")
+def _check_fields(event: Any) -> None:
+    """Raises ValueError for a value that MLflow cannot keep; a field of one name holds the same in all events."""
+    for name, value in vars(event).items():
+        match name:
+            case "key" | "model_run_key" | "parent":
+                check_key(value)
+            case "children":
+                for key in value:
+                    check_key(key)
+            case "params" | "tags":
+                check_texts(value, MAX_PARAM if name == "params" else MAX_TAG)
+            case "values":
+                check_names(value)
+            case "step" if abs(value) >= 2**63:
+                raise ValueError("step is no 64-bit number")
+            case "name" | "experiment" | "digest" | "source" | "context" | "registered_name" | "folder":
+                check_text(name, value or "")
+                if name == "folder" and value is not None and (posixpath.normpath(value) != value or value[0] in "./"):
+                    raise ValueError(f"folder {value!r} is no place among artifacts")
 
 
-@dataclass(frozen=True)
-class Parameters:
-    """Settings."""
-
-    params: dict[str, str]
-
-    def __post_init__(self) -> None:
-        check_texts(self.params, MAX_PARAM)
+def _kind(title: str, /, **fields: Any) -> type[Any]:
+    return make_dataclass(title, fields.items(), frozen=True, namespace={"__post_init__": _check_fields})
 
 
-@dataclass(frozen=True)
-class Tags:
-    """Texts."""
-
-    tags: dict[str, str]
-
-    def __post_init__(self) -> None:
-        check_texts(self.tags, MAX_TAG)
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """A data set that the run used."""
-
-    name: str
-    digest: str
-    source: str
-    profile: dict[str, Any]
-    context: str | None
-
-    def __post_init__(self) -> None:
-        for what in ("name", "digest", "source", "context"):
-            check_text(what, getattr(self, what) or "")
-
-
-@dataclass(frozen=True)
-class Artifact:
-    """A file or folder."""
-
-    path: str
-    folder: str | None
-
-    def __post_init__(self) -> None:
-        check_text("folder", self.folder or "")
-        if self.folder is not None and (posixpath.normpath(self.folder) != self.folder or self.folder[0] in "./"):
-            raise ValueError(f"folder {self.folder!r} is no place among artifacts")
-
-
-@dataclass(frozen=True)
-class Model:
-    """An ONNX model."""
-
-    path: str
-    name: str
-    registered_name: str | None
-    tags: dict[str, str]
-    description: str
-    input_example: str | None
-    extra_files: tuple[str, ...]
-
-    def __post_init__(self) -> None:
-        check_text("name", self.name)
-        check_text("registered_name", self.registered_name or "")
-        check_texts(self.tags, MAX_TAG)
-
-
-@dataclass(frozen=True)
-class Nest:
-    """Runs to show under this one."""
-
-    children: tuple[str, ...]
-
-    def __post_init__(self) -> None:
-        for key in self.children:
-            check_key(key)
-
-
-@dataclass(frozen=True)
-class NestUnder:
-    """The run to show this one under."""
-
-    parent: str
-
-    def __post_init__(self) -> None:
-        check_key(self.parent)
-
-
-@dataclass(frozen=True)
-class VersionTags:
-    """Tags of a registered version."""
-
-    registered_name: str
-    model_run_key: str
-    tags: dict[str, str]
-
-    def __post_init__(self) -> None:
-        check_key(self.model_run_key)
-        check_texts(self.tags, MAX_TAG)
-
-
-@dataclass(frozen=True)
-class Promote:
-    """A proposal for the champion."""
-
-    registered_name: str
-    model_run_key: str
-    score: float
-    score_name: str
-    gate_passed: bool
-    gate: str
-    data_fingerprint: str
-    rematch: dict[str, Any] | None
-
-    def __post_init__(self) -> None:
-        check_key(self.model_run_key)
-
-
-@dataclass(frozen=True)
-class Finish:
-    """The last event."""
-
-    status: Status
-
-
-KINDS: dict[str, type[Any]] = {
-    "start": Start,
-    "metrics": Metrics,
-    "params": Parameters,
-    "tags": Tags,
-    "dataset": Dataset,
-    "artifact": Artifact,
-    "model": Model,
-    "nest": Nest,
-    "nest_under": NestUnder,
-    "version_tags": VersionTags,
-    "promote": Promote,
-    "finish": Finish,
+Texts = dict[str, str]
+KINDS = {
+    "start": _kind("Start", key=str, name=str, experiment=str, params=Texts, tags=Texts),
+    "metrics": _kind("Metrics", values=dict[str, float], step=int),
+    "params": _kind("Params", params=Texts),
+    "tags": _kind("Tags", tags=Texts),
+    "dataset": _kind("Dataset", name=str, digest=str, source=str, profile=dict[str, Any], context=str | None),
+    "artifact": _kind("Artifact", path=str, folder=str | None),
+    "model": _kind(
+        "Model",
+        path=str,
+        name=str,
+        registered_name=str | None,
+        tags=Texts,
+        description=str,
+        input_example=str | None,
+        extra_files=tuple[str, ...],
+    ),
+    "nest": _kind("Nest", children=tuple[str, ...]),  # runs to show under this one
+    "nest_under": _kind("NestUnder", parent=str),
+    "version_tags": _kind("VersionTags", registered_name=str, model_run_key=str, tags=Texts),
+    "promote": _kind(
+        "Promote",
+        registered_name=str,
+        model_run_key=str,
+        score=float,
+        score_name=str,
+        gate_passed=bool,
+        gate=str,
+        data_fingerprint=str,
+        rematch=dict[str, Any] | None,
+    ),
+    "finish": _kind("Finish", status=Status),
 }
 
 

@@ -9,10 +9,10 @@ import typer
 from components.errors import UserError
 from components.locks import locked
 from pipelines.ports import HOST, check_free
-from pipelines.tracking import outbox, promotion, store, views
+from pipelines.tracking import promotion, spool, store, views
 from pipelines.tracking.journal import tracking_folder
 from pipelines.tracking.secrets import without_password
-from pipelines.tracking.sender import deliver
+from pipelines.tracking.uploader import deliver
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -46,9 +46,9 @@ def sync() -> int:
 def status() -> None:
     """List what waits on disk, without asking any server."""
     root = tracking_folder()
-    keys = outbox.waiting(root)
+    keys = spool.waiting(root)
     for key in keys:
-        print(f"{'running' if outbox.is_written(root / 'journals' / key) else 'waiting'}  {key}")
+        print(f"{'running' if spool.is_written(root / 'journals' / key) else 'waiting'}  {key}")
     print(f"{len(keys)} journals in {root / 'journals'}")
 
 

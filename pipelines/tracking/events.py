@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.tracking import promotion, registry, store
 from pipelines.tracking.checks import journal_file
-from pipelines.tracking.outbox import Event
+from pipelines.tracking.spool import Event
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -80,10 +80,10 @@ def apply(target: Target, event: Event) -> None:
                 target.client.set_tag(target.run_id, "mlflow.parentRunId", parent.info.run_id)
         case "version_tags":
             if version := _version(target, fields):
-                promotion.tag_version(target.client, version.name, str(version.version), fields["tags"])
+                registry.tag_version(target.client, version.name, str(version.version), fields["tags"])
         case "promote":
             _version(target, fields)
-            registry.promote(target.client, target.run_id, target.run_key, target.root, fields)
+            promotion.propose(target.client, target.run_id, target.run_key, target.root, fields)
         case "finish":
             target.client.set_terminated(target.run_id, fields["status"], event.time)
             if fields["status"] == "FINISHED" and "error" in target.client.get_run(target.run_id).data.tags:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from components.errors import UserError, nearest
-from pipelines.tracking import store
+from components.errors import UserError
+from pipelines.tracking import registry, store
 from pipelines.tracking.limit import within
 from pipelines.tracking.secrets import without_password, without_secrets
 
@@ -41,13 +41,13 @@ def fetch_model(name: str, alias: str, to: Path, root: Path) -> Fetched:
     unknown, the files are gone, or it is no ONNX model with a reference, as the export stage makes them.
     """
     with _asking(root) as (client, uri):
-        return _download(_version(client, name, alias, without_password(uri)), to, uri)
+        return _download(registry.version_of(client, name, alias), to, uri)
 
 
 def version_of(name: str, alias: str, root: Path) -> "ModelVersion":
     """The version that an alias points at. Raises UserError where MLflow can't be reached, or there is none."""
-    with _asking(root) as (client, uri):
-        return _version(client, name, alias, without_password(uri))
+    with _asking(root) as (client, _):
+        return registry.version_of(client, name, alias)
 
 
 @contextmanager
@@ -63,29 +63,6 @@ def _asking(root: Path) -> "Iterator[tuple[MlflowClient, str]]":
         raise
     except Exception as error:  # of MLflow, which has no common type for what a network can do
         raise UserError(f"MLflow: {store.explain(error, uri)}.") from error
-
-
-def _version(client: "MlflowClient", name: str, alias: str, shown: str) -> "ModelVersion":
-    from mlflow.exceptions import MlflowException
-
-    try:
-        aliases = client.get_registered_model(name).aliases
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
-        known = [model.name for model in client.search_registered_models()]
-        there = f"Registered are: {', '.join(known)}." if known else "None is registered yet: run `dvc repro` first."
-        raise UserError(f"model: no registered model {name!r} in {shown}{nearest(name, known)}. {there}") from error
-    if alias in aliases:
-        return client.get_model_version(name, aliases[alias])
-    for version in client.search_model_versions(f"name = {store.quoted(name)}"):
-        if str(version.version) == alias:
-            return version
-    has = f"Its aliases: {', '.join(aliases)}." if aliases else "It has no alias at all."
-    raise UserError(
-        f"alias: no version of {name} in {shown} is {alias!r}. {has} "
-        "A champion comes with `dvc repro` where the gate passes, or by hand with `make promote`."
-    )
 
 
 def _download(version: "ModelVersion", to: Path, uri: str) -> Fetched:

@@ -3,9 +3,9 @@
     .tracking/journals/<run key>/events.jsonl    one JSON object a line; the first is `start`, the last `finish`
     .tracking/journals/<run key>/artifacts/      copies of the files that events name
 
-A run key is `20261122T093000.123-pretrain-hybrid-1f2e3d4c`; of a run that a second try repeats (repeat.py)
+A run key is `20261122T093000.123-pretrain-hybrid-1f2e3d4c`; of a run that a second try repeats (run_inputs.py)
 `report-hybrid-` and a hash of its inputs. The writer holds a lock on events.jsonl for as long as it lives (the kernel
-drops it however the process ends): so a sender tells a running stage from a killed one.
+drops it however the process ends): so an uploader tells a running stage from a killed one.
 """
 
 import fcntl
@@ -28,7 +28,7 @@ from components.files import atomic_file
 from pipelines.config.flatten import flat
 from pipelines.tracking.checks import ARTIFACTS, EVENTS, MAX_KEY, MAX_PARAM, MAX_TAG, Status
 from pipelines.tracking.provenance import provenance
-from pipelines.tracking.repeat import Inputs, forget_earlier_try
+from pipelines.tracking.run_inputs import Inputs, forget_earlier_try
 from pipelines.tracking.secrets import mask
 
 FOLDER_VARIABLE = "PIPELINE_TRACKING"  # set where stages run in a copy of the project, but report to the project
@@ -86,10 +86,10 @@ class Journal:
         inputs: Inputs | None = None,
         announce: Callable[[str], object] = lambda key: None,
     ) -> Self:
-        """Begin a run; where it came from (commit, DVC stage, versions, hardware) is recorded with it.
+        """Begin a run; where it came from (commit, versions, hardware) is recorded with it.
 
         With `inputs`, which decide its numbers, it is the same run as any earlier try with the same inputs. `announce`
-        gets the key before any sender sees the run.
+        gets the key before any uploader sees the run.
 
         Raises:
             UserError: such an earlier try is still at work.
@@ -104,7 +104,7 @@ class Journal:
         else:
             key = inputs.key(_path_name(label), experiment, _params(params or {}))
             forget_earlier_try(key, root)
-        # The folder gets its name once it is locked and has its first line: no sender ever sees it without them.
+        # The folder gets its name once it is locked and has its first line: no uploader ever sees it without them.
         temporary = Path(tempfile.mkdtemp(dir=journals, prefix=".new-"))
         descriptor = os.open(temporary / EVENTS, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -223,7 +223,7 @@ class Journal:
         data_fingerprint: str,
         rematch: Mapping[str, Any] | None = None,
     ) -> None:
-        """Propose the version registered by the run `model_run_key`: see `pipelines.tracking.registry.promote`.
+        """Propose the version registered by the run `model_run_key`: see `pipelines.tracking.promotion.propose`.
 
         `rematch` is how it fared against the champion where their scores are of different data.
         """

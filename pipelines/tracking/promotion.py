@@ -1,4 +1,4 @@
-"""Who is champion: handing the alias over, promoting a version by hand, and rolling back.
+"""Who is champion: deciding about a proposal, handing the alias over, promoting a version by hand, and rolling back.
 
 The registered model's tag `champions` lists the versions that were champion, oldest first, so that a rollback can be
 repeated. The alias is what counts: where an interruption left the list ahead of the alias, or behind it, `_line` sets
@@ -7,11 +7,14 @@ it right.
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.errors import UserError
+from components.files import write_json
+from components.locks import locked
 from pipelines.tracking.provenance import user
-from pipelines.tracking.store import quoted
+from pipelines.tracking.registry import find_version, registered_model, shown, tag_version, version_of, versions_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -39,10 +42,97 @@ def hand_over(client: "MlflowClient", name: str, version: str, notes: Mapping[st
     client.set_registered_model_alias(name, CHAMPION, version)
 
 
-def tag_version(client: "MlflowClient", name: str, version: str, tags: Mapping[str, Any]) -> None:
-    """Set tags of a version; MLflow has no call for several."""
-    for key, value in tags.items():
-        client.set_model_version_tag(name, version, key, str(value))
+def comparable(candidate: Mapping[str, str], champion: Mapping[str, str]) -> bool:
+    """Whether two versions' scores, by their tags, are the same measure on the same data."""
+    return "score" in champion and all(
+        champion.get(tag) == candidate[tag] for tag in ("score_name", "data_fingerprint")
+    )
+
+
+def decide(
+    candidate: Mapping[str, str],
+    champion: Mapping[str, str] | None,
+    gate_passed: bool,
+    rematch: Mapping[str, Any] | None = None,
+) -> tuple[bool, str]:
+    """Whether the candidate becomes champion, and why. Both are given by their version's tags.
+
+    Where their scores are of different data, or of another kind, the scores of `rematch` count: of both on the same
+    images. Where there can be none, the gate alone decides; where it was missed, the champion stays.
+    """
+    if not gate_passed:
+        return False, "the gate failed"
+    if champion is None:
+        return True, "the gate passed and there was no champion"
+    if comparable(candidate, champion):
+        old, new, where = float(champion["score"]), float(candidate["score"]), ""
+    elif rematch is None:
+        return False, (
+            "the champion was scored on different data, or by another score, and was not at hand to be scored on this: "
+            "`make promote` decides by hand"
+        )
+    elif "impossible" in rematch:
+        return True, (
+            "the gate passed; the champion was scored on different data, or by another score, and cannot be scored on "
+            f"this ({rematch['impossible']}), so the gate alone decided"
+        )
+    else:
+        old, new = rematch["champion"], rematch["candidate"]
+        where = f" on the {rematch['images']:,} test images that neither knows"
+    told = f"its {candidate['score_name']} {new:.4f} is"
+    if new >= old:
+        return True, f"the gate passed and {told} not below the champion's {old:.4f}{where}"
+    return False, f"{told} below the champion's {old:.4f}{where}"
+
+
+def propose(client: "MlflowClient", run_id: str, run_key: str, root: Path, proposal: Mapping[str, Any]) -> None:
+    """Point `challenger` at the proposed version, and `champion` too where `decide` says so.
+
+    What happened is written to `<root>/promotions/<run_key>.json` and tagged on the run.
+    """
+    name = proposal["registered_name"]
+    candidate = find_version(client, name, proposal["model_run_key"])
+    result: dict[str, Any]
+    if candidate is None:
+        result = {"version": None, "champion": None, "previous_champion": None, "moved": False}
+        result["reason"] = f"no version of {name} was registered here by {proposal['model_run_key']}"
+    else:
+        with locked(root / LOCK):
+            result = _point_aliases(client, run_key, candidate, proposal)
+    client.set_tag(run_id, "promotion", result["reason"])
+    write_json(root / "promotions" / f"{run_key}.json", {"registered_name": name, **result})
+
+
+def _point_aliases(
+    client: "MlflowClient", run_key: str, candidate: "ModelVersion", proposal: Mapping[str, Any]
+) -> dict[str, Any]:
+    name, version = candidate.name, str(candidate.version)
+    tags = {key: str(proposal[key]) for key in ("score", "score_name", "gate", "gate_passed", "data_fingerprint")}
+    tag_version(client, name, version, tags)
+    client.set_registered_model_alias(name, "challenger", version)
+    before = champion(client, name)
+    previous = str(before.version) if before else None
+    if before is not None and previous == version:
+        # Proposed again, or an interrupted promotion repeated: then the tags tell what it did.
+        moved = before.tags.get("promoted_by") == run_key
+        reason = before.tags["promotion"] if moved else "it is the champion already"
+        previous = before.tags["previous_champion"] or None if moved else previous
+    elif ROLLED_BACK in candidate.tags:
+        moved, reason = False, f"it was {candidate.tags[ROLLED_BACK]}"
+    else:
+        rematch = proposal["rematch"]
+        if rematch is not None and rematch["version"] != previous:  # another has become champion since
+            rematch = None
+        moved, reason = decide(tags, before.tags if before else None, proposal["gate_passed"], rematch)
+        if moved:
+            hand_over(client, name, version, {"promoted_by": run_key, "promotion": reason})
+    return {
+        "version": version,
+        "champion": version if moved else previous,
+        "previous_champion": previous,
+        "moved": moved,
+        "reason": reason,
+    }
 
 
 def promote(client: "MlflowClient", name: str, wanted: str, force: bool = False) -> str:
@@ -51,8 +141,7 @@ def promote(client: "MlflowClient", name: str, wanted: str, force: bool = False)
     Raises:
         UserError: there is no such version, it is the champion already, or it has not passed the gate (unless `force`).
     """
-    model = _model(client, name)
-    candidate = _version(client, model, wanted)
+    candidate = version_of(client, name, wanted)
     version = str(candidate.version)
     before = champion(client, name)
     if before is not None and str(before.version) == version:
@@ -66,9 +155,9 @@ def promote(client: "MlflowClient", name: str, wanted: str, force: bool = False)
     if ROLLED_BACK in candidate.tags:
         client.delete_model_version_tag(name, version, ROLLED_BACK)
     hand_over(client, name, version, {"promoted_by": who, "promotion": how})
-    after = f"before it was version {_shown(before)}" if before else "there was none before"
+    after = f"before it was version {shown(before)}" if before else "there was none before"
     forced = "" if passed else " It has not passed the gate."
-    return f"Champion of {name} is now version {_shown(candidate)}; {after}.{forced}"
+    return f"Champion of {name} is now version {shown(candidate)}; {after}.{forced}"
 
 
 def roll_back(client: "MlflowClient", name: str) -> str:
@@ -79,12 +168,12 @@ def roll_back(client: "MlflowClient", name: str) -> str:
     Raises:
         UserError: there is no champion, or none before it.
     """
-    model = _model(client, name)
+    model = registered_model(client, name)
     present = champion(client, name)
     if present is None:
         raise UserError(f"{name} has no champion to roll back. `promote VERSION` makes one.")
     line = _line(model)[:-1]
-    known = {str(version.version): version for version in _versions(client, name)}
+    known = {str(version.version): version for version in versions_of(client, name)}
     while line and line[-1] not in known:  # deleted since
         line.pop()
     if not line:
@@ -94,7 +183,7 @@ def roll_back(client: "MlflowClient", name: str) -> str:
     client.set_registered_model_alias(name, CHAMPION, line[-1])
     client.set_registered_model_tag(name, CHAMPIONS, " ".join(line))
     return (
-        f"Champion of {name} is version {_shown(known[line[-1]])} again; version {_shown(present)} is rolled back, "
+        f"Champion of {name} is version {shown(known[line[-1]])} again; version {shown(present)} is rolled back, "
         f"and only `promote {present.version}` makes it champion again."
     )
 
@@ -108,39 +197,6 @@ def _line(model: "RegisteredModel") -> list[str]:
     while line and line[-1] != str(present) and str(present) in line:  # a hand-over or rollback was interrupted
         line.pop()
     return line if str(present) in line else [*line, str(present)]  # the latter: moved in MLflow's UI
-
-
-def _model(client: "MlflowClient", name: str) -> "RegisteredModel":
-    from mlflow.exceptions import MlflowException
-
-    try:
-        return client.get_registered_model(name)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
-        raise UserError(f"no model is registered as {name}. `make run` registers one; `make sync` sends it.") from None
-
-
-def _versions(client: "MlflowClient", name: str) -> "list[ModelVersion]":
-    return sorted(client.search_model_versions(f"name = {quoted(name)}"), key=lambda v: int(v.version))
-
-
-def _version(client: "MlflowClient", model: "RegisteredModel", wanted: str) -> "ModelVersion":
-    number = str(model.aliases.get(wanted, wanted))
-    versions = _versions(client, model.name)
-    for version in versions:
-        if str(version.version) == number:
-            return version
-    there = ", ".join(_shown(version) for version in versions[-10:]) or "none"
-    aliases = ", ".join(model.aliases) or "none"
-    raise UserError(f"{model.name} has no version {wanted}. Versions: {there}; aliases: {aliases}.")
-
-
-def _shown(version: "ModelVersion") -> str:
-    score = f"score {float(version.tags['score']):.4f}" if "score" in version.tags else None
-    facts = [version.tags.get("variant"), score]
-    known = ", ".join(filter(None, facts))
-    return f"{version.version} ({known})" if known else str(version.version)
 
 
 def _by_hand() -> str:

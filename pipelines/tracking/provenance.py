@@ -1,4 +1,4 @@
-"""Where a run comes from: commit, DVC stage, versions, hardware. All of it as MLflow tags, none of it ever an error."""
+"""Where a run comes from: commit, versions, hardware. All of it as MLflow tags, none of it ever an error."""
 
 import getpass
 import os
@@ -26,7 +26,7 @@ GIT_TAGS = ("mlflow.source.git.commit", "git.dirty")
 
 def provenance() -> dict[str, str]:
     """Tags that tell where this process's results come from; what cannot be found out is left out."""
-    return {**source(), **project_run(), **git_commit(), **dvc_stage(), **versions(), **hardware()}
+    return {**source(), **project_run(), **git_commit(), **versions(), **hardware()}
 
 
 def source() -> dict[str, str]:
@@ -56,12 +56,6 @@ def git_commit() -> dict[str, str]:
         return {}
     changed = _git("status", "--porcelain", "--untracked-files=no", "--", ":/", ":(top,exclude)dvc.lock")
     return dict(zip(GIT_TAGS, (commit, str(bool(changed)).lower()), strict=True))
-
-
-def dvc_stage() -> dict[str, str]:
-    """The DVC stage that runs this process, if one does."""
-    stage = os.environ.get("DVC_STAGE", "").rpartition(":")[2]
-    return {"dvc.stage": stage} if stage else {}
 
 
 def versions() -> dict[str, str]:

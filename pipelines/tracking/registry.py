@@ -7,21 +7,21 @@ that hash as a tag, by which a run's version is found.
 import hashlib
 import tempfile
 from collections.abc import Mapping
-from importlib.metadata import version
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.files import write_json
+from components.errors import UserError, nearest
 from components.locks import locked
-from pipelines.tracking import promotion
 from pipelines.tracking.checks import journal_file
+from pipelines.tracking.secrets import without_password
 from pipelines.tracking.store import find_runs, quoted, run_exists
 
 if TYPE_CHECKING:
     import onnx
     from mlflow import MlflowClient
     from mlflow.entities import LoggedModel
-    from mlflow.entities.model_registry import ModelVersion
+    from mlflow.entities.model_registry import ModelVersion, RegisteredModel
     from mlflow.models import ModelSignature
 
 ONNX = "onnx_sha256"  # tag of runs and versions
@@ -45,7 +45,7 @@ def add_model(
         if present is None:
             _register(client, run_id, _log_model(client, experiment_id, run_id, journal, model), model, digest)
             return
-        promotion.tag_version(client, name, str(present.version), model["tags"])  # its score may be of newer data
+        tag_version(client, name, str(present.version), model["tags"])  # its score may be of newer data
         if present.run_id and run_exists(client, present.run_id):
             for model_id in _models_of(client, present.run_id):
                 _link(client, run_id, model_id)
@@ -83,7 +83,9 @@ def _log_model(
             mlflow_model=Model(logged.artifact_location, run_id, model_uuid=logged.model_id, model_id=logged.model_id),
             signature=signature(graph),
             input_example=example,
-            pip_requirements=[f"{package}=={version(package)}" for package in ("onnx", "onnxruntime", "numpy")],
+            pip_requirements=[
+                f"{package}=={metadata.version(package)}" for package in ("onnx", "onnxruntime", "numpy")
+            ],
             onnx_execution_providers=["CPUExecutionProvider"],
             save_as_external_data=False,
             extra_files=list(map(str, extra_files)),
@@ -157,94 +159,49 @@ def _version_of_file(client: "MlflowClient", name: str, digest: str) -> "ModelVe
     return min(versions, key=lambda v: int(v.version)) if versions else None
 
 
-def comparable(candidate: Mapping[str, str], champion: Mapping[str, str]) -> bool:
-    """Whether two versions' scores, by their tags, are the same measure on the same data."""
-    return "score" in champion and all(
-        champion.get(tag) == candidate[tag] for tag in ("score_name", "data_fingerprint")
+def tag_version(client: "MlflowClient", name: str, version: str, tags: Mapping[str, Any]) -> None:
+    """Set tags of a version; MLflow has no call for several."""
+    for key, value in tags.items():
+        client.set_model_version_tag(name, version, key, str(value))
+
+
+def registered_model(client: "MlflowClient", name: str) -> "RegisteredModel":
+    """The registered model of that name. Raises UserError where there is none."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return client.get_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        known = [model.name for model in client.search_registered_models()]
+        there = f"Registered are: {', '.join(known)}." if known else "None is yet: `dvc repro` registers one."
+        where = without_password(client.tracking_uri)
+        raise UserError(f"model: no registered model {name!r} in {where}{nearest(name, known)}. {there}") from None
+
+
+def versions_of(client: "MlflowClient", name: str) -> "list[ModelVersion]":
+    """All versions of a registered model, oldest first."""
+    return sorted(client.search_model_versions(f"name = {quoted(name)}"), key=lambda v: int(v.version))
+
+
+def version_of(client: "MlflowClient", name: str, wanted: str) -> "ModelVersion":
+    """The version that has this alias or number. Raises UserError where there is none."""
+    model = registered_model(client, name)
+    versions = versions_of(client, name)
+    for version in versions:
+        if str(version.version) == str(model.aliases.get(wanted, wanted)):
+            return version
+    there = ", ".join(shown(version) for version in versions[-10:]) or "none"
+    raise UserError(
+        f"alias: no version of {name} in {without_password(client.tracking_uri)} is {wanted!r}. Its versions: {there}. "
+        f"Its aliases: {', '.join(model.aliases) or 'none'}. "
+        "A champion comes with `dvc repro` where the gate passes, or by hand with `make promote`."
     )
 
 
-def decide(
-    candidate: Mapping[str, str],
-    champion: Mapping[str, str] | None,
-    gate_passed: bool,
-    rematch: Mapping[str, Any] | None = None,
-) -> tuple[bool, str]:
-    """Whether the candidate becomes champion, and why. Both are given by their version's tags.
-
-    Where their scores are of different data, or of another kind, the scores of `rematch` count: of both on the same
-    images. Where there can be none, the gate alone decides; where it was missed, the champion stays.
-    """
-    if not gate_passed:
-        return False, "the gate failed"
-    if champion is None:
-        return True, "the gate passed and there was no champion"
-    if comparable(candidate, champion):
-        old, new, where = float(champion["score"]), float(candidate["score"]), ""
-    elif rematch is None:
-        return False, (
-            "the champion was scored on different data, or by another score, and was not at hand to be scored on this: "
-            "`make promote` decides by hand"
-        )
-    elif "impossible" in rematch:
-        return True, (
-            "the gate passed; the champion was scored on different data, or by another score, and cannot be scored on "
-            f"this ({rematch['impossible']}), so the gate alone decided"
-        )
-    else:
-        old, new = rematch["champion"], rematch["candidate"]
-        where = f" on the {rematch['images']:,} test images that neither knows"
-    told = f"its {candidate['score_name']} {new:.4f} is"
-    if new >= old:
-        return True, f"the gate passed and {told} not below the champion's {old:.4f}{where}"
-    return False, f"{told} below the champion's {old:.4f}{where}"
-
-
-def promote(client: "MlflowClient", run_id: str, run_key: str, root: Path, proposal: Mapping[str, Any]) -> None:
-    """Point `challenger` at the proposed version, and `champion` too where `decide` says so.
-
-    What happened is written to `<root>/promotions/<run_key>.json` and tagged on the run.
-    """
-    name = proposal["registered_name"]
-    candidate = find_version(client, name, proposal["model_run_key"])
-    result: dict[str, Any]
-    if candidate is None:
-        result = {"version": None, "champion": None, "previous_champion": None, "moved": False}
-        result["reason"] = f"no version of {name} was registered here by {proposal['model_run_key']}"
-    else:
-        with locked(root / promotion.LOCK):
-            result = _point_aliases(client, run_key, candidate, proposal)
-    client.set_tag(run_id, "promotion", result["reason"])
-    write_json(root / "promotions" / f"{run_key}.json", {"registered_name": name, **result})
-
-
-def _point_aliases(
-    client: "MlflowClient", run_key: str, candidate: "ModelVersion", proposal: Mapping[str, Any]
-) -> dict[str, Any]:
-    name, version = candidate.name, str(candidate.version)
-    tags = {key: str(proposal[key]) for key in ("score", "score_name", "gate", "gate_passed", "data_fingerprint")}
-    promotion.tag_version(client, name, version, tags)
-    client.set_registered_model_alias(name, "challenger", version)
-    before = promotion.champion(client, name)
-    previous = str(before.version) if before else None
-    if before is not None and previous == version:
-        # Proposed again, or an interrupted promotion repeated: then the tags tell what it did.
-        moved = before.tags.get("promoted_by") == run_key
-        reason = before.tags["promotion"] if moved else "it is the champion already"
-        previous = before.tags["previous_champion"] or None if moved else previous
-    elif promotion.ROLLED_BACK in candidate.tags:
-        moved, reason = False, f"it was {candidate.tags[promotion.ROLLED_BACK]}"
-    else:
-        rematch = proposal["rematch"]
-        if rematch is not None and rematch["version"] != previous:  # another has become champion since
-            rematch = None
-        moved, reason = decide(tags, before.tags if before else None, proposal["gate_passed"], rematch)
-        if moved:
-            promotion.hand_over(client, name, version, {"promoted_by": run_key, "promotion": reason})
-    return {
-        "version": version,
-        "champion": version if moved else previous,
-        "previous_champion": previous,
-        "moved": moved,
-        "reason": reason,
-    }
+def shown(version: "ModelVersion") -> str:
+    """A version's number, with its variant and score where it bears them."""
+    score = f"score {float(version.tags['score']):.4f}" if "score" in version.tags else None
+    known = ", ".join(filter(None, [version.tags.get("variant"), score]))
+    return f"{version.version} ({known})" if known else str(version.version)

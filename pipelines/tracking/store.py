@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -99,6 +100,19 @@ def find_runs(client: "MlflowClient", run_key: str, experiments: list[str] | Non
     """Runs with this key, oldest first, in these experiments or in all."""
     experiments = experiments or [e.experiment_id for e in client.search_experiments()]
     return list(client.search_runs(experiments, f"tags.`{RUN_KEY}` = {quoted(run_key)}", order_by=["start_time ASC"]))
+
+
+def run_links(keys: Collection[str], uri: str, root: Path) -> dict[str, str]:
+    """Run key → address in the UI, of those runs that a tracking server has; none where `uri` is no server's.
+
+    Raises whatever MLflow raises where the server does not answer.
+    """
+    if not uri.startswith("http") or not keys:
+        return {}
+    client = connect(uri, root, timeout=10)
+    address = without_password(uri).rstrip("/")
+    found = {key: run.info for key in keys for run in find_runs(client, key)}
+    return {key: f"{address}/#/experiments/{info.experiment_id}/runs/{info.run_id}" for key, info in found.items()}
 
 
 def quoted(value: str) -> str:

@@ -74,7 +74,7 @@ def test_a_parameter(scratch, changes, expected):
         ("components/objectives/contrastive/nt_xent/term.py", {"compare"} | of_each(*STAGES)),
         ("components/data/sources/open.py", {"prepare", "validate", "baselines", "compare"} | of_each(*STAGES)),
         ("pipelines/stages/compare.py", {"compare"}),
-        ("pipelines/tracking/sender.py", set()),
+        ("pipelines/tracking/uploader.py", set()),
         ("components/files.py", set()),
     ],
     ids=first_of,

@@ -16,7 +16,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from pipelines.tracking import Delivery, Journal, deliver
-from pipelines.tracking.outbox import read_events, waiting
+from pipelines.tracking.spool import read_events, waiting
 from pipelines.tracking.store import RUN_KEY, find_runs
 
 Send = Callable[..., Delivery]
@@ -260,7 +260,7 @@ def test_many_processes_create_one_store(root: Path, tmp_path: Path) -> None:
     assert all(run.data.metrics == {"accuracy": 1} for run in runs)
 
 
-def test_two_senders_of_one_journal_take_turns(send: Send, root: Path, client: MlflowClient) -> None:
+def test_two_uploads_of_one_journal_take_turns(send: Send, root: Path, client: MlflowClient) -> None:
     with Journal.start("pretrain", root=root) as journal:
         for step in range(1000):
             journal.metrics({"loss": step}, step)

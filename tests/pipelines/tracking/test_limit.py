@@ -14,7 +14,7 @@ from pipelines.tracking import Journal, deliver, limit
 from pipelines.tracking import store as stores
 from pipelines.tracking.fetch import fetch_model
 from pipelines.tracking.limit import Limited, within
-from pipelines.tracking.outbox import waiting
+from pipelines.tracking.spool import waiting
 
 
 class Dripping(ThreadingHTTPServer):

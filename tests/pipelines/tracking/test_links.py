@@ -7,8 +7,8 @@ import pytest
 
 from pipelines.__main__ import main
 from pipelines.tracking import Journal, deliver
-from pipelines.tracking.links import run_links
-from pipelines.tracking.outbox import delivering
+from pipelines.tracking.spool import delivering
+from pipelines.tracking.store import run_links
 
 ROOT = Path(__file__).parents[3]
 

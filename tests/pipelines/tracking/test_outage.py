@@ -15,9 +15,10 @@ import pytest
 from mlflow import MlflowClient
 
 from pipelines.__main__ import main
-from pipelines.tracking import Delivery, Journal, LiveSender, deliver, promotion_result
+from pipelines.tracking import Delivery, Journal, deliver, promotion_result
 from pipelines.tracking import store as stores
-from pipelines.tracking.outbox import waiting
+from pipelines.tracking.background import upload_in_background
+from pipelines.tracking.spool import waiting
 
 Send = Callable[..., Delivery]
 Capture = pytest.CaptureFixture[str]
@@ -134,7 +135,7 @@ def test_server_killed_in_the_middle_loses_and_doubles_nothing(server: Any, root
         time.sleep(0.05)
         server.kill()
 
-    with LiveSender(live, every=0.1, tracking_uri=server.uri) as sender:
+    with upload_in_background(live, every=0.1, tracking_uri=server.uri) as thread:
         live.metrics({"loss": 0}, step=0)
         until(lambda: losses(live) == [(0, 0)])
 
@@ -152,7 +153,7 @@ def test_server_killed_in_the_middle_loses_and_doubles_nothing(server: Any, root
         until(lambda: "The stage goes on." in capsys.readouterr().err)
         server.start()
         until(lambda: losses(live) == [(step, step) for step in range(4)])
-    assert not sender._thread.is_alive()
+    assert not thread.is_alive()
     live.finish()
 
     assert list(deliver(server.uri, root=root).sent) == [long.key, live.key]
@@ -174,7 +175,7 @@ class CutError(Exception):
 class CutOff:
     """A real client whose n-th call and all later ones break; the server has executed the n-th.
 
-    So the store is left as it would be by a sender or a connection that dies anywhere between two calls.
+    So the store is left as it would be by an uploader or a connection that dies anywhere between two calls.
     """
 
     def __init__(self, client: MlflowClient, calls: int) -> None:

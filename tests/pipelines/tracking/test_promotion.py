@@ -76,15 +76,15 @@ def test_an_alias_names_a_version_too(client: MlflowClient, name: str, add: Add)
 
 
 def test_refusals(client: MlflowClient, name: str, add: Add) -> None:
-    with pytest.raises(UserError, match="no model is registered as nothing"):
+    with pytest.raises(UserError, match="no registered model 'nothing'"):
         promotion.promote(client, "nothing", "1")
-    with pytest.raises(UserError, match=r"has no version 1\. Versions: none; aliases: none"):
+    with pytest.raises(UserError, match=r"is '1'\. Its versions: none\. Its aliases: none\."):
         promotion.promote(client, name, "1")
     with pytest.raises(UserError, match="has no champion to roll back"):
         promotion.roll_back(client, name)
     add(variant="hybrid")
     promotion.promote(client, name, "1")
-    with pytest.raises(UserError, match=r"has no version soon\. Versions: 1 \(hybrid\); aliases: champion\."):
+    with pytest.raises(UserError, match=r"is 'soon'\. Its versions: 1 \(hybrid\)\. Its aliases: champion\."):
         promotion.promote(client, name, "soon")
     with pytest.raises(UserError, match=r"version 1 of .* is the champion already"):
         promotion.promote(client, name, "champion")

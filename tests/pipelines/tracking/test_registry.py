@@ -9,7 +9,8 @@ from mlflow import MlflowClient
 
 from components.errors import UserError
 from pipelines.tracking import Delivery, Journal, promotion_result
-from pipelines.tracking.registry import ONNX, decide, find_version
+from pipelines.tracking.promotion import decide
+from pipelines.tracking.registry import ONNX, find_version
 from pipelines.tracking.store import RUN_KEY, quoted
 
 Send = Callable[..., Delivery]

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.tracking import Journal, deliver
-from pipelines.tracking.outbox import read_events
 from pipelines.tracking.secrets import fingerprint, is_readable, mask, told, without_password
+from pipelines.tracking.spool import read_events
 from pipelines.tracking.store import explain
 
 # A mark in each password tells whether any of it was left: a character or two may stand in any address.

@@ -1,4 +1,4 @@
-"""The sender against MLflow on PostgreSQL: a server with accounts, and the database itself at first use."""
+"""The uploader against MLflow on PostgreSQL: a server with accounts, and the database itself at first use."""
 
 import json
 import os
@@ -14,7 +14,7 @@ import pytest
 from mlflow import MlflowClient
 
 from pipelines.tracking import Journal, deliver
-from pipelines.tracking.outbox import waiting
+from pipelines.tracking.spool import waiting
 
 CONFIGURATION = Path(__file__).parents[3] / "mlflow" / "basic_auth.ini"
 PASSWORD = "correct-horse-battery"

@@ -4,13 +4,14 @@ import json
 import sys
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.errors import UserError
-from pipelines.tracking import checks, events, outbox, secrets, store
+from pipelines.tracking import checks, events, secrets, spool, store
 from pipelines.tracking.journal import offline, tracking_folder
-from pipelines.tracking.outbox import Cursor, Event
+from pipelines.tracking.spool import Cursor, Event
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -53,9 +54,9 @@ def deliver(
     if offline():
         return Delivery()
     root = root or tracking_folder()
-    outbox.sweep(root)
-    keys = [key for key in outbox.waiting(root) if only is None or key in only]
-    running = [key for key in keys if only is None and outbox.is_written(root / "journals" / key)]
+    spool.sweep(root)
+    keys = [key for key in spool.waiting(root) if only is None or key in only]
+    running = [key for key in keys if only is None and spool.is_written(root / "journals" / key)]
     delivery = _deliver(
         [key for key in keys if key not in running],
         tracking_uri or store.default_uri(root),
@@ -70,7 +71,7 @@ def deliver(
 
 
 def promotion_result(run_key: str, root: Path | None = None) -> dict[str, Any] | None:
-    """What the `promote` event of this run did (`registry.promote`), or None while it is not delivered."""
+    """What the `promote` event of this run did (`promotion.propose`), or None while it is not delivered."""
     path = (root or tracking_folder()) / "promotions" / f"{run_key}.json"
     return json.loads(path.read_text()) if path.exists() else None
 
@@ -89,7 +90,7 @@ def _deliver(keys: list[str], uri: str, root: Path, timeout: float, patience: fl
     for position, key in enumerate(keys):
         folder = root / "journals" / key
         try:
-            with outbox.delivering(folder, patience) as mine:
+            with spool.delivering(folder, patience) as mine:
                 if not mine:
                     pending += [key] if folder.exists() else []
                     continue
@@ -110,35 +111,36 @@ def _deliver(keys: list[str], uri: str, root: Path, timeout: float, patience: fl
 
 def _deliver_journal(client: "MlflowClient", uri: str, folder: Path, root: Path) -> tuple[str, bool]:
     """Send what is new in a journal; the run's id and whether it was all there will ever be (then it is removed)."""
-    alive = outbox.is_written(folder)  # asked before reading: if it dies after, its last lines are read next time
-    start = outbox.read_events(folder)[0].fields
+    alive = spool.is_written(folder)  # asked before reading: if it dies after, its last lines are read next time
+    written = spool.read_events(folder)
+    start, finished = written[0].fields, written[-1].kind == "finish"
     checks.check_event("start", start)
     if start["key"] != folder.name:
         raise UserError(f"{folder}: holds the journal of another run, {start['key']}.")
     experiment = store.experiment_id(client, uri, start["experiment"])
-    cursor = _open_run(client, uri, folder, experiment)
+    cursor = _open_run(client, uri, folder, experiment, written[0])
     target = events.Target(client, cursor.run_id, experiment, start["key"], folder, root)
-    new = outbox.read_events(folder, cursor.offset)
-    for batch in _batches(new):
+    for batch in _batches([event for event in written if event.end > cursor.offset]):
         _send(target, batch)
         cursor = replace(cursor, offset=batch[-1].end)
-        outbox.save_cursor(folder, cursor)
-    if alive and not (new and new[-1].kind == "finish"):
+        spool.save_cursor(folder, cursor)
+    if alive and not finished:
         return cursor.run_id, False
-    if not alive and not _finished(folder):
-        client.set_terminated(cursor.run_id, "KILLED", outbox.last_written(folder))
-    _delete_doubles(client, experiment, start["key"], cursor.run_id)
-    outbox.remove(folder)
+    if not finished:
+        client.set_terminated(cursor.run_id, "KILLED", spool.last_written(folder))
+    for double in store.find_runs(client, start["key"], [experiment]):
+        if double.info.run_id != cursor.run_id:  # empty: the request for it had timed out here, not at the server
+            client.delete_run(double.info.run_id)
+    spool.remove(folder)
     return cursor.run_id, True
 
 
-def _open_run(client: "MlflowClient", uri: str, folder: Path, experiment: str) -> Cursor:
+def _open_run(client: "MlflowClient", uri: str, folder: Path, experiment: str, start: Event) -> Cursor:
     """Where the delivery goes on: in the run it began, in one that carries the run key, or in a new one."""
     address = f"{secrets.without_password(uri)} {secrets.fingerprint(uri)}"
-    cursor = outbox.load_cursor(folder, address)
+    cursor = spool.load_cursor(folder, address)
     if cursor and store.run_exists(client, cursor.run_id):
         return cursor
-    start = outbox.read_events(folder)[0]
     key, name = start.fields["key"], start.fields["name"]
     found = store.find_runs(client, key, [experiment])
     run = (
@@ -147,23 +149,15 @@ def _open_run(client: "MlflowClient", uri: str, folder: Path, experiment: str) -
         else client.create_run(experiment, start.time, {**start.fields["tags"], store.RUN_KEY: key}, run_name=name)
     )
     cursor = Cursor(address, run.info.run_id)
-    outbox.save_cursor(folder, cursor)
+    spool.save_cursor(folder, cursor)
     return cursor
 
 
 def _batches(new: list[Event]) -> Iterator[list[Event]]:
     """Neighbouring events that go into one batch; every other event alone."""
-    batch: list[Event] = []
-    for event in new:
-        if batch and (event.kind not in events.BATCHED or len(batch) == EVENTS_A_BATCH):
-            yield batch
-            batch = []
-        if event.kind in events.BATCHED:
-            batch.append(event)
-        else:
-            yield [event]
-    if batch:
-        yield batch
+    for batched, group in groupby(new, lambda event: event.kind in events.BATCHED):
+        neighbours, size = list(group), EVENTS_A_BATCH if batched else 1
+        yield from (neighbours[i : i + size] for i in range(0, len(neighbours), size))
 
 
 def _send(target: events.Target, batch: list[Event]) -> None:
@@ -195,17 +189,6 @@ def _put_aside(target: events.Target, event: Event, error: Exception) -> None:
         file.write(json.dumps({"error": reason, "event": event.kind, "time": event.time, **event.fields}) + "\n")
     target.client.set_tag(target.run_id, "gcrl.rejected", f"{event.kind}: {reason}")
     print(f"MLflow: refused a `{event.kind}` of {target.run_key} ({reason}); it is kept in {path}", file=sys.stderr)
-
-
-def _finished(folder: Path) -> bool:
-    return outbox.read_events(folder)[-1].kind == "finish"
-
-
-def _delete_doubles(client: "MlflowClient", experiment: str, key: str, run_id: str) -> None:
-    """Delete empty twins: a server may create a run after the request for it had already timed out here."""
-    for run in store.find_runs(client, key, [experiment]):
-        if run.info.run_id != run_id:
-            client.delete_run(run.info.run_id)
 
 
 def _answers(client: "MlflowClient") -> bool:

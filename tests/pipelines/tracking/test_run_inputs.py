@@ -14,8 +14,8 @@ from mlflow import MlflowClient
 
 from components.errors import UserError
 from pipelines.tracking import Delivery, Journal, promotion_result
-from pipelines.tracking.outbox import delivering, read_events, waiting
-from pipelines.tracking.repeat import Inputs
+from pipelines.tracking.run_inputs import Inputs
+from pipelines.tracking.spool import delivering, read_events, waiting
 from pipelines.tracking.store import find_runs
 
 Send = Callable[..., Delivery]
@@ -106,7 +106,7 @@ def test_a_journal_that_is_being_sent_is_left_alone(
     report: Report, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from pipelines.tracking import journal as journals
-    from pipelines.tracking.repeat import forget_earlier_try
+    from pipelines.tracking.run_inputs import forget_earlier_try
 
     monkeypatch.setattr(journals, "forget_earlier_try", lambda key, root: forget_earlier_try(key, root, wait=0.2))
     first = report()
@@ -118,10 +118,10 @@ def test_a_journal_that_is_being_sent_is_left_alone(
     report().finish()
 
 
-def test_a_sender_that_waited_for_the_old_journal_does_not_take_the_new_one(report: Report, root: Path) -> None:
+def test_an_uploader_that_waited_for_the_old_journal_does_not_take_the_new_one(report: Report, root: Path) -> None:
     first = report()
     first.finish()
-    with (first.folder / "sender.lock").open("a") as old:
+    with (first.folder / "upload.lock").open("a") as old:
         second = report()
 
         fcntl.flock(old, fcntl.LOCK_EX)  # of a file that is gone: another may hold the new one
@@ -171,7 +171,7 @@ def test_children_are_sent_before_the_run_that_is_named_by_its_inputs(
 def test_a_killed_writer_is_no_living_one(root: Path, inputs: Inputs) -> None:
     code = (
         "import os, sys; from pathlib import Path; from pipelines.tracking import Journal;"
-        "from pipelines.tracking.repeat import Inputs;"
+        "from pipelines.tracking.run_inputs import Inputs;"
         "Journal.start('report', root=Path(sys.argv[1]), inputs=Inputs(eval(sys.argv[2]), 1.0));"
         "os.kill(os.getpid(), 9)"
     )

@@ -15,7 +15,7 @@ from components.errors import UserError
 from components.files import write_json
 from pipelines.tracking.checks import EVENTS, MAX_TIME, shortened
 
-CURSOR, LOCK = "cursor.json", "sender.lock"
+CURSOR, LOCK = "cursor.json", "upload.lock"
 NEWBORN_SECONDS = 600  # a journal that is being created takes milliseconds
 
 
@@ -56,16 +56,15 @@ def _begun(folder: Path) -> int:
         return 0
 
 
-def read_events(folder: Path, offset: int = 0) -> list[Event]:
-    """Events from `offset` on. A last line without its end (its writer was killed, or is at it) is left out.
+def read_events(folder: Path) -> list[Event]:
+    """All events so far. A last line without its end (its writer was killed, or is at it) is left out.
 
     Raises:
         UserError: a line is no event.
     """
     with (folder / EVENTS).open("rb") as file:
-        file.seek(offset)
         lines = file.readlines()
-    events = []
+    events, offset = [], 0
     for line in lines:
         offset += len(line)
         if line.endswith(b"\n"):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from components.errors import UserError
-from pipelines.tracking import outbox
+from pipelines.tracking import spool
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,11 @@ def forget_earlier_try(key: str, root: Path, wait: float = 60.0) -> None:
     """
     folder = root / "journals" / key
     if folder.exists():
-        if outbox.is_written(folder):
+        if spool.is_written(folder):
             raise UserError(f"{key}: another process is at work on the same. Wait for it to end, then run again.")
-        with outbox.delivering(folder, wait) as mine:
+        with spool.delivering(folder, wait) as mine:
             if mine:
-                outbox.remove(folder)
+                spool.remove(folder)
             elif folder.exists():
                 raise UserError(f"{key}: another process is sending it to MLflow. Run again once that has ended.")
     (root / "promotions" / f"{key}.json").unlink(missing_ok=True)

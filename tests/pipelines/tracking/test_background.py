@@ -3,12 +3,12 @@
 import time
 
 from pipelines.tracking import Journal
-from pipelines.tracking.outbox import read_events
-from pipelines.tracking.system import SystemSampler
+from pipelines.tracking.background import sample_system
+from pipelines.tracking.spool import read_events
 
 
 def test_samples_until_the_stage_ends(journal: Journal) -> None:
-    with SystemSampler(journal, every=0.05):
+    with sample_system(journal, every=0.05):
         deadline = time.monotonic() + 30
         while len(read_events(journal.folder)) < 3:
             assert time.monotonic() < deadline
