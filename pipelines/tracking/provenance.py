@@ -26,14 +26,15 @@ GIT_TAGS = ("mlflow.source.git.commit", "git.dirty")
 
 def provenance() -> dict[str, str]:
     """Tags that tell where this process's results come from; what cannot be found out is left out."""
-    return {**source(), **project_run(), **git_commit(), **versions(), **hardware()}
+    return {**source(), **git_commit(), **versions(), **hardware()}
 
 
 def source() -> dict[str, str]:
-    """What MLflow's run table shows as source and user."""
+    """Source and user, as MLflow's run table shows them, and the run of `mlflow run` that this process is part of."""
     main = sys.modules["__main__"].__spec__
     name = main.name.removesuffix(".__main__") if main else Path(sys.argv[0]).name
-    return {"mlflow.source.name": name, "mlflow.source.type": "LOCAL", "mlflow.user": user()}
+    project = {"project_run": os.environ["MLFLOW_RUN_ID"]} if "MLFLOW_RUN_ID" in os.environ else {}
+    return {"mlflow.source.name": name, "mlflow.source.type": "LOCAL", "mlflow.user": user(), **project}
 
 
 def user() -> str:
@@ -42,11 +43,6 @@ def user() -> str:
         return getpass.getuser()
     except (KeyError, OSError):  # a container's user id without a name
         return str(os.getuid())
-
-
-def project_run() -> dict[str, str]:
-    """The run of `mlflow run` that this process is part of, if it is."""
-    return {"project_run": os.environ["MLFLOW_RUN_ID"]} if "MLFLOW_RUN_ID" in os.environ else {}
 
 
 def git_commit() -> dict[str, str]:

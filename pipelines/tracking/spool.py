@@ -105,11 +105,6 @@ def save_cursor(folder: Path, cursor: Cursor) -> None:
     write_json(folder / CURSOR, asdict(cursor))
 
 
-def last_written(folder: Path) -> int:
-    """When the journal last grew, in milliseconds since 1970."""
-    return (folder / EVENTS).stat().st_mtime_ns // 1_000_000
-
-
 @contextmanager
 def delivering(folder: Path, wait: float) -> Iterator[bool]:
     """Hold the right to deliver this journal; yields False if another process has it, or the journal is gone."""

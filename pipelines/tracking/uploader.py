@@ -127,7 +127,8 @@ def _deliver_journal(client: "MlflowClient", uri: str, folder: Path, root: Path)
     if alive and not finished:
         return cursor.run_id, False
     if not finished:
-        client.set_terminated(cursor.run_id, "KILLED", spool.last_written(folder))
+        # when the journal last grew
+        client.set_terminated(cursor.run_id, "KILLED", (folder / checks.EVENTS).stat().st_mtime_ns // 1_000_000)
     for double in store.find_runs(client, start["key"], [experiment]):
         if double.info.run_id != cursor.run_id:  # empty: the request for it had timed out here, not at the server
             client.delete_run(double.info.run_id)
