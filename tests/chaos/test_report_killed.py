@@ -195,7 +195,7 @@ def test_another_expectation_makes_no_other_model(project: Project, client: Mlfl
     project.dvc("repro")  # whatever the other tests left is settled
     before, reports = {r.info.run_id for r in runs_of(client, kind="model")}, project.files("outputs/reports")
     versions = len(client.search_model_versions("name = 'gcrl'"))
-    code = project.root / "pipelines" / "validation.py"
+    code = project.root / "pipelines" / "validation" / "prepared_data.py"
     place = "    for split in prepared.splits:\n        yield _label_check"
     assert place in code.read_text()
     code.write_text(code.read_text().replace(place, f"    yield {EXPECTATION}\n{place}"))
