@@ -29,7 +29,7 @@ from components.evaluation.ood.detectors.fused import Fused
 from components.evaluation.probes.linear_probe import Labelled
 from components.evaluation.probes.run import fit_linear
 from components.export.config import ExportConfig
-from components.export.graph import Shipped, export_onnx
+from components.export.graph import ExportedModel, export_onnx
 from components.export.session import open_session, run_session
 from components.model.build import Architecture, build
 from components.model.encode import encode_images
@@ -57,7 +57,7 @@ def pytorch(batch: int, options: argparse.Namespace, prepared: Prepared) -> Turn
     }
 
 
-def shipped(variant: str, options: argparse.Namespace, prepared: Prepared) -> Shipped:
+def shipped(variant: str, options: argparse.Namespace, prepared: Prepared) -> ExportedModel:
     """The variant with a probe and an OOD score."""
     model = random_model(variant, options, prepared)
     features, batches = {}, {}
@@ -69,10 +69,10 @@ def shipped(variant: str, options: argparse.Namespace, prepared: Prepared) -> Sh
         batches[split] = Batch(found.numpy(), images, bits)
     probe = fit_linear(features["train"], features["val"], (0.01,))
     fused = Fused.fit(InDistribution(features["train"], batches["val"], probe), k=1)
-    return Shipped(model, probe, fused, float(np.quantile(fused.score(batches["val"]), 0.95)))
+    return ExportedModel(model, probe, fused, float(np.quantile(fused.score(batches["val"]), 0.95)))
 
 
-def export(batch: int, module: Shipped, path: Path, images: np.ndarray, turn: float) -> Turns:
+def export(batch: int, module: ExportedModel, path: Path, images: np.ndarray, turn: float) -> Turns:
     session = open_session(path)
     images = np.resize(images[:batch], (batch, *images.shape[1:]))
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
 
-class Shipped(nn.Module):
+class ExportedModel(nn.Module):
     """Preprocessing, encoder, probe and the fused OOD score in one module, in float32.
 
     Everything that was fitted outside of torch (probe, whitening, thresholds) is kept in buffers. Whitened distances
@@ -68,7 +68,7 @@ class Shipped(nn.Module):
         return features, probabilities, score, score > self.threshold
 
 
-def export_onnx(module: Shipped, image_size: int, channels: int, path: Path, opset: int) -> None:
+def export_onnx(module: ExportedModel, image_size: int, channels: int, path: Path, opset: int) -> None:
     """Write the module as an ONNX file with a dynamic batch, and check it with onnx's checker.
 
     The same weights give the same bytes, wherever and however often they are exported: the file holds no trace of the

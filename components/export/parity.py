@@ -9,13 +9,13 @@ import torch
 
 from components.errors import UserError
 from components.export.config import ExportConfig
-from components.export.graph import Shipped
+from components.export.graph import ExportedModel
 from components.export.session import OUTPUTS, open_session, run_session
 
 TIMED_SECONDS = 0.5  # at least so long for each timing
 
 
-def check_parity(module: Shipped, path: Path, images: np.ndarray, config: ExportConfig) -> dict[str, float]:
+def check_parity(module: ExportedModel, path: Path, images: np.ndarray, config: ExportConfig) -> dict[str, float]:
     """Compare ONNX Runtime with PyTorch on uint8 images (N, H, W, C) at every batch size of the configuration.
 
     Returns the largest differences: absolute in embedding and probabilities, relative in ood_score.
@@ -53,7 +53,7 @@ def check_parity(module: Shipped, path: Path, images: np.ndarray, config: Export
     return metrics
 
 
-def time_inference(module: Shipped, path: Path, images: np.ndarray) -> dict[str, float]:
+def time_inference(module: ExportedModel, path: Path, images: np.ndarray) -> dict[str, float]:
     """Milliseconds for one image, and images a second in batches of 64, of ONNX Runtime and PyTorch on the CPU."""
     session = open_session(path)
     batch = np.resize(images, (64, *images.shape[1:]))
@@ -69,7 +69,7 @@ def time_inference(module: Shipped, path: Path, images: np.ndarray) -> dict[str,
 
 
 @torch.no_grad()
-def _torch(module: Shipped, images: np.ndarray) -> dict[str, np.ndarray]:
+def _torch(module: ExportedModel, images: np.ndarray) -> dict[str, np.ndarray]:
     return {k: v.numpy() for k, v in zip(OUTPUTS, module(torch.from_numpy(np.array(images))), strict=True)}
 
 

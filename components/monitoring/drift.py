@@ -25,7 +25,7 @@ DECIDING = 3  # tests
 PERMUTATIONS = 5  # times 1 / level, so that a p-value below the level is no matter of one permutation
 TOGETHER = 500  # permutations computed in one matrix product
 
-Verdict = Literal["drift", "no drift", "too few images to tell", "for information"]
+PromotionOutcome = Literal["drift", "no drift", "too few images to tell", "for information"]
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class DriftTest:
     limit: float | None  # effects above matter; None: for information
 
     @property
-    def verdict(self) -> Verdict:
+    def verdict(self) -> PromotionOutcome:
         if self.p_value is None:
             return "too few images to tell"
         if self.limit is None:

@@ -5,7 +5,7 @@ from torch import nn
 
 
 @torch.no_grad()
-def update_average(average: nn.Module, model: nn.Module, decay: float, step: int) -> None:
+def update_ema(average: nn.Module, model: nn.Module, decay: float, step: int) -> None:
     """Move the average towards the model after `step` finished steps (from 1).
 
     The decay grows with the steps, (1 + step) / (10 + step), up to `decay`: otherwise the random first weights would

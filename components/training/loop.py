@@ -30,12 +30,12 @@ from components.training.device import (
     numerics,
 )
 from components.training.distributed import Ranks
-from components.training.ema import update_average
+from components.training.ema import update_ema
 from components.training.launch import OnMetrics, launch
 from components.training.memory import memory_is_explained
 from components.training.optimizer import build_optimizers, effective_learning_rate, schedule, set_learning_rate
 from components.training.recorder import Recorder
-from components.training.step import Execution, Found, backward
+from components.training.step import Execution, StepResult, backward
 from components.training.validation import PretrainData
 from components.training.views import draw_views
 
@@ -192,7 +192,7 @@ def take_step(
     rate: float,
     diagnose: bool,
     place: float,
-) -> tuple[Found, Tensor]:
+) -> tuple[StepResult, Tensor]:
     """One optimizer step; what it found, and the gradient's norm before clipping.
 
     The pixels (b, H, W, C) are this process's share, `images` (B,) the indices of the whole batch in the training set;
@@ -213,5 +213,5 @@ def take_step(
     objective.after_step(model, min(1.0, (place + 1) / config.steps))
     if state.average:
         assert config.ema_decay is not None
-        update_average(state.average, model, config.ema_decay, state.step)
+        update_ema(state.average, model, config.ema_decay, state.step)
     return found, norm

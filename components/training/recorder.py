@@ -14,7 +14,7 @@ from components.training.config import TrainingConfig
 from components.training.device import peak_memory
 from components.training.diagnostics import gradient_conflict
 from components.training.launch import OnMetrics
-from components.training.step import Found
+from components.training.step import StepResult
 from components.training.validation import PretrainData, evaluate, validate
 
 # by rule: the metric that decides which step's model is kept, and whether more of it is better (1) or less (-1)
@@ -43,7 +43,7 @@ class Recorder:
         self._saved_at = self._window_at = monotonic()
         self._window_from, self._pause = state.step, config.checkpoint_seconds
 
-    def after_step(self, found: Found, norm: Tensor, rate: float, last: bool, watch: Stopwatch) -> None:
+    def after_step(self, found: StepResult, norm: Tensor, rate: float, last: bool, watch: Stopwatch) -> None:
         """What is due after a step: `norm` is its gradient's, `rate` its learning rate.
 
         Raises:
@@ -77,7 +77,7 @@ class Recorder:
         _keep(state, self._config, seen)
         return seen
 
-    def _report(self, row: dict[str, float], found: Found, norm: Tensor, rate: float) -> None:
+    def _report(self, row: dict[str, float], found: StepResult, norm: Tensor, rate: float) -> None:
         done, now = self._state.step, monotonic()
         seconds = now - self._window_at
         speed = (done - self._window_from) * self._config.batch_size / max(seconds, 1e-9)

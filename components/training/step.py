@@ -48,7 +48,7 @@ class Execution:
 
 
 @dataclass(frozen=True)
-class Found:
+class StepResult:
     """What is known of a step besides the gradient; the same on every process."""
 
     terms: dict[str, Tensor]  # the weighted loss of each term
@@ -64,11 +64,11 @@ def backward(
     generator: torch.Generator,
     execution: Execution,
     watched: Sequence[Tensor] = (),
-) -> Found:
+) -> StepResult:
     """Set every parameter's gradient, of the model and of what the objective owns, to that of the loss over all views
     of all processes. `images` (B,) are the indices of the whole batch's images, the generator is the step's."""
     parts, ranks = views.split(execution.passes), execution.ranks
-    found = Found({}, {}, {})
+    found = StepResult({}, {}, {})
     model.zero_grad(set_to_none=True)
     objective.zero_grad(set_to_none=True)
     passed = pass_through(parts[0], execution) if len(parts) == 1 else None
@@ -132,7 +132,7 @@ def _of_views(function: Callable[[Tensor], Tensor], parts: Sequence[Views], exec
     return torch.cat([f.unflatten(0, p.tokens.shape[:2]) for f, p in zip(found, parts, strict=True)], 1)
 
 
-def _contrast(objective: Objective, batch: Batch, found: Found) -> Tensor:
+def _contrast(objective: Objective, batch: Batch, found: StepResult) -> Tensor:
     """The slope of the contrastive loss at the features (V, B, D) of the whole batch. Leaves the gradients of the
     projection head and of what the term owns in place: every process computes the same ones."""
     loss, metrics = objective.contrast(batch)

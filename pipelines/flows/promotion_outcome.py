@@ -16,7 +16,7 @@ from pipelines.tracking.secrets import without_password
 
 
 @dataclass(frozen=True)
-class Verdict:
+class PromotionOutcome:
     """The outcome of `compare`."""
 
     model: str  # the registered model
@@ -56,7 +56,7 @@ class Verdict:
         return f"champion of {self.model} stays version {version}" + (f": {reason}" if self.fresh else "")
 
 
-def read_verdict(folder: Path, params: Params, tracking: Path, compared: bool) -> Verdict:
+def read_verdict(folder: Path, params: Params, tracking: Path, compared: bool) -> PromotionOutcome:
     """The verdict on the results in a folder; `compared`: whether `compare` has just run.
 
     What waits for MLflow is sent once more, if there is something: a server that was away may be back.
@@ -66,7 +66,7 @@ def read_verdict(folder: Path, params: Params, tracking: Path, compared: bool) -
     numbers = read_json(compare / "metrics.json", best)
     row = {metric.name: numbers.get(metric.name) for metric in compared_metrics()}
     key = read_json(compare / "record.json", "run_key")
-    verdict = Verdict(
+    verdict = PromotionOutcome(
         params.tracking.registered_model,
         best,
         score(row, params.gate.score),
@@ -81,7 +81,7 @@ def read_verdict(folder: Path, params: Params, tracking: Path, compared: bool) -
     return verdict
 
 
-def versions_compared(verdict: Verdict, tracking: Path) -> str:
+def versions_compared(verdict: PromotionOutcome, tracking: Path) -> str:
     """Champion against challenger: a Markdown table of their runs' numbers, "" without any.
 
     Raises whatever MLflow does where it can't be reached.

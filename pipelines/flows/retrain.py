@@ -25,7 +25,7 @@ from pipelines.flows.artifacts import show_outcomes
 from pipelines.flows.changes import Recorded, changes, recorded
 from pipelines.flows.commands import Commands
 from pipelines.flows.dvc_runner import Outcome, failed, run_dag, summary
-from pipelines.flows.promotion_outcome import Verdict, read_verdict, versions_compared
+from pipelines.flows.promotion_outcome import PromotionOutcome, read_verdict, versions_compared
 from pipelines.flows.run_names import run_name
 from pipelines.flows.workspace import Workspace, workspace
 from pipelines.tracking import store
@@ -40,7 +40,7 @@ class Retrained:
 
     outcomes: Mapping[str, Outcome]
     batch: Batch | None
-    verdict: Verdict
+    verdict: PromotionOutcome
     push_error: str
 
     @property
@@ -175,7 +175,7 @@ def push_results(place: Workspace) -> State[None]:
     return Completed(message=lines[-1] if lines else "pushed")
 
 
-def _versions(verdict: Verdict, tracking: Path) -> str:
+def _versions(verdict: PromotionOutcome, tracking: Path) -> str:
     try:
         return versions_compared(verdict, tracking)
     except Exception as error:  # of MLflow, which has no common type for what a network can do

@@ -12,14 +12,14 @@ from components.training.device import choose_device
 from pipelines.config.params import Params
 from pipelines.paths import PREPARED
 from pipelines.stages.registry import Stage
-from pipelines.stages.stage_run import log_data, tracked
+from pipelines.stages.stage_run import log_data, stage_run
 
 STAGE = Stage(does="probes on raw pixels and an untrained encoder", per="run", after=("validate",), in_report="numbers")
 
 
 def run(params: Params) -> None:
     """Write outputs/baselines."""
-    with tracked(params, "baselines", settings={"model": params.model, "probe": params.probe}) as stage:
+    with stage_run(params, "baselines", settings={"model": params.model, "probe": params.probe}) as stage:
         prepared = Prepared.open(PREPARED)
         log_data(stage, prepared, {"train": "probe fitting", "val": "model selection", "test": "test"})
         encoder_only = VariantConfig(w_gen=0, w_con=1)

@@ -11,7 +11,7 @@ from pipelines.paths import PREPARED, stage_folder
 from pipelines.stages.attempts import forget
 from pipelines.stages.registry import Stage
 from pipelines.stages.results import record_of
-from pipelines.stages.stage_run import log_data, tracked
+from pipelines.stages.stage_run import log_data, stage_run
 from pipelines.tracking import deliver
 
 STAGE = Stage(does="a bound on how often new images are confused", per="request", after=("report",))
@@ -25,7 +25,9 @@ def run(params: Params, variant: str) -> None:
             f"{PARAMS}: certificate: no entry for {variant!r}. Add one, `certificate: {{{variant}: {{}}}}`."
         )
     config = params.certificate[variant]
-    with tracked(params, "certificate", variant, {"certificate": config, "augmentation": params.augmentation}) as stage:
+    with stage_run(
+        params, "certificate", variant, {"certificate": config, "augmentation": params.augmentation}
+    ) as stage:
         stage.journal.nest_under(record_of("report", variant)["run_key"])
         prepared = Prepared.open(PREPARED)
         log_data(

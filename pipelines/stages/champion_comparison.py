@@ -19,7 +19,7 @@ from pipelines.tracking.journal import tracking_folder
 from pipelines.tracking.promotion import CHAMPION, comparable
 
 
-def rematch(params: Params, prepared: Prepared, best: str, score_name: str) -> dict[str, Any] | None:
+def compare_with_champion(params: Params, prepared: Prepared, best: str, score_name: str) -> dict[str, Any] | None:
     """What `promotion.decide` goes by where champion and candidate were scored on different data, or by other columns.
 
     Returns:

@@ -19,10 +19,10 @@ from pipelines.metrics import measured
 from pipelines.paths import PREPARED, stage_folder
 from pipelines.report_page.content import Report
 from pipelines.report_page.render import PAGE, draw_figures, write_page
-from pipelines.stages.champion_comparison import rematch
+from pipelines.stages.champion_comparison import compare_with_champion
 from pipelines.stages.registry import Stage
 from pipelines.stages.results import constants_of, metrics_of, record_of
-from pipelines.stages.stage_run import log_data, tracked
+from pipelines.stages.stage_run import log_data, stage_run
 from pipelines.tracking import Journal, deliver, promotion_result
 from pipelines.tracking.run_inputs import Inputs
 
@@ -83,7 +83,7 @@ def run(params: Params) -> None:
     prepared = Prepared.open(PREPARED)
     compared = Compared.read(params)
     settings = {"gate": params.gate, "variants": list(params.encoders)}
-    with tracked(params, "compare", settings=settings, inputs=_inputs(params, compared, prepared)) as stage:
+    with stage_run(params, "compare", settings=settings, inputs=_inputs(params, compared, prepared)) as stage:
         log_data(stage, prepared, {"test": "comparison"})
         reports = compared.reports(params)
         with stage.folder() as out:
@@ -153,7 +153,7 @@ def _ask_for_promotion(journal: Journal, params: Params, compared: Compared, pre
         gate_passed=not compared.gates[best],
         gate=compared.gate,
         data_fingerprint=prepared.fingerprint(),
-        rematch=rematch(params, prepared, best, score_name),
+        comparison=compare_with_champion(params, prepared, best, score_name),
     )
 
 

@@ -11,7 +11,7 @@ from components.model.build import build
 from pipelines.config.params import Params
 from pipelines.paths import PREPARED, SCRATCH, stage_folder
 from pipelines.stages.registry import Stage
-from pipelines.stages.stage_run import log_data, tracked
+from pipelines.stages.stage_run import log_data, stage_run
 from pipelines.stages.training import TRAINING_CODE, announced, resume_key, training_data, write_trained
 from pipelines.stages.weights import architecture_of, load_model
 
@@ -27,7 +27,7 @@ def run(params: Params, name: str) -> None:
         "augmentation": params.augmentation,
         "student": student,
     }
-    with tracked(params, "distill", name, settings) as stage:
+    with stage_run(params, "distill", name, settings) as stage:
         prepared = Prepared.open(PREPARED)
         architecture = architecture_of(params, name, prepared)
         model = build(architecture, prepared.palette, params.seed)

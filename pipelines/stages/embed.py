@@ -12,7 +12,7 @@ from pipelines.config.params import Params
 from pipelines.paths import PREPARED
 from pipelines.stages.progress import tqdm
 from pipelines.stages.registry import Stage
-from pipelines.stages.stage_run import log_data, tracked
+from pipelines.stages.stage_run import log_data, stage_run
 from pipelines.stages.weights import load_model
 
 STAGE = Stage(does="features and likelihood of every image", per="encoder", after=("pretrain",), in_report="numbers")
@@ -20,7 +20,7 @@ STAGE = Stage(does="features and likelihood of every image", per="encoder", afte
 
 def run(params: Params, variant: str) -> None:
     """Write outputs/V/embed."""
-    with tracked(params, "embed", variant, {"embed": params.embed}) as stage:
+    with stage_run(params, "embed", variant, {"embed": params.embed}) as stage:
         prepared = Prepared.open(PREPARED)
         log_data(stage, prepared, dict.fromkeys(prepared.splits, "embedding"))
         model = load_model(params, variant, prepared)

@@ -11,7 +11,7 @@ from components.evaluation.ood.detectors.fused import Fused
 from components.evaluation.probes.linear_probe import LinearProbe
 from components.export import reference, training_image_ids
 from components.export.card import model_card
-from components.export.graph import Shipped, export_onnx
+from components.export.graph import ExportedModel, export_onnx
 from components.export.parity import check_parity, time_inference
 from components.files import read_json
 from components.objectives.config import VariantConfig
@@ -19,7 +19,7 @@ from pipelines.config.params import Params
 from pipelines.paths import PREPARED, stage_folder
 from pipelines.stages.registry import Stage
 from pipelines.stages.results import constants_of, metrics_of
-from pipelines.stages.stage_run import log_data, tracked
+from pipelines.stages.stage_run import log_data, stage_run
 from pipelines.stages.weights import load_model
 
 STAGE = Stage(does="ONNX, speed, parity", per="encoder", after=("ood",), in_report="numbers")
@@ -28,14 +28,14 @@ STAGE = Stage(does="ONNX, speed, parity", per="encoder", after=("ood",), in_repo
 def run(params: Params, variant_name: str) -> None:
     """Write outputs/V/export."""
     trained = params.encoder(variant_name)
-    with tracked(params, "export", variant_name, {"export": params.export}) as stage:
+    with stage_run(params, "export", variant_name, {"export": params.export}) as stage:
         prepared = Prepared.open(PREPARED)
         log_data(stage, prepared, {"test": "parity", "val": "reference"})
         model = load_model(params, variant_name, prepared)
         probe = LinearProbe.load(stage_folder("probe", variant_name) / "probe.npz")
         fused = Fused.load(stage_folder("ood", variant_name) / "fused.npz")
         threshold = read_json(stage_folder("ood", variant_name) / "thresholds.json", "fused")
-        module = Shipped(model, probe, fused, threshold)
+        module = ExportedModel(model, probe, fused, threshold)
         test = prepared.images("test")
         with stage.folder() as out:
             path = out.path / "model.onnx"

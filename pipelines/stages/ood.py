@@ -20,7 +20,7 @@ from components.files import write_json
 from pipelines.config.params import Params
 from pipelines.paths import PREPARED, stage_folder
 from pipelines.stages.registry import Stage
-from pipelines.stages.stage_run import log_data, tracked
+from pipelines.stages.stage_run import log_data, stage_run
 
 STAGE = Stage(does="detectors, the map", per="encoder", after=("probe",), in_report="numbers")
 
@@ -28,7 +28,7 @@ STAGE = Stage(does="detectors, the map", per="encoder", after=("probe",), in_rep
 def run(params: Params, variant: str) -> None:
     """Write outputs/V/ood."""
     config = replace(params.ood, detectors=tuple(registry.chosen(params.ood.detectors)))
-    with tracked(params, "ood", variant, {"embed": params.embed, "ood": config}) as stage:
+    with stage_run(params, "ood", variant, {"embed": params.embed, "ood": config}) as stage:
         prepared = Prepared.open(PREPARED)
         sets = {name: f"ood-{name}" for name in prepared.ood}
         contexts = {"train": "detector fitting", "val": "thresholds", "test": "test"}

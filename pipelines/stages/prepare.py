@@ -9,14 +9,14 @@ from pipelines.config.params import Params
 from pipelines.paths import PREPARED
 from pipelines.stages.progress import tqdm
 from pipelines.stages.registry import Stage
-from pipelines.stages.stage_run import log_data, tracked
+from pipelines.stages.stage_run import log_data, stage_run
 
 STAGE = Stage(does="images to arrays, splits, OOD sets", per="run", after=("sources",), in_report="numbers")
 
 
 def run(params: Params) -> None:
     """Write data/prepared, and outputs/prepare."""
-    with tracked(params, "prepare", settings={"data": params.data}) as stage:
+    with stage_run(params, "prepare", settings={"data": params.data}) as stage:
         left_out = prepare(
             params.data,
             params.seed,

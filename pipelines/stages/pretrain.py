@@ -17,7 +17,7 @@ from components.training.summary import describe
 from pipelines.config.params import Params
 from pipelines.paths import PREPARED, SCRATCH
 from pipelines.stages.registry import Stage
-from pipelines.stages.stage_run import log_data, tracked
+from pipelines.stages.stage_run import log_data, stage_run
 from pipelines.stages.training import TRAINING_CODE, announced, resume_key, training_data, write_trained
 
 STAGE = Stage(does="training without labels", per="variant", after=("validate",), in_report="numbers")
@@ -32,7 +32,7 @@ def run(params: Params, variant_name: str) -> None:
         "augmentation": params.augmentation,
         "variant": variant,
     }
-    with tracked(params, "pretrain", variant_name, settings) as stage:
+    with stage_run(params, "pretrain", variant_name, settings) as stage:
         prepared = Prepared.open(PREPARED)
         architecture = Architecture.of(params.model, variant, prepared.image_size, prepared.palette)
         model = build(architecture, prepared.palette, params.seed)

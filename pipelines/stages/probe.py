@@ -14,7 +14,7 @@ from components.evaluation.probes.run import ProbeResult, run_probes
 from pipelines.config.params import Params
 from pipelines.paths import PREPARED, stage_folder
 from pipelines.stages.registry import Stage
-from pipelines.stages.stage_run import log_data, tracked
+from pipelines.stages.stage_run import log_data, stage_run
 
 STAGE = Stage(does="classifiers on frozen features", per="encoder", after=("embed",), in_report="numbers")
 RELIABILITY = ("reliability", "reliability_calibrated")  # of ProbeResult
@@ -22,7 +22,7 @@ RELIABILITY = ("reliability", "reliability_calibrated")  # of ProbeResult
 
 def run(params: Params, variant: str) -> None:
     """Write outputs/V/probe."""
-    with tracked(params, "probe", variant, {"probe": params.probe}) as stage:
+    with stage_run(params, "probe", variant, {"probe": params.probe}) as stage:
         prepared = Prepared.open(PREPARED)
         log_data(stage, prepared, {"train": "probe fitting", "val": "model selection", "test": "test"})
         embedded = Embedded.open(stage_folder("embed", variant))

@@ -16,7 +16,7 @@ from pipelines.stages.attempts import forget
 from pipelines.stages.figures import draw_figures
 from pipelines.stages.registry import Stage, all_stages, reported
 from pipelines.stages.results import constants_of, has_run, metrics_of, record_of
-from pipelines.stages.stage_run import RESULTS, log_data, tracked
+from pipelines.stages.stage_run import RESULTS, log_data, stage_run
 from pipelines.tracking import Journal, deliver
 from pipelines.tracking.journal import inherited_tags
 from pipelines.tracking.provenance import GIT_TAGS, git_commit
@@ -63,7 +63,7 @@ def run(params: Params, variant: str, run_name: str | None = None, register: boo
         "data": prepared.fingerprint(),
     }
     inputs = Inputs(content, max(record["finished"] for record in own.values()))
-    with tracked(params, "report", variant, settings, inputs) as stage:
+    with stage_run(params, "report", variant, settings, inputs) as stage:
         journal = stage.journal
         journal.tags({"mlflow.runName": run_name or f"{variant} {datetime.now(UTC):%Y-%m-%d %H:%M}", "kind": "model"})
         log_data(stage, prepared, dict.fromkeys(prepared.splits, "model"))

@@ -84,7 +84,7 @@ class Outputs:
 
 
 @contextmanager
-def tracked(
+def stage_run(
     params: Params,
     stage: str,
     variant: str | None = None,

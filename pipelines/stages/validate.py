@@ -4,7 +4,7 @@ from components.data.prepared import Prepared
 from pipelines.config.params import Params
 from pipelines.paths import PREPARED, VALIDATION
 from pipelines.stages.registry import Stage
-from pipelines.stages.stage_run import log_data, tracked
+from pipelines.stages.stage_run import log_data, stage_run
 from pipelines.validation.prepared_data import validate
 
 STAGE = Stage(does="expectations on the data", per="run", after=("prepare",), in_report="run")
@@ -12,7 +12,7 @@ STAGE = Stage(does="expectations on the data", per="run", after=("prepare",), in
 
 def run(params: Params) -> None:
     """Write data/validation, and outputs/validate."""
-    with tracked(params, "validate", settings={"data": params.data}) as stage:
+    with stage_run(params, "validate", settings={"data": params.data}) as stage:
         log_data(stage, Prepared.open(PREPARED), {"train": "validation"})
         summary = validate(PREPARED, VALIDATION, params.data)
         stage.journal.artifact(VALIDATION / "summary.md")

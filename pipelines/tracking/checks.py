@@ -104,7 +104,7 @@ KINDS = {
         gate_passed=bool,
         gate=str,
         data_fingerprint=str,
-        rematch=dict[str, Any] | None,
+        comparison=dict[str, Any] | None,
     ),
     "finish": _kind("Finish", status=Status),
 }

@@ -221,11 +221,11 @@ class Journal:
         gate_passed: bool,
         gate: str,
         data_fingerprint: str,
-        rematch: Mapping[str, Any] | None = None,
+        comparison: Mapping[str, Any] | None = None,
     ) -> None:
         """Propose the version registered by the run `model_run_key`: see `pipelines.tracking.promotion.propose`.
 
-        `rematch` is how it fared against the champion where their scores are of different data.
+        `comparison` is how it fared against the champion where their scores are of different data.
         """
         self._write(
             "promote",
@@ -236,7 +236,7 @@ class Journal:
             gate_passed=bool(gate_passed),
             gate=gate,
             data_fingerprint=data_fingerprint,
-            rematch=rematch,
+            comparison=comparison,
         )
 
     def finish(self, status: Status = "FINISHED") -> None:

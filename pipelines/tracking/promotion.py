@@ -53,11 +53,11 @@ def decide(
     candidate: Mapping[str, str],
     champion: Mapping[str, str] | None,
     gate_passed: bool,
-    rematch: Mapping[str, Any] | None = None,
+    comparison: Mapping[str, Any] | None = None,
 ) -> tuple[bool, str]:
     """Whether the candidate becomes champion, and why. Both are given by their version's tags.
 
-    Where their scores are of different data, or of another kind, the scores of `rematch` count: of both on the same
+    Where their scores are of different data, or of another kind, the scores of `comparison` count: of both on the same
     images. Where there can be none, the gate alone decides; where it was missed, the champion stays.
     """
     if not gate_passed:
@@ -66,19 +66,19 @@ def decide(
         return True, "the gate passed and there was no champion"
     if comparable(candidate, champion):
         old, new, where = float(champion["score"]), float(candidate["score"]), ""
-    elif rematch is None:
+    elif comparison is None:
         return False, (
             "the champion was scored on different data, or by another score, and was not at hand to be scored on this: "
             "`make promote` decides by hand"
         )
-    elif "impossible" in rematch:
+    elif "impossible" in comparison:
         return True, (
             "the gate passed; the champion was scored on different data, or by another score, and cannot be scored on "
-            f"this ({rematch['impossible']}), so the gate alone decided"
+            f"this ({comparison['impossible']}), so the gate alone decided"
         )
     else:
-        old, new = rematch["champion"], rematch["candidate"]
-        where = f" on the {rematch['images']:,} test images that neither knows"
+        old, new = comparison["champion"], comparison["candidate"]
+        where = f" on the {comparison['images']:,} test images that neither knows"
     told = f"its {candidate['score_name']} {new:.4f} is"
     if new >= old:
         return True, f"the gate passed and {told} not below the champion's {old:.4f}{where}"
@@ -120,10 +120,10 @@ def _point_aliases(
     elif ROLLED_BACK in candidate.tags:
         moved, reason = False, f"it was {candidate.tags[ROLLED_BACK]}"
     else:
-        rematch = proposal["rematch"]
-        if rematch is not None and rematch["version"] != previous:  # another has become champion since
-            rematch = None
-        moved, reason = decide(tags, before.tags if before else None, proposal["gate_passed"], rematch)
+        comparison = proposal["comparison"]
+        if comparison is not None and comparison["version"] != previous:  # another has become champion since
+            comparison = None
+        moved, reason = decide(tags, before.tags if before else None, proposal["gate_passed"], comparison)
         if moved:
             hand_over(client, name, version, {"promoted_by": run_key, "promotion": reason})
     return {

@@ -86,13 +86,13 @@ TALLY = """
 from components.evaluation.features.store import Embedded
 from pipelines.paths import stage_folder
 from pipelines.stages.registry import Stage
-from pipelines.stages.stage_run import tracked
+from pipelines.stages.stage_run import stage_run
 
 STAGE = Stage(does="counting the images", per="encoder", after=("embed",), in_report="numbers")
 
 
 def run(params, variant):
-    with tracked(params, "tally", variant) as stage, stage.folder() as out:
+    with stage_run(params, "tally", variant) as stage, stage.folder() as out:
         out.metrics = {"images": len(Embedded.open(stage_folder("embed", variant)).features("test"))}
 """
 TALLY_ENTRY = """

@@ -26,7 +26,7 @@ from pipelines.stages.__main__ import main
 from pipelines.stages.attempts import forget
 from pipelines.stages.registry import all_stages
 from pipelines.stages.results import constants_of, metrics_of, record_of
-from pipelines.stages.stage_run import tracked
+from pipelines.stages.stage_run import stage_run
 
 ROOT = Path(__file__).parents[2]
 
@@ -139,7 +139,7 @@ def test_prepare_tells_how_many_images_it_left_out(params, capsys):
 
 
 def test_a_stage_leaves_results_a_record_and_a_journal(params):
-    with tracked(params, "probe", "hybrid", {"probe": params.probe}) as stage, stage.folder() as out:
+    with stage_run(params, "probe", "hybrid", {"probe": params.probe}) as stage, stage.folder() as out:
         out.metrics = {"accuracy": 0.5}
         out.constants = {"k": 3}
         (out.path / "figure.png").write_bytes(b"a picture")
@@ -168,7 +168,7 @@ def test_a_stage_leaves_results_a_record_and_a_journal(params):
 
 def test_offline_nothing_is_sent_and_nothing_said(params, monkeypatch, capsys):
     monkeypatch.setenv("PIPELINE_OFFLINE", "1")
-    with pytest.raises(UserError), tracked(params, "probe", "hybrid") as stage, stage.watched():
+    with pytest.raises(UserError), stage_run(params, "probe", "hybrid") as stage, stage.watched():
         raise UserError("the labels are upside down")
     assert journal()[-1]["status"] == "FAILED"
     assert capsys.readouterr().err == ""
@@ -182,7 +182,7 @@ def test_a_stage_that_fails_leaves_the_earlier_results(params, metrics, capsys):
     before = everything()
 
     def fail() -> None:
-        with tracked(params, "probe", "hybrid") as stage, stage.folder() as out:
+        with stage_run(params, "probe", "hybrid") as stage, stage.folder() as out:
             out.metrics = metrics
             (out.path / "half.npy").write_bytes(b"half a file")
             if metrics["accuracy"] == 0.9:
@@ -204,7 +204,7 @@ def test_what_a_killed_try_left_is_cleared_away(params):
     (left / "probe").mkdir(parents=True)
     (left / "probe" / "model.safetensors").write_bytes(b"half a file")
     (left / "lock").touch()
-    with tracked(params, "probe", "hybrid") as stage, stage.folder() as out:
+    with stage_run(params, "probe", "hybrid") as stage, stage.folder() as out:
         out.metrics = {"accuracy": 0.5}
     assert [path.name for path in Path("outputs/hybrid").iterdir()] == ["probe"]
 
@@ -269,7 +269,7 @@ def nested() -> dict[str, list[str]]:
 
 def test_a_stage_nests_the_attempts_before_it(params, monkeypatch):
     def attempt(fails: bool = False, stage: str = "embed", variant: str | None = "hybrid", **settings: Any) -> str:
-        with suppress(RuntimeError), tracked(params, stage, variant, {"embed": {"a": 1} | settings}) as run:
+        with suppress(RuntimeError), stage_run(params, stage, variant, {"embed": {"a": 1} | settings}) as run:
             if fails:
                 raise RuntimeError
         return run.journal.key

@@ -13,7 +13,7 @@ SIZE = 4
 
 
 class Exported(NamedTuple):
-    module: Any  # Shipped
+    module: Any  # ExportedModel
     path: Path
     images: np.ndarray  # uint8 (70, 4, 4, C): 70 is no multiple of 64 nor of 7 + 1
     probe: Any  # LinearProbe
@@ -29,7 +29,7 @@ def make_shipped(make_model) -> Callable[..., Exported]:
     from components.evaluation.ood.base import Batch, InDistribution
     from components.evaluation.ood.detectors.fused import Fused
     from components.evaluation.probes.linear_probe import Labelled, LinearProbe
-    from components.export.graph import Shipped
+    from components.export.graph import ExportedModel
     from components.model.encode import encode_images
 
     def make(path: Path, **architecture: Any) -> Exported:
@@ -44,7 +44,7 @@ def make_shipped(make_model) -> Callable[..., Exported]:
         train = Labelled(batch.features, np.arange(70) % CLASSES)
         fused = Fused.fit(InDistribution(train, batch, probe), k=1)
         threshold = float(np.quantile(fused.score(batch), 0.8))
-        return Exported(Shipped(model, probe, fused, threshold), path, images, probe, fused, batch)
+        return Exported(ExportedModel(model, probe, fused, threshold), path, images, probe, fused, batch)
 
     return make
 

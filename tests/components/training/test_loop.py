@@ -11,7 +11,7 @@ from components.objectives.config import VariantConfig
 from components.objectives.contrastive.moco import MoCoConfig
 from components.objectives.generative.masked import MaskedConfig
 from components.objectives.generative.replaced import ReplacedConfig
-from components.training.ema import update_average
+from components.training.ema import update_ema
 from components.training.loop import pretrain
 from components.training.validation import evaluate, validate
 from tests.components.training.small_runs import AUGMENTATION, CONFIG, HYBRID, TIMING, without_timing
@@ -137,7 +137,7 @@ def test_the_average_is_what_is_evaluated_and_ends_the_run(fresh, data, tmp_path
     expected = fresh()
 
     def note(step: int, metrics: dict[str, float]) -> None:
-        update_average(expected, plain, 0.6, step)
+        update_ema(expected, plain, 0.6, step)
         weights.append({name: value.clone() for name, value in expected.state_dict().items()})
 
     config = replace(CONFIG, log_every=1)

@@ -20,7 +20,7 @@ from components.training.config import TrainingConfig
 from components.training.data import step_generator
 from components.training.distributed import Ranks
 from components.training.loop import execution_of
-from components.training.step import Found, backward
+from components.training.step import StepResult, backward
 from components.training.views import Views, draw_views
 
 TRAINING = TrainingConfig(1, 2, 0.1, warmup_steps=0, device="cpu", precision="float32")
@@ -41,7 +41,7 @@ def views_of(model: GCRL, pixels: Tensor, views: int = 2, variant: VariantConfig
 
 def find(
     model: GCRL, drawn: Views, variant: VariantConfig = HYBRID, passes: int = 1, watched: Sequence[Tensor] = ()
-) -> Found:
+) -> StepResult:
     """What a step finds on its views; leaves the gradients."""
     images = torch.arange(drawn.tokens.shape[1])
     objective = build_objective(variant, model, DATA, 0)

@@ -147,7 +147,7 @@ def test_a_study_without_the_journal_that_a_record_names_is_refused(valid, proje
             "gate_passed": True,
             "gate": "",
             "data_fingerprint": "x",
-            "rematch": None,
+            "comparison": None,
         },
         {"event": "version_tags", "registered_name": "gcrl", "model_run_key": "k", "tags": {"gate_passed": "True"}},
         {"event": "nest", "children": ["20261101T000000.000-report-hybrid-00000000"]},

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.flows.promotion_outcome import Verdict
+from pipelines.flows.promotion_outcome import PromotionOutcome
 
 PROMOTION = {"version": "4", "champion": "4", "previous_champion": "3", "moved": True, "reason": "it is better"}
 STAYS = PROMOTION | {"champion": "3", "moved": False, "reason": "its score 0.8 is below the champion's 0.9"}
@@ -10,8 +10,8 @@ NONE = STAYS | {"champion": None, "previous_champion": None, "reason": "the gate
 UNMET = ("near_ood_auroc is 0.71, at least 0.9 is wanted",)
 
 
-def verdict(promotion: dict[str, Any] | None, **others: Any) -> Verdict:
-    return Verdict("gcrl", "hybrid", 0.9, **{"unmet": (), "promotion": promotion} | others)
+def verdict(promotion: dict[str, Any] | None, **others: Any) -> PromotionOutcome:
+    return PromotionOutcome("gcrl", "hybrid", 0.9, **{"unmet": (), "promotion": promotion} | others)
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def verdict(promotion: dict[str, Any] | None, **others: Any) -> Verdict:
         ),
     ],
 )
-def test_the_end_of_a_run_in_words(given: Verdict, succeeded: bool, moved: bool, told: str) -> None:
+def test_the_end_of_a_run_in_words(given: PromotionOutcome, succeeded: bool, moved: bool, told: str) -> None:
     assert given.sentence().startswith(told)
     assert given.succeeded == succeeded
     assert given.moved == moved

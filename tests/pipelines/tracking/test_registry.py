@@ -28,14 +28,14 @@ def propose(
         data: str = "d",
         measure: str = "auroc",
         run_key: str | None = None,
-        rematch: dict[str, Any] | None = None,
+        comparison: dict[str, Any] | None = None,
     ) -> dict[str, Any]:
         if run_key is None:
             with Journal.start("report", root=root) as report:
                 report.model(another_model(), "encoder", request.node.name)
             run_key = report.key
         with Journal.start("compare", root=root) as compare:
-            compare.promote(request.node.name, run_key, score, measure, gate, "accuracy ≥ 0.8", data, rematch)
+            compare.promote(request.node.name, run_key, score, measure, gate, "accuracy ≥ 0.8", data, comparison)
         assert promotion_result(compare.key, root) is None
         assert send().error is None
         result = promotion_result(compare.key, root)
@@ -77,15 +77,15 @@ def test_champion_moves_with_gate_and_score(
     better_but_failed = propose(0.99, gate=False)
     assert (better_but_failed["moved"], better_but_failed["champion"]) == (False, "4")
 
-    rematch = {"version": "4", "champion": 0.9, "candidate": 0.8, "images": 76}
-    other_data = propose(0.99, data="e", rematch=rematch)
+    comparison = {"version": "4", "champion": 0.9, "candidate": 0.8, "images": 76}
+    other_data = propose(0.99, data="e", comparison=comparison)
     assert (other_data["moved"], other_data["champion"]) == (False, "4")
     assert other_data["reason"] == (
         "its auroc 0.8000 is below the champion's 0.9000 on the 76 test images that neither knows"
     )
-    stale = propose(0.99, data="e", rematch={"version": "2", "champion": 0.7, "candidate": 0.8, "images": 76})
+    stale = propose(0.99, data="e", comparison={"version": "2", "champion": 0.7, "candidate": 0.8, "images": 76})
     assert (stale["moved"], stale["champion"]) == (False, "4"), "it was scored against a champion of before"
-    other_data = propose(0.1, data="e", rematch=rematch | {"candidate": 0.9})
+    other_data = propose(0.1, data="e", comparison=comparison | {"candidate": 0.9})
     assert (other_data["moved"], other_data["champion"]) == (True, "8")
     assert "not below the champion's 0.9000 on the 76 test images" in other_data["reason"]
 
@@ -112,7 +112,7 @@ CANDIDATE = {"score": "0.1", "score_name": "auroc", "data_fingerprint": "d"}
     ],
 )
 @pytest.mark.parametrize(
-    ("rematch", "moved", "told"),
+    ("comparison", "moved", "told"),
     [
         (None, False, "was not at hand to be scored on this: `make promote` decides by hand"),
         ({"impossible": "it takes other images"}, True, "(it takes other images), so the gate alone decided"),
@@ -125,12 +125,12 @@ CANDIDATE = {"score": "0.1", "score_name": "auroc", "data_fingerprint": "d"}
     ],
 )
 def test_scores_of_another_kind_or_of_other_data_are_not_compared(
-    champion: dict[str, str], rematch: dict[str, Any] | None, moved: bool, told: str
+    champion: dict[str, str], comparison: dict[str, Any] | None, moved: bool, told: str
 ) -> None:
-    decided, reason = decide(CANDIDATE, champion, True, rematch)
+    decided, reason = decide(CANDIDATE, champion, True, comparison)
     assert decided == moved
     assert told in reason
-    assert decide(CANDIDATE, champion, False, rematch) == (False, "the gate failed")
+    assert decide(CANDIDATE, champion, False, comparison) == (False, "the gate failed")
 
 
 @pytest.mark.parametrize("name", ["o'brien", 'a "b"'])
