@@ -1,16 +1,22 @@
 """The map of a variant's features: test images by class, OOD sets in grey, each with its own mark."""
 
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from components.evaluation.features.embedding_map import Mapped
 from components.plotting import style
 
+if TYPE_CHECKING:
+    from matplotlib.text import Annotation
+
 MARKS = ("x", "^", "s", "+", "D", "v", "*")
 GREYS = ("#555555", "#9A9A9A", "#C4C4C4")
 NAMED_CLASSES = 20  # more names would hide the points
+ROUNDS = 500  # of moving names apart; a figure of 20 takes some 20
 
 
 def map_figure(
@@ -41,14 +47,25 @@ def map_figure(
             )
         rows, positions = places["test"]
         axes.scatter(positions[:, 0], positions[:, 1], s=12, color=colours[labels[rows]], linewidths=0)
+        names = []
         for number, name in enumerate(classes if len(classes) <= NAMED_CLASSES else ()):
             members = positions[labels[rows] == number]  # (n, 2)
             if len(members):
                 # on a point of its class: the mean of scattered groups would lie between them
                 middle = members[np.linalg.norm(members - np.median(members, axis=0), axis=1).argmin()]
                 outline = withStroke(linewidth=3, foreground="white")
-                axes.annotate(
-                    name, middle, ha="center", va="center", weight="bold", fontsize=11, path_effects=[outline]
+                names.append(
+                    axes.annotate(
+                        name,
+                        middle,
+                        xytext=(0, 0),
+                        textcoords="offset points",
+                        ha="center",
+                        va="center",
+                        weight="bold",
+                        fontsize=11,
+                        path_effects=[outline],
+                    )
                 )
         axes.set_title(title)
         axes.set(xticks=[], yticks=[], aspect="equal", adjustable="datalim")
@@ -57,3 +74,31 @@ def map_figure(
             axes.legend(
                 loc="upper center", bbox_to_anchor=(0.5, 0), ncols=3, title="out of distribution", markerscale=1.5
             )
+        move_apart(names)
+
+
+def move_apart(names: Sequence["Annotation"]) -> None:
+    """Move names, of one figure, that cover each other, by as little as it takes."""
+    if not names:
+        return
+    figure = names[0].get_figure(root=True)
+    assert figure is not None
+    figure.draw_without_rendering()  # only then does it know where the names stand
+    boxes = np.array([name.get_window_extent().extents for name in names])  # (n, 4), pixels: left, bottom, right, top
+    moved = np.zeros((len(names), 2))
+    for _ in range(ROUNDS):
+        overlapping = False
+        for i, j in combinations(range(len(names)), 2):
+            here, there = (boxes[k] + np.tile(moved[k], 2) for k in (i, j))
+            overlap = np.minimum(here[2:], there[2:]) - np.maximum(here[:2], there[:2])  # (2,)
+            if (overlap > 0).all():
+                overlapping = True
+                axis = int(overlap.argmin())
+                order = 1 if (here + np.roll(here, 2))[axis] <= (there + np.roll(there, 2))[axis] else -1
+                push = order * (overlap[axis] / 2 + 0.5)
+                moved[i, axis] -= push
+                moved[j, axis] += push
+        if not overlapping:
+            break
+    for name, pixels in zip(names, moved, strict=True):
+        name.set_position(tuple(pixels * 72 / figure.dpi))

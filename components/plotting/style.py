@@ -71,14 +71,14 @@ def figure(path: Path | str, width: float, height: float) -> Iterator["Figure"]:
     import matplotlib
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context(STYLE), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"Glyph .* missing from font", UserWarning)
         canvas = Figure(figsize=(width, height), layout="constrained")
         yield canvas
         for axes in canvas.axes:
             _write_powers_out(axes.xaxis)
             _write_powers_out(axes.yaxis)
-        with atomic_file(path) as temporary, warnings.catch_warnings():
-            warnings.filterwarnings("ignore", r"Glyph .* missing from font", UserWarning)
+        with atomic_file(path) as temporary:
             canvas.savefig(temporary, format="png")
 
 
