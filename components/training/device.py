@@ -77,6 +77,12 @@ def forget_peak_memory(device: torch.device) -> None:
         torch.cuda.reset_peak_memory_stats(device)
 
 
+def cpu_threads(config: TrainingConfig) -> int:
+    """Threads that compute together in this process; 1 where a GPU does, or several processes share the work."""
+    alone = config.processes == 1 and choose_device(config).type == "cpu"
+    return torch.get_num_threads() if alone else 1
+
+
 def describe_hardware(device: torch.device) -> str:
     """One line that says what the numbers were made on."""
     if device.type == "cuda":

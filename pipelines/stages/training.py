@@ -15,14 +15,17 @@ from components.model.build import Architecture, save_weights
 from components.model.gcrl import GCRL
 from components.training.checkpoint import History, saved_step
 from components.training.config import EXECUTION, TrainingConfig
+from components.training.device import cpu_threads
 from components.training.launch import OnMetrics
 from components.training.loop import PretrainData, Trained
 from components.training.optimizer import effective_learning_rate
+from pipelines.neighbours import Neighbours, advice
 from pipelines.stages.stage_run import Outputs, Run
 
 ROOT = Path(__file__).parents[2]
 # Code that decides how training goes: a resume file is good only for the code that wrote it.
 TRAINING_CODE = ("components/model", "components/objectives", "components/training", "components/data/augment.py")
+WATCHED = 10.0  # seconds in which the machine's other work is measured
 SHOWN = (
     *("nll_nats_per_token", "generative_loss", "contrastive_loss"),
     *("crd_loss", "kd_loss", "regression_loss", "clusterfit_loss", "val/knn_accuracy"),
@@ -38,6 +41,8 @@ class Progress:
         self.live = sys.stderr.isatty()
         self.shown_at = 0.0
         self.latest: dict[str, float] = {}
+        self.threads = cpu_threads(config)
+        self.neighbours: Neighbours | None = Neighbours()
 
     def __call__(self, step: int, metrics: dict[str, float]) -> None:
         self.latest |= {k: metrics[k] for k in SHOWN if k in metrics}
@@ -54,6 +59,10 @@ class Progress:
         values = "  ".join(f"{name} {value:.3f}" for name, value in self.latest.items())
         line = f"step {steps}  {values}  {speed:,.0f} images/s  {left:.0f} s left"
         print(f"\r{line:<110}" if self.live else line, end="" if self.live and not last else "\n", file=sys.stderr)
+        if self.neighbours is not None and self.neighbours.seconds > WATCHED:
+            if said := advice(self.neighbours.cores(), self.threads):
+                print(f"\n{said}" if self.live else said, file=sys.stderr)
+            self.neighbours = None
         sys.stderr.flush()
 
 

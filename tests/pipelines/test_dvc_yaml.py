@@ -30,6 +30,7 @@ PLUMBING = {
     "pipelines/stages/results.py",  # these three only open what earlier stages wrote, which is among the dependencies
     "pipelines/stages/weights.py",
     "components/data/prepared.py",
+    "pipelines/neighbours.py",
     "pipelines/stages/stage_run.py",
     "pipelines/stages/attempts.py",
     "pipelines/stages/progress.py",
