@@ -351,7 +351,5 @@ def test_other_work_on_the_machine_is_told_once(params, capsys, monkeypatch):
     for step in (1, params.training.steps):
         progress(step, {"images_per_second": 1000.0})
     told = [line for line in capsys.readouterr().err.splitlines() if "OMP_NUM_THREADS" in line]
-    assert told == [
-        "other work takes 1.5 of this machine's cores, and threads that wait for each other are slow: OMP_NUM_THREADS=1 "
-        "may train faster than 2 threads"
-    ]
+    assert len(told) == 1
+    assert told[0].endswith("OMP_NUM_THREADS=1 may train faster than 2 threads")
