@@ -24,8 +24,9 @@ import psutil
 from PIL import Image, ImageOps
 
 from benchmarks.measuring import Report, Row, medians, parser_for, run, take_turns
+from components.cores import usable_cores
 from components.data.config import DataConfig, Source
-from components.data.decoders import Decoders, cores
+from components.data.decoders import Decoders
 from components.data.prepare import prepare
 
 QUALITY = 85
@@ -136,7 +137,7 @@ def main() -> None:
     parser = parser_for(__doc__, rounds=3)
     parser.add_argument("--sizes", nargs="*", default=["4000x3000", "500x375"], help="WIDTHxHEIGHT of the files")
     parser.add_argument("--image-size", type=int, default=224)
-    parser.add_argument("--processes", type=int, default=cores())
+    parser.add_argument("--processes", type=int, default=usable_cores())
     parser.add_argument("--memory", type=int, nargs="*", default=[], help="numbers of files")
     options: argparse.Namespace = parser.parse_args()
     report = Report(options, ("pillow", "simplejpeg", "torchvision", "datasets"))

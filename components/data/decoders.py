@@ -20,6 +20,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from components.cores import usable_cores
 from components.data.decode import Decoded, RejectedError, decode_noting
 
 ImageFile = bytes | Path | np.ndarray  # the content of a file, its place, or pixels
@@ -40,7 +41,7 @@ class Decoders:
     """
 
     def __init__(self, reading: Mapping[str, Any], processes: int | None = None) -> None:
-        self._count = processes or cores()
+        self._count = processes or usable_cores()
         self._idle: LifoQueue[_Process] = LifoQueue()
         everyone = [_Process(dict(reading)) for _ in range(self._count)]
         for process in everyone:
@@ -124,11 +125,6 @@ class _Process:
                 process.kill()
                 code = process.wait()
         return Signals(-code).name if code < 0 else f"an exit with code {code}"
-
-
-def cores() -> int:
-    """How many processor cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _close(processes: list[_Process], threads: ThreadPoolExecutor) -> None:

@@ -8,8 +8,8 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from components.cores import usable_cores
 from components.errors import UserError
-from pipelines.tracking.provenance import usable_cores
 
 
 def side_by_side(jobs: int, work: Callable[..., Any], *arguments: Any) -> None:

@@ -9,6 +9,8 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
+from components.cores import usable_cores
+
 PACKAGES = (
     "torch",
     "torchvision",
@@ -78,11 +80,6 @@ def hardware() -> dict[str, str]:
     }
     gpus = _gpus()
     return {**found, "hardware.gpu": ", ".join(gpus)} if gpus else found
-
-
-def usable_cores() -> int:
-    """Those that this process may run on, which may be fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _gpus() -> list[str]:

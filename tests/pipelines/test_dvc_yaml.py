@@ -31,6 +31,7 @@ PLUMBING = {
     "pipelines/stages/weights.py",
     "components/data/prepared.py",
     "pipelines/neighbours.py",
+    "components/cores.py",
     "pipelines/stages/stage_run.py",
     "pipelines/stages/attempts.py",
     "pipelines/stages/progress.py",

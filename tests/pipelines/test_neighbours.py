@@ -7,6 +7,7 @@ import time
 import psutil
 import pytest
 
+from components.training.config import TrainingConfig
 from pipelines.neighbours import Neighbours, advice
 
 BUSY = "while True: pass"
@@ -33,3 +34,17 @@ def test_advice(others, threads, fewer):
     said = advice(others, threads)
     assert (said is None) == (fewer is None)
     assert said is None or f"OMP_NUM_THREADS={fewer} " in said
+
+
+def test_other_work_on_the_machine_is_told_once(capsys, monkeypatch):
+    from pipelines.stages.training import Progress
+
+    monkeypatch.setattr(Neighbours, "seconds", 11.0)
+    monkeypatch.setattr(Neighbours, "cores", lambda self: 1.5)
+    progress = Progress(TrainingConfig(steps=20, batch_size=8, learning_rate=0.01, warmup_steps=2))
+    progress.threads = 2
+    for step in (1, 20):
+        progress(step, {"images_per_second": 1000.0})
+    told = [line for line in capsys.readouterr().err.splitlines() if "OMP_NUM_THREADS" in line]
+    assert len(told) == 1
+    assert told[0].endswith("OMP_NUM_THREADS=1 may train faster than 2 threads")

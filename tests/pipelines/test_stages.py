@@ -338,18 +338,3 @@ def test_progress_by_the_clock_tells_its_share(params, capsys):
     lines = capsys.readouterr().err.splitlines()
     assert [line[:14].strip() for line in lines] == ["step 5 (25%)", "step 22 (100%)"]
     assert [found[3] for line in lines if (found := PROGRESS.match(line))] == ["25", "100"]
-
-
-def test_other_work_on_the_machine_is_told_once(params, capsys, monkeypatch):
-    from pipelines.neighbours import Neighbours
-    from pipelines.stages.training import Progress
-
-    monkeypatch.setattr(Neighbours, "seconds", 11.0)
-    monkeypatch.setattr(Neighbours, "cores", lambda self: 1.5)
-    progress = Progress(params.training)
-    progress.threads = 2
-    for step in (1, params.training.steps):
-        progress(step, {"images_per_second": 1000.0})
-    told = [line for line in capsys.readouterr().err.splitlines() if "OMP_NUM_THREADS" in line]
-    assert len(told) == 1
-    assert told[0].endswith("OMP_NUM_THREADS=1 may train faster than 2 threads")
