@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 
 POLL_SECONDS = 0.1
 NAMING_SECONDS = 1.0  # between taking a lock and naming its holder lie microseconds
+ENDING_SECONDS = 5.0  # a killed holder's lock is free once the processes that it was just starting have started
 
 
 class Holder(NamedTuple):
@@ -28,6 +29,18 @@ class Holder(NamedTuple):
     @property
     def process(self) -> str:
         return "another process" if self.pid is None else f"process {self.pid}"
+
+    @property
+    def has_ended(self) -> bool:
+        if self.pid is None:
+            return False
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return True
+        except PermissionError:  # another user's
+            pass
+        return False
 
 
 class HeldError(Exception):
@@ -59,9 +72,10 @@ def locked(
         try:
             lock.acquire(timeout=0)
         except Timeout:
+            holder = _holder(path)
             if seconds:
-                on_wait(_holder(path))
-            lock.acquire(timeout=seconds)
+                on_wait(holder)
+            lock.acquire(timeout=max(seconds, ENDING_SECONDS) if holder.has_ended and seconds >= 0 else seconds)
     except Timeout as error:
         raise HeldError(_holder(path)) from error
     try:

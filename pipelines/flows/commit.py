@@ -23,7 +23,9 @@ def last_commit(project: Path) -> str:
     try:
         git(project, "rev-parse", "--show-toplevel")
     except UserError as error:
-        raise UserError(f"{need}, and {error} `git init` and commit the project first.") from error
+        refused = any((place / ".git").exists() for place in (project.resolve(), *project.resolve().parents))
+        advice = "" if refused else " `git init` and commit the project first."  # git's own advice says what to do
+        raise UserError(f"{need}, and {error}{advice}") from error
     try:
         return git(project, "rev-parse", "--verify", "HEAD^{commit}")
     except UserError as error:

@@ -7,6 +7,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from filelock import FileLock, Timeout
 
 from components.locks import HeldError, Holder, locked
 
@@ -16,6 +17,19 @@ import sys
 from pathlib import Path
 from components.locks import locked
 with locked(Path(sys.argv[1]), note="a note"):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+HOLD_WITH_CHILD = """
+import os, subprocess, sys
+from contextlib import suppress
+from pathlib import Path
+from components.locks import locked
+with locked(Path(sys.argv[1])):
+    for descriptor in range(3, 64):  # the lock's among them
+        with suppress(OSError):
+            os.set_inheritable(descriptor, True)
+    subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], close_fds=False)
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -65,6 +79,26 @@ def test_a_killed_holder_holds_nothing(holder, tmp_path):
     holder.wait()
     with locked(tmp_path / "some" / "lock", seconds=0):
         pass
+
+
+def test_a_killed_holders_lock_is_waited_for_while_a_process_that_it_was_starting_has_it_open(tmp_path):
+    lock = tmp_path / "lock"
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD_WITH_CHILD, lock], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"held\n"
+    process.kill()
+    process.wait()
+    with pytest.raises(Timeout):
+        FileLock(lock).acquire(timeout=0)
+    child_ends = threading.Timer(0.3, process.stdin.close)
+    child_ends.start()
+    with locked(lock, seconds=0):
+        assert str(os.getpid()) in lock.read_text()
+    child_ends.join()
+    process.stdout.close()
 
 
 def test_a_freed_lock_names_nobody(tmp_path):

@@ -157,6 +157,14 @@ def test_without_a_commit_it_says_what_to_do(project, tmp_path):
         pass
 
 
+def test_a_repository_that_git_refuses_is_told_in_gits_words(project):
+    root = project(ONE)
+    (root / ".git").write_text("gitdir: nowhere\n")
+    with pytest.raises(UserError, match=r"not a git repository: .*nowhere") as refused, workspace(root):
+        pass
+    assert "git init" not in str(refused.value)
+
+
 def test_image_sets_that_are_not_in_git_are_reached_under_the_same_names(root, commit):
     for name in ("data/own/a.png", "inside/b.png", "sets/1.parquet", "sets/2.parquet"):
         change(root, name, name)
