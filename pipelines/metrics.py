@@ -88,6 +88,14 @@ METRICS = {
             in_methods_figure=True,
         ),
         Metric(
+            "reduced_bits_per_dim",
+            "bits/dim, reduced",
+            *("embed", "reduced_bits_per_dim/test", ".3f", False, LIKELIHOOD),
+            "The same of a model that takes the likelihood of the image at a smaller size: the bits of one pixel value "
+            "there. Neighbouring pixels of a smaller image are less alike, which takes more bits a value.",
+            in_methods=True,
+        ),
+        Metric(
             "bits_per_dim_bound",
             "bits/dim, bound",
             *("pretrain", "val/bits_per_dim_bound", ".3f", False),

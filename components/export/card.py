@@ -33,8 +33,10 @@ def model_card(
             for name in sets
         ],
     )
-    bits = metrics["embed"].get("bits_per_dim/test")
-    likelihood = f"{bits:.3f} bits/dim on test images" if bits is not None else "none: it has no decoder"
+    likelihood = "none: it has no decoder"
+    for key, size in {"bits_per_dim/test": "", "reduced_bits_per_dim/test": " at their reduced size"}.items():
+        if (bits := metrics["embed"].get(key)) is not None:
+            likelihood = f"{bits:.3f} bits/dim on test images{size}"
     return f"""# Model card: {literal(variant)}
 
 One ONNX file that turns an image into an embedding, class probabilities and a calibrated out-of-distribution (OOD)

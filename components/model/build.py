@@ -34,6 +34,8 @@ class Architecture:
     bidirectional: bool
     orders: int
     filters: int = 0  # of PixelCNN++'s convolutions; 0: a transformer
+    scored_size: int = 0  # of the reduced image that the likelihood is of, and its patches' side; 0: the image itself
+    scored_patch: int = 0
 
     @classmethod
     def of(cls, model: ModelConfig, variant: VariantConfig, image_size: int, palette: np.ndarray) -> "Architecture":
@@ -46,15 +48,17 @@ class Architecture:
         colours, channels = palette.shape
         if model.likelihood != "palette":
             colours = LEVELS  # of a sub-pixel
-        conditioned, orders, filters = False, 0, 0
+        conditioned, orders, filters, scored_size, scored_patch = False, 0, 0, 0, 0
         if variant.likelihood:
             term = variant.generative
             assert isinstance(term, ExactSettings)
             conditioned, orders = term.condition_on_augmentation, term.orders
             filters = term.filters_beside(model.width)
+            if term.image_size is not None:
+                scored_size, scored_patch = term.image_size, term.patch_size
         bidirectional = variant.w_gen > 0 and variant.generative.bidirectional
         parts = variant.likelihood, variant.projects, conditioned, bidirectional, orders, filters
-        return cls(model, image_size, channels, colours, *parts)
+        return cls(model, image_size, channels, colours, *parts, scored_size, scored_patch)
 
     @classmethod
     def of_encoder(cls, model: ModelConfig, image_size: int, palette: np.ndarray) -> "Architecture":
@@ -76,6 +80,8 @@ def build(architecture: Architecture, palette: np.ndarray, seed: int) -> GCRL:
             bidirectional=architecture.bidirectional,
             orders=architecture.orders,
             filters=architecture.filters,
+            scored_size=architecture.scored_size,
+            scored_patch=architecture.scored_patch,
         )
 
 

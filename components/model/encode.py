@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from components.model.gcrl import GCRL
-from components.model.tokens import to_unit
+from components.model.tokens import reduced, to_unit
 
 
 @torch.no_grad()
@@ -32,6 +32,19 @@ def encode_features(model: GCRL, images: np.ndarray, device: torch.device, batch
     """The features alone: half the work, or less, of a model with a decoder."""
     found = [model.pool(model.encode(tokens)).cpu() for tokens in _batches(model, images, device, batch_size)]
     return torch.cat(found)
+
+
+def reduce_images(images: np.ndarray, size: int | None, batch_size: int = 256) -> np.ndarray:
+    """Images uint8 (N, H, W, C) as the likelihood sees them that is taken of pictures reduced to `size` (None: as they
+    are): uint8 (N, size, size, C)."""
+    if size is None:
+        return images
+    small = np.empty((len(images), size, size, images.shape[3]), np.uint8)
+    for start in range(0, len(images), batch_size):
+        pixels = to_unit(torch.from_numpy(np.array(images[start : start + batch_size])))
+        levels = (reduced(pixels, images.shape[1] // size) * 255).round().byte()
+        small[start : start + batch_size] = levels.permute(0, 2, 3, 1).numpy()
+    return small
 
 
 def _batches(model: GCRL, images: np.ndarray, device: torch.device, batch_size: int) -> Iterator[Tensor]:

@@ -16,8 +16,9 @@ from components.model.config import ModelConfig
 from components.model.local_head import CategoricalHead, LocalHead
 from components.model.logistic_mixture import LogisticMixtureHead
 from components.model.nested_head import NestedHead
+from components.model.patch_sequence import PatchSequence
 from components.model.pixelcnn import PixelCNN
-from components.model.tokens import LEVELS, PaletteTokenizer, PixelTokenizer, Tokenizer, nested_sides, scaled
+from components.model.tokens import LEVELS, nested_sides, reduced
 from components.model.transformer import Cache, Stack
 
 
@@ -32,7 +33,7 @@ class Outputs:
     nll: Tensor | None
 
 
-class GCRL(nn.Module):
+class GCRL(PatchSequence):
     """Encoder, and where the variant wants them a projection head (contrastive) and a decoder with its local head.
 
     Args:
@@ -43,6 +44,9 @@ class GCRL(nn.Module):
             next, and may take them in any order; an image's likelihood is the mean over so many fixed ones, of which
             the raster is the first.
         filters: 0 for a transformer. Otherwise PixelCNN++'s convolutions with so many channels take its place.
+        scored_size, scored_patch: 0 for the likelihood of the image itself. Otherwise it is that of the image reduced
+            to this size, in patches of this side, which pass through the same stack (iGPT, Chen et al. 2020, section
+            3.2, reduces all images so); features and projections see the whole image.
     """
 
     other_orders: Tensor | None
@@ -59,9 +63,11 @@ class GCRL(nn.Module):
         bidirectional: bool = False,
         orders: int = 0,
         filters: int = 0,
+        scored_size: int = 0,
+        scored_patch: int = 0,
     ) -> None:
-        super().__init__()
-        D, S, side = config.width, config.patch_size**2, image_size // config.patch_size
+        super().__init__(config, image_size, config.patch_size, palette)
+        D, side = config.width, image_size // config.patch_size
 
         def stack(layers: int, causal: bool = True) -> Stack | PixelCNN:
             if filters:
@@ -69,18 +75,6 @@ class GCRL(nn.Module):
             return Stack(D, config.heads, layers, causal=causal)
 
         self.config, (self.colours, self.channels) = config, palette.shape
-        self.image_size, self.patches = image_size, side**2
-        self.tokenizer: Tokenizer
-        self.embedding: nn.Embedding | None
-        if config.likelihood == "palette":
-            self.tokenizer = PaletteTokenizer(palette, config.patch_size)
-            self.embedding = nn.Embedding(len(palette), config.local_width)
-            self.patch = nn.Linear(S * config.local_width, D)
-        else:
-            self.tokenizer, self.embedding = PixelTokenizer(config.patch_size), None
-            self.patch = nn.Linear(S * palette.shape[1], D)
-        self.start = nn.Parameter(torch.randn(D) * 0.02)
-        self.position = nn.Parameter(torch.randn(self.patches + 1, D) * 0.02)
         self.encoder = stack(config.encoder_layers, causal=not bidirectional)
         self.norm = nn.LayerNorm(D)
         self.projection = _projection(config) if contrastive else None
@@ -89,21 +83,25 @@ class GCRL(nn.Module):
         self.decoder: Stack | PixelCNN | None = None
         self.decoder_norm: nn.LayerNorm | None = None
         self.head: LocalHead | None = None
+        self.reduced: PatchSequence | None = None
         if generative:
             if condition_size:
                 self.condition = nn.Linear(condition_size, D, bias=False)  # zero parameters: nothing is added
             self.decoder = stack(config.decoder_layers)
             self.decoder_norm = nn.LayerNorm(D)
-            self.head = self.new_head()
+            self.head = self.new_head(scored_patch or None)
+            if scored_size:
+                self.reduced = PatchSequence(config, scored_size, scored_patch, palette)
             if orders:
                 self.next_position = nn.Parameter(torch.randn(self.patches, D) * 0.02)
         others = [torch.randperm(self.patches) for _ in range(orders - 1)]
         self.register_buffer("other_orders", torch.stack(others) if others else None)  # (orders − 1, T)
 
-    def new_head(self) -> LocalHead:
-        """A local head for this model's tokens and contexts as wide as it, with first weights of its own."""
+    def new_head(self, patch_size: int | None = None) -> LocalHead:
+        """A local head for this model's tokens, in patches of `patch_size` (default: the model's own), and contexts as
+        wide as it, with first weights of its own."""
         config, C = self.config, self.channels
-        width, sides = config.local_width, nested_sides(config.patch_size)
+        width, sides = config.local_width, nested_sides(patch_size or config.patch_size)
 
         def pixel_head(context_width: int, pixels: int) -> LocalHead:
             if config.likelihood == "palette":
@@ -113,23 +111,21 @@ class GCRL(nn.Module):
             return LogisticMixtureHead(context_width, (pixels, C), width, config.mixture_components)
 
         if len(sides) == 1:
-            return pixel_head(config.width, config.patch_size**2)
+            return pixel_head(config.width, sides[0] ** 2)
         reads = {"palette": width, "categorical": C * width, "logistic_mixture": C}[config.likelihood]
         return NestedHead(config.width, sides, 2 * width, reads, pixel_head)
 
-    def embed_patches(self, tokens: Tensor) -> Tensor:
-        """What patches (B, t, S, ...) are embedded as (B, t, D), wherever in the image they lie."""
-        values = self.embedding(tokens) if self.embedding is not None else scaled(tokens)
-        return self.patch(values.flatten(2))
+    @property
+    def scored(self) -> PatchSequence:
+        """The sequence that the likelihood is of."""
+        return self.reduced or self
 
-    def embed(self, tokens: Tensor, first: int = 0) -> Tensor:
-        """The input sequence (B, t + 1, D): a learned start, then each patch of tokens (B, t, S, ...), whose positions
-        are first … first + t − 1."""
-        patches = self.embed_patches(tokens)  # (B, t, D)
-        start = self.start.to(patches.dtype).expand(tokens.shape[0], 1, -1)
-        # under autocast the residual stream stays in bfloat16: casting back and forth costs a quarter of a step on CPU
-        position = self.position[first : first + tokens.shape[1] + 1].to(patches.dtype)
-        return torch.cat([start, patches], 1) + position
+    def scored_tokens(self, tokens: Tensor) -> Tensor:
+        """The tokens (n, t, s, ...) that the likelihood is of, of an image's tokens (n, T, S, ...)."""
+        if self.reduced is None:
+            return tokens
+        images = reduced(self.tokenizer.colours(tokens), self.image_size // self.reduced.image_size)
+        return self.reduced.tokenizer(images)
 
     def encode(self, tokens: Tensor) -> Tensor:
         """The encoder's output (B, T + 1, D); position t has seen the patches < t, or all if it is bidirectional."""
@@ -176,13 +172,18 @@ class GCRL(nn.Module):
         decoder, the NLL (likelihoods, T, S) of the first `likelihoods` views (default: of all).
 
         No condition: the image was not augmented. `scored`: indices (likelihoods, m) of the patches that the local head
-        scores, by default all; whatever is scored, its likelihood is the same.
+        scores, by default all; whatever is scored, its likelihood is the same. The likelihood of a reduced image takes
+        a pass of its own.
         """
         encoded = self.encode(tokens)
         features = self.pool(encoded)
         if self.head is None:
             return features, None
-        encoded, tokens = encoded[:likelihoods], tokens[:likelihoods]
+        if self.reduced is None:
+            encoded, tokens = encoded[:likelihoods], tokens[:likelihoods]
+        else:
+            tokens = self.scored_tokens(tokens[:likelihoods])
+            encoded = self.encoder(self.reduced.embed(tokens))
         # the last position has seen every patch: nothing is left for it to predict
         contexts = self.contexts(encoded[:, :-1], condition)
         if scored is not None:

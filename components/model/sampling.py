@@ -21,7 +21,8 @@ def sample(
     given: Tensor | None = None,
     order: Tensor | None = None,
 ) -> Tensor:
-    """Draw token images (n, T, S, ...) from the model's distribution, each patch after all patches before it.
+    """Draw token images (n, T, S, ...) from the model's distribution, each patch after all patches before it: of the
+    reduced image where that is what the likelihood is of.
 
     Keys and values of finished positions are kept, so that a patch costs one position's work, not the whole sequence's.
 
@@ -37,17 +38,18 @@ def sample(
     assert order is None or model.next_position is not None, "this variant draws images in raster order alone"
     model.eval()
     device = model.start.device
-    tokens = torch.zeros(n, model.patches, *model.head.shape, dtype=torch.long, device=device)
-    order = torch.arange(model.patches, device=device) if order is None else order.to(device)
+    sequence = model.scored
+    tokens = torch.zeros(n, sequence.patches, *model.head.shape, dtype=torch.long, device=device)
+    order = torch.arange(sequence.patches, device=device) if order is None else order.to(device)
     known = 0 if given is None else given.shape[1]
     if given is not None:
         tokens[:, order[:known]] = given.to(device)
-    uniform = torch.rand(n, model.patches - known, math.prod(model.head.shape), generator=generator).to(device)
-    encoder_cache, decoder_cache = Cache(model.patches), Cache(model.patches)
+    uniform = torch.rand(n, sequence.patches - known, math.prod(model.head.shape), generator=generator).to(device)
+    encoder_cache, decoder_cache = Cache(sequence.patches), Cache(sequence.patches)
     seen = torch.cat([order.new_zeros(1), order[:known] + 1])
-    inputs = model.embed(tokens)[:, seen]  # the start and the given patches
+    inputs = sequence.embed(tokens)[:, seen]  # the start and the given patches
     following = order[: known + 1]
-    for t in range(known, model.patches):
+    for t in range(known, sequence.patches):
         encoded = model.encoder(inputs, encoder_cache)
         context = model.contexts(encoded, cache=decoder_cache, following=following)[:, -1]  # (n, D)
         place = int(order[t])
@@ -57,7 +59,7 @@ def sample(
             if top_k is not None and top_k < logits.shape[-1]:
                 logits = logits.where(logits >= logits.topk(top_k).values[:, -1:], float("-inf"))
             patch.view(n, -1)[:, i] = _drawn(logits.softmax(-1), uniform[:, t - known, i])
-        inputs = model.embed(tokens[:, place : place + 1], first=place)[:, 1:]
+        inputs = sequence.embed(tokens[:, place : place + 1], first=place)[:, 1:]
         following = order[t + 1 : t + 2]
     return tokens
 

@@ -88,6 +88,7 @@ def build_objective(variant: VariantConfig, model: GCRL, data: TrainingSet, seed
     """
     task = Task(
         side=model.image_size // model.config.patch_size,
+        image_size=model.image_size,
         channels=model.channels,
         encoder_layers=model.config.encoder_layers,
         images=len(data.images),

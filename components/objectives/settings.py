@@ -29,6 +29,7 @@ class Task:
     """What a term is to be trained on, as far as it is known: the images and their labels once they are prepared."""
 
     side: int  # patches a side of an image
+    image_size: int  # side of an image in pixels
     channels: int
     encoder_layers: int
     rotate_degrees: float = 0.0  # by which views are turned at random, at most
@@ -87,6 +88,8 @@ class ExactSettings(GenerativeSettings):
     exact = True
     bidirectional = False
     condition_on_augmentation: bool  # the decoder, never the encoder, is told a view's parameters
+    image_size: int | None = None  # to which a picture is reduced before its likelihood is taken; null: as it is
+    patch_size: int = 4  # of the reduced picture
     orders: int = 0  # whose mean the likelihood of the trained model is; 0: the raster's alone
 
     def filters_beside(self, width: int) -> int:

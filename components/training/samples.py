@@ -23,15 +23,18 @@ def samples(model: GCRL, seed: int) -> dict[str, np.ndarray]:
 
 def completions(model: GCRL, images: np.ndarray, seed: int) -> dict[str, np.ndarray]:
     """Validation images (N, H, W, C), their upper halves, and three completions of each, the last one sharpened; uint8
-    (16, H, W, C) each. A model that takes patches in any order is given all but the middle instead."""
+    (16, H, W, C) each. A model that takes patches in any order is given all but the middle instead, one of the
+    likelihood of reduced images sees and completes those."""
     originals = np.array(images[:COMPLETED])
-    tokens = model.tokenizer(to_unit(torch.from_numpy(originals)).to(model.start.device))
+    tokens = model.scored_tokens(model.tokenizer(to_unit(torch.from_numpy(originals)).to(model.start.device)))
+    if model.reduced is not None:
+        originals = _to_pixels(model, tokens)
     hidden = _hidden_patches(model)
     order = hidden.flatten().int().argsort(stable=True)  # what is given, then the rest
     given = tokens[:, order[: int((~hidden).sum())].to(tokens.device)]
     order_told = None if model.next_position is None else order
     generator = torch.Generator().manual_seed(seed)
-    parts, patch = originals.copy(), model.tokenizer.patch_size
+    parts, patch = originals.copy(), model.scored.tokenizer.patch_size
     parts[:, hidden.repeat_interleave(patch, 0).repeat_interleave(patch, 1).numpy()] = 128
 
     def complete(temperature: float = 1.0, top_k: int | None = None) -> np.ndarray:
@@ -43,7 +46,7 @@ def completions(model: GCRL, images: np.ndarray, seed: int) -> dict[str, np.ndar
 
 def _hidden_patches(model: GCRL) -> torch.Tensor:
     """Which patches (rows, rows) are to be completed: the middle where the model can, otherwise the lower half."""
-    rows = model.image_size // model.tokenizer.patch_size
+    rows = model.scored.image_size // model.scored.tokenizer.patch_size
     hidden = torch.zeros(rows, rows, dtype=torch.bool)
     if model.next_position is not None and rows > 2:
         edge = max(1, rows // 4)
@@ -54,4 +57,4 @@ def _hidden_patches(model: GCRL) -> torch.Tensor:
 
 
 def _to_pixels(model: GCRL, tokens: torch.Tensor) -> np.ndarray:
-    return (model.tokenizer.colours(tokens) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    return (model.scored.tokenizer.colours(tokens) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()

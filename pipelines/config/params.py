@@ -93,6 +93,7 @@ class Params:
         """What a variant's terms are to be trained on, as far as it is known without the images."""
         return Task(
             side=self.data.image_size // self.model.patch_size,
+            image_size=self.data.image_size,
             channels=self.data.channels,
             encoder_layers=self.model.encoder_layers,
             rotate_degrees=self.augmentation.rotate_degrees,

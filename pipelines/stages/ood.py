@@ -17,6 +17,8 @@ from components.evaluation.ood.run import OodResult, run_detectors
 from components.evaluation.probes.linear_probe import Labelled, LinearProbe
 from components.evaluation.robustness import measure as robustness
 from components.files import write_json
+from components.model.encode import reduce_images
+from components.objectives.config import VariantConfig
 from pipelines.config.params import Params
 from pipelines.paths import PREPARED, stage_folder
 from pipelines.stages.registry import Stage
@@ -35,9 +37,12 @@ def run(params: Params, variant: str) -> None:
         log_data(stage, prepared, contexts | dict.fromkeys(sets.values(), "OOD test"))
         embedded = Embedded.open(stage_folder("embed", variant))
 
+        trained = params.encoder(variant)
+        scored_size = trained.scored_size if isinstance(trained, VariantConfig) else None
+
         def batch(split: str) -> Batch:
             likelihoods = embedded.bits_per_dim(split), embedded.bits_without_context(split)
-            return Batch(embedded.features(split), prepared.images(split), *likelihoods)
+            return Batch(embedded.features(split), reduce_images(prepared.images(split), scored_size), *likelihoods)
 
         train = Labelled(embedded.features("train"), prepared.labels("train"))
         probe = LinearProbe.load(stage_folder("probe", variant) / "probe.npz")

@@ -30,7 +30,8 @@ def fit_context(model: GCRL, images: np.ndarray, device: torch.device) -> Tensor
     assert head is not None
     rng = np.random.default_rng(0)
     rows = np.sort(rng.permutation(len(images))[:IMAGES])
-    patches = model.tokenizer(to_unit(torch.from_numpy(images[rows]).to(device))).flatten(0, 1)  # (n · T, S, ...)
+    tokens = model.tokenizer(to_unit(torch.from_numpy(images[rows]).to(device)))
+    patches = model.scored_tokens(tokens).flatten(0, 1)  # (n · T, S, ...)
     chosen = torch.from_numpy(rng.permutation(len(patches))[:PATCHES])
     patches = patches[chosen.to(device)]
     context = torch.zeros(1, len(model.start), device=device, requires_grad=True)
@@ -55,6 +56,6 @@ def nll_without_context(
     nll = []
     for start in range(0, len(images), batch_size):
         pixels = torch.from_numpy(np.array(images[start : start + batch_size])).to(device)
-        tokens = model.tokenizer(to_unit(pixels))  # (B, T, S, ...)
+        tokens = model.scored_tokens(model.tokenizer(to_unit(pixels)))  # (B, T, S, ...)
         nll.append(model.head.nll(context[None, None], tokens).double().mean((1, 2)).cpu())
     return torch.cat(nll)

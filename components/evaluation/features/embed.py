@@ -29,19 +29,21 @@ def embed(
     `<split>.bits_without_context.npy` (see context_likelihood.py) of all labelled and OOD splits to `out`.
 
     Returns the mean bits/dim a split, with and without context, and the health of the validation features. Bits/dim
-    count H·W·C dimensions; where the palette does not hold all colours they are those of the quantised image.
+    count H·W·C dimensions; where the palette does not hold all colours they are those of the quantised image. A model
+    of the likelihood of reduced images counts theirs, and the metrics' names begin with `reduced_`.
     """
     model.to(device)
     metrics: dict[str, float] = {}
+    kind = "" if model.reduced is None else "reduced_"
     context = fit_context(model, prepared.images("train"), device) if model.head else None
     for split in progress([s for s in prepared.splits if s != "pretrain"], desc="embed"):
         images, without_context = prepared.images(split), None
         features, bits = features_and_bits(model, images, device)
         if bits is not None:
-            metrics[f"bits_per_dim/{split}"] = float(bits.mean())
+            metrics[f"{kind}bits_per_dim/{split}"] = float(bits.mean())
         if context is not None:
             without_context = in_bits_per_dim(nll_without_context(model, context, images, device), images)
-            metrics[f"bits_without_context/{split}"] = float(without_context.mean())
+            metrics[f"{kind}bits_without_context/{split}"] = float(without_context.mean())
         write_features(out, split, features, bits, without_context)
         if split == "val":
             metrics |= feature_health(torch.from_numpy(features))

@@ -18,7 +18,7 @@ class MomentumEncoder(nn.Module):
         super().__init__()
         self.model = copy.deepcopy(model).requires_grad_(False).train()
         self.model.condition = self.model.decoder = self.model.decoder_norm = self.model.head = None
-        self.model.next_position = None
+        self.model.next_position = self.model.reduced = None
 
     def features(self, tokens: Tensor) -> Tensor:
         """Features (n, D) of views (n, T, S, ...)."""

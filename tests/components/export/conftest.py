@@ -5,10 +5,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
+from components.objectives.generative.autoregressive import AutoregressiveConfig
 from components.objectives.generative.permuted import PermutedConfig
 from components.objectives.generative.pixelcnn import PixelCNNConfig
 
 CLASSES = 3
+REDUCED = AutoregressiveConfig(image_size=2, patch_size=2)
 SIZE = 4
 
 
@@ -59,10 +61,11 @@ def make_shipped(make_model) -> Callable[..., Exported]:
         {"patch_size": 2, "colours": 5, "w_gen": 0},
         {"patch_size": 2, "colours": 5, "generative": PermutedConfig(orders=3)},
         {"patch_size": 1, "channels": 3, "likelihood": "logistic_mixture", "generative": PixelCNNConfig()},
+        {"patch_size": 4, "channels": 3, "likelihood": "logistic_mixture", "generative": REDUCED},
     ],
     ids=[
         *["hybrid on grey patches", "hybrid on RGB pixels", "logistic mixture", "categorical", "contrastive", "orders"],
-        "convolutions",
+        *["convolutions", "reduced"],
     ],
 )
 def exported(request, make_shipped, made_once) -> Exported:

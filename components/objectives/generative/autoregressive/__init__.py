@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from components.objectives.settings import ExactSettings, Words
+from components.objectives.settings import ExactSettings, Task, Words, positive
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,24 @@ class AutoregressiveConfig(RasterSettings):
     )
 
     name: Literal["autoregressive"] = "autoregressive"
+    image_size: int | None = None  # of the reduced picture that the likelihood is of; null: the picture as it is
+    patch_size: int = 4  # side of the reduced picture's patches
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        positive(self, "patch_size", *(["image_size"] if self.image_size is not None else []))
+        if self.image_size is not None and self.image_size % self.patch_size:
+            raise ValueError(f"patch_size ({self.patch_size}) must divide image_size ({self.image_size})")
+
+    def check(self, task: Task) -> None:
+        """The reduced picture's pixels are means of whole squares."""
+        if self.image_size is not None and (task.image_size % self.image_size or self.image_size == task.image_size):
+            sizes = [n for n in range(self.patch_size, task.image_size, self.patch_size) if task.image_size % n == 0]
+            choices = f"one of {', '.join(map(str, sizes))}" if sizes else "none, which scores the picture as it is"
+            raise ValueError(
+                f"image_size: {self.image_size} is no whole part of data.image_size ({task.image_size}). With patches "
+                f"of {self.patch_size}×{self.patch_size} pixels choose {choices}."
+            )
 
     @staticmethod
     def term() -> type:

@@ -22,7 +22,7 @@ class Autoregressive(GenerativeTerm[RasterSettings]):
 
     def __init__(self, config: RasterSettings, model: GCRL, data: TrainingSet) -> None:
         super().__init__(config, model, data)
-        self.patches = model.patches
+        self.patches = model.scored.patches
 
     def draw(self, views: int, images: int, generator: torch.Generator) -> Tensor | None:
         """The patches (views, images, m) that are scored, other ones for each view; None: all."""
