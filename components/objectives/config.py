@@ -7,7 +7,7 @@ from components.dataclass_reader import ByName
 from components.objectives.contrastive.nt_xent import NTXentConfig
 from components.objectives.generative.autoregressive import AutoregressiveConfig
 from components.objectives.registry import CONTRASTIVE, GENERATIVE
-from components.objectives.settings import ContrastiveSettings, ExactSettings, GenerativeSettings, Task, TermSettings
+from components.objectives.settings import ContrastiveSettings, GenerativeSettings, Task, TermSettings
 
 ANY_CONTRASTIVE = ByName(CONTRASTIVE, default=NTXentConfig)
 ANY_GENERATIVE = ByName(GENERATIVE, default=AutoregressiveConfig)
@@ -54,11 +54,6 @@ class VariantConfig:
     def likelihood(self) -> bool:
         """Whether the trained model gives an exact likelihood; otherwise it has no decoder."""
         return self.w_gen > 0 and self.generative.exact
-
-    @property
-    def scored_size(self) -> int | None:
-        """To how many pixels a side a picture is reduced before its likelihood is taken; None: it is not."""
-        return self.generative.image_size if self.likelihood and isinstance(self.generative, ExactSettings) else None
 
     @property
     def kind(self) -> str:

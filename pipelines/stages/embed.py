@@ -30,4 +30,6 @@ def run(params: Params, variant: str) -> None:
             embed_corrupted(model, prepared.images("test"), params.embed, params.seed, out.path / CORRUPTED, device)
             embed_layers(model, prepared, params.embed, out.path, device)
             out.constants = {"data_fingerprint": prepared.fingerprint(), "feature_size": params.model_of(variant).width}
+            if model.reduced is not None:
+                out.constants["scored_size"] = model.reduced.image_size
             out.constants |= {**asdict(params.embed), "seed": params.seed}

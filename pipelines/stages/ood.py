@@ -18,10 +18,10 @@ from components.evaluation.probes.linear_probe import Labelled, LinearProbe
 from components.evaluation.robustness import measure as robustness
 from components.files import write_json
 from components.model.encode import reduce_images
-from components.objectives.config import VariantConfig
 from pipelines.config.params import Params
 from pipelines.paths import PREPARED, stage_folder
 from pipelines.stages.registry import Stage
+from pipelines.stages.results import constants_of
 from pipelines.stages.stage_run import log_data, stage_run
 
 STAGE = Stage(does="detectors, the map", per="encoder", after=("probe",), in_report="numbers")
@@ -37,8 +37,7 @@ def run(params: Params, variant: str) -> None:
         log_data(stage, prepared, contexts | dict.fromkeys(sets.values(), "OOD test"))
         embedded = Embedded.open(stage_folder("embed", variant))
 
-        trained = params.encoder(variant)
-        scored_size = trained.scored_size if isinstance(trained, VariantConfig) else None
+        scored_size = constants_of("embed", variant).get("scored_size")
 
         def batch(split: str) -> Batch:
             likelihoods = embedded.bits_per_dim(split), embedded.bits_without_context(split)
