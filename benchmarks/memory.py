@@ -3,8 +3,7 @@
     python -m benchmarks.memory [--batch-sizes 16 64 256] [--variant hybrid] [--size tiny] [--json FILE]
 
 Each batch size trains a few steps in a process of its own, whose peak is measured: resident memory on a CPU (Linux),
-allocated memory on a GPU, in both cases without what lay there before the model was made. On a CPU that includes what
-torch loads for its first step, some 0.2 GB, which no estimate counts. `–`: it did not fit.
+allocated memory on a GPU, in both cases without what lay there before the model was made. `–`: it did not fit.
 """
 
 from collections.abc import Callable

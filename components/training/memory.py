@@ -24,7 +24,7 @@ from components.training.step import Execution, pass_through
 from components.training.views import Views, draw_views
 
 GB = 1e9
-OVERHEAD = 1.7  # of peak memory over what is kept for the backward pass: gradients, results that are in the making
+OVERHEAD = 1.5  # of peak memory over what is kept for the backward pass: gradients, results that are in the making
 
 
 @contextmanager

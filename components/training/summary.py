@@ -17,6 +17,8 @@ from components.training.memory import bytes_per_image, views_of
 from components.training.optimizer import build_optimizers
 from components.training.step import Execution, pass_through
 
+LOADED = 0.15e9  # bytes of resident memory
+
 
 def describe(
     model: GCRL, objective: Objective, architecture: Architecture, training: TrainingConfig
@@ -86,8 +88,8 @@ FUSED = {
 def _training_bytes(
     model: GCRL, objective: Objective, images: np.ndarray, training: TrainingConfig, dtype: torch.dtype
 ) -> float:
-    """Weights, their gradients, the optimizers' states, what the objective owns, and what a pass keeps for its backward
-    pass; without the images and whatever the runtime itself takes."""
+    """Weights, their gradients, the optimizers' states, what the objective owns, what a pass keeps for its backward
+    pass, and on a CPU what torch loads for its first step; without the images."""
     states: dict[type, int] = {Muon: 1}  # numbers a weight; AdamW keeps two
     copies = 2 if training.ema_decay is None else 3
     weights = sum(
@@ -100,4 +102,5 @@ def _training_bytes(
     execution = Execution(partial(objective.represent, model), model.encode, dtype=dtype)
     each = bytes_per_image(model, objective, images, training, execution)
     passed = training.micro_batch_size or training.batch_size // training.processes
-    return weights + sum(t.nbytes for t in owned) + each * passed
+    loaded = LOADED if model.start.device.type == "cpu" else 0
+    return weights + sum(t.nbytes for t in owned) + each * passed + loaded
