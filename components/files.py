@@ -5,6 +5,7 @@ Those that earlier stages wrote are read here too, so that a damaged one is told
 
 import csv
 import fcntl
+import hashlib
 import json
 import os
 import shutil
@@ -55,6 +56,12 @@ def atomic_directory(path: Path | str) -> Iterator[Path]:
         if path.exists():
             shutil.rmtree(path)
         temporary.replace(path)
+
+
+def file_digest(path: Path) -> str:
+    """The SHA-256 of a file's content, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def remove_abandoned(paths: Iterable[Path]) -> None:

@@ -4,7 +4,6 @@ Unusable files, and those that the collection holds already, go to `<incoming>-r
 """
 
 import csv
-import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
@@ -18,7 +17,7 @@ from components.data.sources.file_kinds import is_image, others_told, suffix_of
 from components.data.sources.image_files import SYSTEM_NAMES, class_name, visible_files
 from components.errors import UserError, nearest
 from components.file_transaction import move_all, moved, os_errors_explained, plan, undo
-from components.files import atomic_file, remove_abandoned
+from components.files import atomic_file, file_digest, remove_abandoned
 from components.locks import HeldError, locked
 
 JOURNAL, LOCK = ".intake.json", ".intake.lock"  # in the collection; a hidden file is no image
@@ -185,21 +184,16 @@ def _unusable(arrived: Iterable[Path], config: DataConfig) -> dict[Path, str]:
 def _copies(files: Sequence[Path], collection: Path) -> dict[Path, Path]:
     """Files of the same bytes as one in the collection or one before: which. Reads only what has the same size."""
     sizes = {file.stat().st_size for file in files}
-    originals: dict[bytes, Path] = {}
+    originals: dict[str, Path] = {}
     for entry in visible_files(collection):
         if entry.stat().st_size in sizes:
-            originals[_digest(Path(entry.path))] = Path(entry.path)
+            originals[file_digest(Path(entry.path))] = Path(entry.path)
     found = {}
     for file in files:
-        original = originals.setdefault(_digest(file), file)
+        original = originals.setdefault(file_digest(file), file)
         if original != file:
             found[file] = original
     return found
-
-
-def _digest(file: Path) -> bytes:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").digest()
 
 
 def _put_aside(rejected: Mapping[Path, str], incoming: Path, aside: Path) -> tuple[Rejected, ...]:

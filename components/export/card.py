@@ -76,7 +76,7 @@ difference between the two: embedding {export["parity/embedding"]:.1e}, probabil
 
 ## Where it comes from
 {facts["parameters"]:,} parameters, {facts["steps"]:,} steps of {facts["batch_size"]} images, seed {facts["seed"]}, data
-fingerprint `{facts["data_fingerprint"][:16]}`. Objective: {literal(facts["objective"])}.{_converted(facts)}
+fingerprint `{facts["data_fingerprint"][:16]}`. Objective: {literal(facts["objective"])}.{_origins(facts)}
 
 ## Limits
 The score knows images unlike the training set as far as the sets above show it; other kinds of novelty are untested. An
@@ -84,7 +84,10 @@ image that is not flagged may still be misclassified. Images must have the size 
 """
 
 
-def _converted(facts: Mapping[str, Any]) -> str:
+def _origins(facts: Mapping[str, Any]) -> str:
+    started = ""
+    if "start_from" in facts:
+        started = f" It started from {literal(facts['start_from'])} (SHA-256 `{facts['start_sha256'][:16]}`)."
     counts = facts.get("converted", {})
     told = ", ".join(f"{literal(conversion)} {count:,}" for conversion, count in counts.items())
-    return f" Images that were converted: {told}." if told else ""
+    return started + (f" Images that were converted: {told}." if told else "")

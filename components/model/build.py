@@ -107,9 +107,8 @@ def load_weights(path: Path, expected: Architecture | None = None) -> tuple[GCRL
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: not a weights file of this project ({error}). {retrain}") from error
     if expected is not None and architecture != expected:
-        ours, theirs = _flat(expected), _flat(architecture)
-        different = [f"{k} is {theirs[k]}, expected {ours[k]}" for k in ours if ours[k] != theirs[k]]
-        raise UserError(f"{path}: weights of another architecture: {'; '.join(different)}. {retrain}")
+        different = "; ".join(differences(expected, architecture).values())
+        raise UserError(f"{path}: weights of another architecture: {different}. {retrain}")
     broken = [name for name, value in weights.items() if not value.isfinite().all()]
     if broken:
         raise UserError(f"{path}: weights that are not finite numbers in {', '.join(broken[:3])}. {retrain}")
@@ -120,6 +119,12 @@ def load_weights(path: Path, expected: Architecture | None = None) -> tuple[GCRL
     except RuntimeError as error:
         raise UserError(f"{path}: weights do not fit their own description ({error}). {retrain}") from error
     return model.eval(), architecture
+
+
+def differences(expected: Architecture, found: Architecture) -> dict[str, str]:
+    """How one differs from the other, by setting."""
+    ours, theirs = _flat(expected), _flat(found)
+    return {k: f"{k} is {theirs[k]}, expected {ours[k]}" for k in ours if ours[k] != theirs[k]}
 
 
 def _flat(architecture: Architecture) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """How long and how a model is trained. No tensor library is imported here."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 # How a run is computed, not what: up to rounding its result is the same, and it may go on under others of these.
@@ -15,6 +16,8 @@ class TrainingConfig:
     batch_size: int  # images a step, over all processes; each gives `views` views
     learning_rate: float  # at a batch of 256 images; the effective rate is scaled linearly
     seconds: float | None = None  # train so long, whatever the speed; compiling and looks at validation do not count
+    # weights that variants start from, of pictures of this or another size; {variant} stands for a variant's name
+    start_from: str | None = None
     views: int = 2  # contrasted views of an image
     optimizer: Literal["muon", "adamw"] = "muon"
     weight_decay: float = 0.05
@@ -62,6 +65,10 @@ class TrainingConfig:
             raise ValueError("weight_decay must not be negative")
         if self.ema_decay is not None and not 0 < self.ema_decay < 1:
             raise ValueError("ema_decay must lie between 0 and 1, both exclusive")
+
+    def start_of(self, variant: str) -> Path | None:
+        """The weights that a variant starts from."""
+        return None if self.start_from is None else Path(self.start_from.replace("{variant}", variant))
 
     @property
     def passes(self) -> int:

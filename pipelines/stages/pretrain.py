@@ -13,6 +13,7 @@ from components.objectives.checkpoint import save_term
 from components.objectives.objective import build_objective
 from components.training.loop import pretrain
 from components.training.samples import completions, samples
+from components.training.start import start_from
 from components.training.summary import describe
 from pipelines.config.params import Params
 from pipelines.paths import PREPARED, SCRATCH
@@ -36,13 +37,15 @@ def run(params: Params, variant_name: str) -> None:
         prepared = Prepared.open(PREPARED)
         architecture = Architecture.of(params.model, variant, prepared.image_size, prepared.palette)
         model = build(architecture, prepared.palette, params.seed)
+        start = params.training.start_of(variant_name)
+        started = start_from(model, architecture, start) if start else {}
         data = training_data(prepared)
         key = resume_key_of(params, variant_name, prepared)
         scratch = SCRATCH / f"pretrain-{variant_name}-{key}"
         log_data(stage, prepared, {prepared.pretrain_split: "pretraining", "val": "validation"})
         # an objective of its own, which is not kept: it may hold a bank of all images, or a second encoder
         objective = build_objective(variant, model, TrainingSet(data.images, data.labels), params.seed)
-        facts = describe(model, objective, architecture, params.training)
+        facts = describe(model, objective, architecture, params.training) | started
         del objective
         on_metrics = announced(stage, facts, params.training, scratch / "resume.pt")
 
@@ -72,7 +75,9 @@ def run(params: Params, variant_name: str) -> None:
 def resume_key_of(params: Params, variant: str, prepared: Prepared) -> str:
     """The key of a variant's resume file: another one for other settings, data or code of its training."""
     sections = [params.model, params.training, params.augmentation, params.variant(variant)]
-    return resume_key(params.seed, sections, prepared, TRAINING_CODE)
+    start = params.training.start_of(variant)
+    extra = start.read_bytes() if start else b""
+    return resume_key(params.seed, sections, prepared, TRAINING_CODE, extra)
 
 
 def _write_images(path: Path, rows: dict[str, Any]) -> None:

@@ -4,7 +4,6 @@ A version is a file: the same ONNX file, by its SHA-256, is the same version who
 that hash as a tag, by which a run's version is found.
 """
 
-import hashlib
 import tempfile
 from collections.abc import Mapping
 from importlib import metadata
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.errors import UserError, nearest
+from components.files import file_digest
 from components.locks import locked
 from pipelines.tracking.checks import journal_file
 from pipelines.tracking.secrets import without_password
@@ -33,8 +33,7 @@ def add_model(
     client: "MlflowClient", experiment_id: str, run_id: str, journal: Path, root: Path, model: Mapping[str, Any]
 ) -> None:
     """Give a run its ONNX model, and make it a version of its registered model unless the file is one already."""
-    with journal_file(journal, model["path"]).open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    digest = file_digest(journal_file(journal, model["path"]))
     client.set_tag(run_id, ONNX, digest)
     name = model["registered_name"]
     if name is None:
