@@ -59,7 +59,7 @@ class Distillation(ContrastiveTerm[StudentConfig]):
         """The teacher's features (n, D_t) of tokens (n, T, S, ...), cut anew where its patches have another size."""
         if self.tokenizer is not None:
             tokens = self.teacher.tokenizer(self.tokenizer.colours(tokens))
-        return self.teacher.pool(self.teacher.encode(tokens))
+        return self.teacher.features(tokens)
 
     def forward(self, batch: Batch) -> Loss:
         assert batch.observed is not None

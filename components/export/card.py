@@ -86,6 +86,12 @@ image that is not flagged may still be misclassified. Images must have the size 
 
 def _origins(facts: Mapping[str, Any]) -> str:
     started = ""
+    if "encoder" in facts:
+        started = (
+            f" Its encoder is timm's {literal(facts['encoder'])}, unchanged, with weights from "
+            f"{literal(facts['encoder_weights'])} (SHA-256 `{facts['encoder_sha256'][:16]}`, licence: "
+            f"{literal(facts['encoder_license'])})."
+        )
     if "start_from" in facts:
         started = f" It started from {literal(facts['start_from'])} (SHA-256 `{facts['start_sha256'][:16]}`)."
     counts = facts.get("converted", {})

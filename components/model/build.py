@@ -15,6 +15,7 @@ from components.errors import ConfigError, UserError
 from components.files import atomic_file
 from components.model.config import ModelConfig
 from components.model.gcrl import GCRL
+from components.model.pretrained import PretrainedEncoder
 from components.model.tokens import LEVELS
 from components.objectives.config import VariantConfig
 from components.objectives.settings import ExactSettings
@@ -36,6 +37,8 @@ class Architecture:
     filters: int = 0  # of PixelCNN++'s convolutions; 0: a transformer
     scored_size: int = 0  # of the reduced image that the likelihood is of, and its patches' side; 0: the image itself
     scored_patch: int = 0
+    encoder: str | None = None  # the timm model whose features are taken, and the size that it sees
+    encoder_size: int = 0
 
     @classmethod
     def of(cls, model: ModelConfig, variant: VariantConfig, image_size: int, palette: np.ndarray) -> "Architecture":
@@ -58,7 +61,20 @@ class Architecture:
                 scored_size, scored_patch = term.image_size, term.patch_size
         bidirectional = variant.w_gen > 0 and variant.generative.bidirectional
         parts = variant.likelihood, variant.projects, conditioned, bidirectional, orders, filters
-        return cls(model, image_size, channels, colours, *parts, scored_size, scored_patch)
+        architecture = cls(model, image_size, channels, colours, *parts, scored_size, scored_patch)
+        if variant.encoder is None:
+            return architecture
+        if model.likelihood == "palette":
+            raise ConfigError(
+                "model.likelihood: a pretrained encoder sees whole colours, which a palette does not keep. "
+                "Set it to logistic_mixture."
+            )
+        size = variant.encoder.image_size or image_size
+        if size < image_size:
+            raise ConfigError(
+                f"encoder.image_size: {size} is below data.image_size ({image_size}). Lower data.image_size instead."
+            )
+        return replace(architecture, encoder=variant.encoder.timm, encoder_size=size)
 
     @classmethod
     def of_encoder(cls, model: ModelConfig, image_size: int, palette: np.ndarray) -> "Architecture":
@@ -66,8 +82,13 @@ class Architecture:
         return replace(cls.of(model, VariantConfig(w_gen=0, w_con=1), image_size, palette), contrastive=False)
 
 
-def build(architecture: Architecture, palette: np.ndarray, seed: int) -> GCRL:
-    """A freshly initialised model; the same seed gives the same weights, whatever else the process has drawn."""
+def build(
+    architecture: Architecture, palette: np.ndarray, seed: int, pretrained: PretrainedEncoder | None = None
+) -> GCRL:
+    """A freshly initialised model; the same seed gives the same weights, whatever else the process has drawn. A
+    pretrained encoder has no weights yet unless it is given."""
+    if architecture.encoder is not None and pretrained is None:
+        pretrained = PretrainedEncoder(architecture.encoder, architecture.encoder_size)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return GCRL(
@@ -82,6 +103,7 @@ def build(architecture: Architecture, palette: np.ndarray, seed: int) -> GCRL:
             filters=architecture.filters,
             scored_size=architecture.scored_size,
             scored_patch=architecture.scored_patch,
+            pretrained=pretrained,
         )
 
 

@@ -78,3 +78,16 @@ class ModelConfig:
                 raise ValueError(f"{field.name} must be at least 1")
         if self.width % self.heads:
             raise ValueError(f"width ({self.width}) must be a multiple of heads ({self.heads})")
+
+
+@dataclass(frozen=True)
+class PretrainedConfig:
+    """An encoder that others have trained, taken as it is."""
+
+    timm: str  # name of a timm model, with the tag of its weights: resnet18.a1_in1k
+    weights: str | None = None  # a file in place of the Hugging Face hub: safetensors, or a checkpoint of timm
+    image_size: int | None = None  # to which pictures are enlarged inside the model; null: data.image_size
+
+    def __post_init__(self) -> None:
+        if self.image_size is not None and self.image_size < 1:
+            raise ValueError("image_size must be at least 1")

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from components.model.gcrl import GCRL
 from components.model.tokens import reduced, to_unit
@@ -30,7 +31,7 @@ def encode_images(
 @torch.no_grad()
 def encode_features(model: GCRL, images: np.ndarray, device: torch.device, batch_size: int = 256) -> Tensor:
     """The features alone: half the work, or less, of a model with a decoder."""
-    found = [model.pool(model.encode(tokens)).cpu() for tokens in _batches(model, images, device, batch_size)]
+    found = [model.features(tokens).cpu() for tokens in _batches(model, images, device, batch_size)]
     return torch.cat(found)
 
 
@@ -45,6 +46,20 @@ def reduce_images(images: np.ndarray, size: int | None, batch_size: int = 256) -
         levels = (reduced(pixels, images.shape[1] // size) * 255).round().byte()
         small[start : start + batch_size] = levels.permute(0, 2, 3, 1).numpy()
     return small
+
+
+def thumbnails(images: np.ndarray, largest: int = 32, batch_size: int = 256) -> np.ndarray:
+    """Images uint8 (N, H, W, C) at `largest` pixels a side, or as they are where they have no more: uint8 (N, h, w, C).
+
+    A linear classifier of all pixels of photographs takes minutes.
+    """
+    if images.shape[1] <= largest:
+        return images
+    small = []
+    for start in range(0, len(images), batch_size):
+        pixels = to_unit(torch.from_numpy(np.array(images[start : start + batch_size])))
+        small.append((F.adaptive_avg_pool2d(pixels, largest) * 255).round().byte().permute(0, 2, 3, 1).numpy())
+    return np.concatenate(small)
 
 
 def _batches(model: GCRL, images: np.ndarray, device: torch.device, batch_size: int) -> Iterator[Tensor]:

@@ -18,6 +18,7 @@ from components.model.logistic_mixture import LogisticMixtureHead
 from components.model.nested_head import NestedHead
 from components.model.patch_sequence import PatchSequence
 from components.model.pixelcnn import PixelCNN
+from components.model.pretrained import PretrainedEncoder
 from components.model.tokens import LEVELS, nested_sides, reduced
 from components.model.transformer import Cache, Stack
 
@@ -47,6 +48,7 @@ class GCRL(PatchSequence):
         scored_size, scored_patch: 0 for the likelihood of the image itself. Otherwise it is that of the image reduced
             to this size, in patches of this side, which pass through the same stack (iGPT, Chen et al. 2020, section
             3.2, reduces all images so); features and projections see the whole image.
+        pretrained: the encoder whose features are taken; then the stack serves the likelihood alone, if there is one.
     """
 
     other_orders: Tensor | None
@@ -65,6 +67,7 @@ class GCRL(PatchSequence):
         filters: int = 0,
         scored_size: int = 0,
         scored_patch: int = 0,
+        pretrained: PretrainedEncoder | None = None,
     ) -> None:
         super().__init__(config, image_size, config.patch_size, palette)
         D, side = config.width, image_size // config.patch_size
@@ -75,7 +78,9 @@ class GCRL(PatchSequence):
             return Stack(D, config.heads, layers, causal=causal)
 
         self.config, (self.colours, self.channels) = config, palette.shape
-        self.encoder = stack(config.encoder_layers, causal=not bidirectional)
+        self.pretrained = pretrained
+        layers = config.encoder_layers if generative or pretrained is None else 0
+        self.encoder = stack(layers, causal=not bidirectional)
         self.norm = nn.LayerNorm(D)
         self.projection = _projection(config) if contrastive else None
         self.condition: nn.Linear | None = None
@@ -135,6 +140,17 @@ class GCRL(PatchSequence):
         """Features (B, D): the mean over the normalised positions at the encoder's exit."""
         return self.norm(encoded).float().mean(1)
 
+    def features(self, tokens: Tensor) -> Tensor:
+        """Features (n, D) of tokens (n, T, S, ...)."""
+        if self.pretrained is not None:
+            return self.pretrained(self.tokenizer.colours(tokens))
+        return self.pool(self.encode(tokens))
+
+    @property
+    def feature_size(self) -> int:
+        """D, the length of the features."""
+        return self.config.width if self.pretrained is None else self.pretrained.feature_size
+
     def contexts(
         self,
         encoded: Tensor,
@@ -175,20 +191,25 @@ class GCRL(PatchSequence):
         scores, by default all; whatever is scored, its likelihood is the same. The likelihood of a reduced image takes
         a pass of its own.
         """
-        encoded = self.encode(tokens)
-        features = self.pool(encoded)
         if self.head is None:
-            return features, None
-        if self.reduced is None:
-            encoded, tokens = encoded[:likelihoods], tokens[:likelihoods]
-        else:
-            tokens = self.scored_tokens(tokens[:likelihoods])
-            encoded = self.encoder(self.reduced.embed(tokens))
+            return self.features(tokens), None
+        if self.reduced is None and self.pretrained is None:
+            encoded = self.encode(tokens)
+            return self.pool(encoded), self._nll(encoded[:likelihoods], tokens[:likelihoods], condition, scored)
+        return self.features(tokens), self.nll(tokens[:likelihoods], condition, scored)
+
+    def nll(self, tokens: Tensor, condition: Tensor | None = None, scored: Tensor | None = None) -> Tensor:
+        """The NLL of `represent` alone."""
+        tokens = self.scored_tokens(tokens)
+        return self._nll(self.encoder(self.scored.embed(tokens)), tokens, condition, scored)
+
+    def _nll(self, encoded: Tensor, tokens: Tensor, condition: Tensor | None, scored: Tensor | None) -> Tensor:
+        assert self.head is not None
         # the last position has seen every patch: nothing is left for it to predict
         contexts = self.contexts(encoded[:, :-1], condition)
         if scored is not None:
             contexts, tokens = _rows(contexts, scored), _rows(tokens, scored)
-        return features, self.head.nll(contexts, tokens)
+        return self.head.nll(contexts, tokens)
 
     def nll_in_order(self, tokens: Tensor, order: Tensor, condition: Tensor | None = None) -> Tensor:
         """The NLL (n, T, S) of tokens (n, T, S, ...) whose patches come one after the other as `order` says, (T,) for

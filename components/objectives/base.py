@@ -121,7 +121,7 @@ class GenerativeTerm(nn.Module, Generic[Config]):
 
 def features(model: GCRL, tokens: Tensor) -> Tensor:
     """The encoder's features (n, D) of views (n, T, S, ...)."""
-    return model.pool(model.encode(tokens))
+    return model.features(tokens)
 
 
 def view_accuracy(projections: Tensor) -> Tensor:
@@ -134,7 +134,7 @@ def view_accuracy(projections: Tensor) -> Tensor:
 
 def feature_size(model: GCRL) -> int:
     """D, the length of a model's features."""
-    return model.norm.normalized_shape[0]
+    return model.feature_size
 
 
 def projection_shape(model: GCRL) -> tuple[int, int]:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Annotated
 
 from components.dataclass_reader import ByName
+from components.model.config import PretrainedConfig
 from components.objectives.contrastive.nt_xent import NTXentConfig
 from components.objectives.generative.autoregressive import AutoregressiveConfig
 from components.objectives.registry import CONTRASTIVE, GENERATIVE
@@ -21,10 +22,20 @@ class VariantConfig:
     w_con: float
     contrastive: Annotated[ContrastiveSettings, ANY_CONTRASTIVE] = field(default_factory=NTXentConfig)
     generative: Annotated[GenerativeSettings, ANY_GENERATIVE] = field(default_factory=AutoregressiveConfig)
+    encoder: PretrainedConfig | None = None  # whose features are taken, unchanged; a likelihood has its own stack
 
     def __post_init__(self) -> None:
         if self.w_gen < 0 or self.w_con < 0:
             raise ValueError("w_gen and w_con must not be negative")
+        if self.encoder is not None:
+            if self.w_con:
+                raise ValueError("a pretrained encoder stays as it is and learns from no contrast: set w_con to 0")
+            if self.w_gen and not self.generative.exact:
+                raise ValueError(
+                    f"{self.generative.name} trains an encoder, and a pretrained one stays as it is: choose a "
+                    "generative term with an exact likelihood, such as autoregressive"
+                )
+            return
         if self.w_gen == 0 and self.w_con == 0:
             raise ValueError("w_gen and w_con are both 0: the variant has nothing to learn from")
         if self.w_gen and self.w_con:
@@ -56,8 +67,16 @@ class VariantConfig:
         return self.w_gen > 0 and self.generative.exact
 
     @property
+    def trains(self) -> bool:
+        """Whether there is anything to train: not in a pretrained encoder alone."""
+        return self.w_gen > 0 or self.w_con > 0
+
+    @property
     def kind(self) -> str:
-        """What it learns by: `hybrid` of two terms, else its only term's kind, such as contrastive or generative."""
+        """What it learns by: `hybrid` of two terms, else its only term's kind, such as contrastive or generative;
+        `pretrained` with such an encoder."""
+        if self.encoder is not None:
+            return "pretrained"
         if self.w_gen and self.w_con:
             return "hybrid"
         return self.contrastive.kind if self.w_con else self.generative.kind

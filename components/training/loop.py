@@ -36,7 +36,7 @@ from components.training.memory import memory_is_explained
 from components.training.optimizer import build_optimizers, effective_learning_rate, schedule, set_learning_rate
 from components.training.recorder import Recorder
 from components.training.step import Execution, StepResult, backward
-from components.training.validation import PretrainData
+from components.training.validation import PretrainData, evaluate
 from components.training.views import draw_views
 
 
@@ -90,6 +90,12 @@ def pretrain(
         ConfigError: a term cannot be had of these images.
     """
     build = partial(build_objective, variant)
+    if not variant.trains:  # a pretrained encoder alone
+        model.to(choose_device(config))
+        metrics = {**evaluate(model, data, choose_device(config)), "seconds": 0.0}
+        on_metrics(0, metrics)
+        objective = build(model, TrainingSet(data.images, data.labels), seed)
+        return Trained([{"step": 0, **metrics}], 0, None, objective)
     return train(model, data, Run(build, config, augmentation, seed, resume, resume_key), on_metrics)
 
 

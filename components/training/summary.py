@@ -23,13 +23,17 @@ LOADED = 0.15e9  # bytes of resident memory
 def describe(
     model: GCRL, objective: Objective, architecture: Architecture, training: TrainingConfig
 ) -> dict[str, str | int | float]:
-    """Parameters, training GFLOP an image (all its views), estimated peak memory of a process, device and precision."""
+    """Parameters, training GFLOP an image (all its views), estimated peak memory of a process, device and precision.
+    Of a model that is not trained the parameters and the device."""
     device = choose_device(training)
+    parameters = sum(p.numel() for p in model.parameters())
+    if objective.contrastive is None and objective.generative is None:
+        return {"parameters": parameters, "hardware": describe_hardware(device)}
     dtype = choose_dtype(training, device)
     size = architecture.image_size
     blank = np.zeros((4, size, size, architecture.channels), np.uint8)
     return {
-        "parameters": sum(p.numel() for p in model.parameters()),
+        "parameters": parameters,
         "gflop_per_image": round(flops_per_image(model, objective, blank, training) / 1e9, 3),
         "estimated_memory_gb": round(_training_bytes(model, objective, blank, training, dtype) / 1e9, 3),
         "precision": str(dtype).removeprefix("torch."),

@@ -108,6 +108,13 @@ class Params:
             raise ConfigError(f"unknown variant {name!r}{nearest(name, self.variants)}. {PARAMS} has: {known}.")
         return self.variants[name]
 
+    def weights_of(self, variant: str) -> Path | None:
+        """The file of weights that a variant takes or starts from."""
+        encoder = self.variants[variant].encoder
+        if encoder is None:
+            return self.training.start_of(variant)
+        return None if encoder.weights is None else Path(encoder.weights)
+
     def student(self, name: str) -> StudentConfig:
         """The student of this name."""
         if name not in self.students:

@@ -68,8 +68,8 @@ def workspace(
             params = write_params(_params_file(preset, folder, project), overrides or {}, folder / PARAMS)
             _configure_dvc(folder, project)
             _link_images(params.data, folder, project)
-            for start in filter(None, map(params.training.start_of, params.variants)):
-                _link(str(start), "training.start_from", folder, project)
+            for weights in filter(None, map(params.weights_of, params.variants)):
+                _link(str(weights), "training.start_from or encoder.weights", folder, project)
         except UserError:
             if new:  # of no use to anyone
                 shutil.rmtree(clone, ignore_errors=True)

@@ -6,7 +6,7 @@ from components.data.prepared import Prepared
 from components.evaluation.probes.linear_probe import Labelled
 from components.evaluation.probes.run import run_probes
 from components.model.build import Architecture, build
-from components.model.encode import encode_features
+from components.model.encode import encode_features, thumbnails
 from components.objectives.config import VariantConfig
 from components.training.device import choose_device
 from pipelines.config.params import Params
@@ -29,7 +29,8 @@ def run(params: Params) -> None:
         pixels, random = [], []
         for split in ("train", "val", "test"):
             images, labels = prepared.images(split), prepared.labels(split)
-            pixels.append(Labelled(images.reshape(len(images), -1) / np.float32(255), labels))
+            small = thumbnails(images)
+            pixels.append(Labelled(small.reshape(len(small), -1) / np.float32(255), labels))
             random.append(Labelled(encode_features(untrained.to(device), images, device).numpy(), labels))
         with stage.folder() as out:
             for name, (train, val, test) in (("raw_pixels", pixels), ("random_encoder", random)):

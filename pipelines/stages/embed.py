@@ -29,7 +29,7 @@ def run(params: Params, variant: str) -> None:
             out.metrics = embed(model, prepared, out.path, device, progress=partial(tqdm, delay=1))
             embed_corrupted(model, prepared.images("test"), params.embed, params.seed, out.path / CORRUPTED, device)
             embed_layers(model, prepared, params.embed, out.path, device)
-            out.constants = {"data_fingerprint": prepared.fingerprint(), "feature_size": params.model_of(variant).width}
+            out.constants = {"data_fingerprint": prepared.fingerprint(), "feature_size": model.feature_size}
             if model.reduced is not None:
                 out.constants["scored_size"] = model.reduced.image_size
             out.constants |= {**asdict(params.embed), "seed": params.seed}

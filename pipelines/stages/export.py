@@ -65,11 +65,13 @@ def run(params: Params, variant_name: str) -> None:
             np.save(out.path / training_image_ids.FILE, training_image_ids.known_images(prepared))
             stages = {name: metrics_of(name, variant_name) for name in ("embed", "probe", "ood")}
             stages["export"] = out.metrics
+            trained_with = constants_of("pretrain", variant_name)
             facts = {
-                "feature_size": params.model_of(variant_name).width,
+                **{name: value for name, value in trained_with.items() if name.startswith(("start_", "encoder"))},
+                "feature_size": module.model.feature_size,
                 "false_alarm_rate": params.ood.false_alarm_rate,
-                "parameters": constants_of("pretrain", variant_name)["parameters"],
-                "steps": constants_of("pretrain", variant_name)["kept_step"],
+                "parameters": trained_with["parameters"],
+                "steps": trained_with["kept_step"],
                 "batch_size": params.training_of(variant_name).batch_size,
                 "seed": params.seed,
                 "data_fingerprint": prepared.fingerprint(),
@@ -86,6 +88,8 @@ def run(params: Params, variant_name: str) -> None:
 def _objective(trained: VariantConfig | StudentConfig) -> str:
     if isinstance(trained, StudentConfig):
         return f"{trained.objective}, with {trained.teacher} as its teacher"
+    if not trained.trains:
+        return "none, nothing was trained"
     terms = [f"{trained.w_gen:g} · {trained.generative.name}"] * (trained.w_gen > 0)
     terms += [f"{trained.w_con:g} · {trained.contrastive.name}"] * (trained.w_con > 0)
     return " + ".join(terms)

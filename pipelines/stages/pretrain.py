@@ -8,6 +8,7 @@ import numpy as np
 
 from components.data.prepared import Prepared
 from components.model.build import Architecture, build
+from components.model.pretrained import pretrained_encoder
 from components.objectives.base import TrainingSet
 from components.objectives.checkpoint import save_term
 from components.objectives.objective import build_objective
@@ -36,16 +37,20 @@ def run(params: Params, variant_name: str) -> None:
     with stage_run(params, "pretrain", variant_name, settings) as stage:
         prepared = Prepared.open(PREPARED)
         architecture = Architecture.of(params.model, variant, prepared.image_size, prepared.palette)
-        model = build(architecture, prepared.palette, params.seed)
+        encoder, origin = None, dict[str, str]()
+        if variant.encoder is not None:
+            encoder, origin = pretrained_encoder(variant.encoder, prepared.image_size)
+        model = build(architecture, prepared.palette, params.seed, encoder)
         start = params.training.start_of(variant_name)
-        started = start_from(model, architecture, start) if start else {}
+        if start is not None and variant.encoder is None:
+            origin = start_from(model, architecture, start)
         data = training_data(prepared)
         key = resume_key_of(params, variant_name, prepared)
         scratch = SCRATCH / f"pretrain-{variant_name}-{key}"
         log_data(stage, prepared, {prepared.pretrain_split: "pretraining", "val": "validation"})
         # an objective of its own, which is not kept: it may hold a bank of all images, or a second encoder
         objective = build_objective(variant, model, TrainingSet(data.images, data.labels), params.seed)
-        facts = describe(model, objective, architecture, params.training) | started
+        facts = describe(model, objective, architecture, params.training) | origin
         del objective
         on_metrics = announced(stage, facts, params.training, scratch / "resume.pt")
 
@@ -69,13 +74,13 @@ def run(params: Params, variant_name: str) -> None:
             if architecture.generative:
                 _write_images(out.path / "samples.npz", samples(model, params.seed))
                 _write_images(out.path / "completions.npz", completions(model, data.val[0], params.seed))
-        shutil.rmtree(scratch)
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def resume_key_of(params: Params, variant: str, prepared: Prepared) -> str:
     """The key of a variant's resume file: another one for other settings, data or code of its training."""
     sections = [params.model, params.training, params.augmentation, params.variant(variant)]
-    start = params.training.start_of(variant)
+    start = params.weights_of(variant)
     extra = start.read_bytes() if start else b""
     return resume_key(params.seed, sections, prepared, TRAINING_CODE, extra)
 

@@ -16,8 +16,8 @@ STAGE = Stage(does="the files of each source, counted", per="run")
 def run(params: Params) -> None:
     """Write outputs/sources: the same bytes as long as no file comes, goes or changes. Nothing is told to MLflow."""
     listing = list_sources(params.data)
-    starts = {name: params.training.start_of(name) for name in params.variants}
-    digests = {name: None if file is None else _digest(file) for name, file in starts.items()}
+    weights = {name: params.weights_of(name) for name in params.variants}
+    digests = {name: None if file is None else _digest(name, file) for name, file in weights.items()}
     with atomic_directory(stage_folder("sources")) as folder:
         write_json(folder / "listing.json", listing)
         (folder / "start").mkdir()
@@ -27,10 +27,10 @@ def run(params: Params) -> None:
     shutil.rmtree(VALIDATION_FAILED, ignore_errors=True)
 
 
-def _digest(file: Path) -> str:
+def _digest(variant: str, file: Path) -> str:
     if not file.is_file():
         raise UserError(
-            f"training.start_from: there is no file {file}. Copy the weights to start from there: a run leaves them in "
-            "outputs/VARIANT/pretrain/model.safetensors."
+            f"variants.{variant}: there is no file {file}, which training.start_from or encoder.weights names. A run "
+            "leaves its weights in outputs/VARIANT/pretrain/model.safetensors: copy them, the next run removes them."
         )
     return file_digest(file)

@@ -52,6 +52,7 @@ METHODS = {  # of Params: the sections that they read
     "encoders": ("variants", "students"),
     "model_of": ("model",),
     "training_of": ("training",),
+    "weights_of": ("variants", "training"),
 }
 
 

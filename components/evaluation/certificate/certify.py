@@ -176,7 +176,7 @@ def view_features(
         for _ in range(views):
             drawn = draw(augmentation, len(pixels), pixels.shape[1], generator)
             tokens = model.tokenizer(apply(pixels, drawn, augmentation.padding).to(device))
-            several.append(model.pool(model.encode(tokens)).cpu())
+            several.append(model.features(tokens).cpu())
         found.append(torch.stack(several, 1))  # (b, A, D)
     return torch.cat(found)
 

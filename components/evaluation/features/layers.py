@@ -66,6 +66,9 @@ def _layers(model: GCRL, tokens: Tensor) -> Iterator[tuple[str, list[Tensor]]]:
             layers.append(norm(output).float().mean(1))
         return output, layers
 
+    if model.pretrained is not None:  # another's blocks are not looked into
+        yield "encoder", [model.features(tokens)]
+        return
     encoded, layers = pooled(model.encoder.after_each_block(model.embed(tokens)), model.norm)  # (B, T + 1, D)
     yield "encoder", layers
     if model.decoder is not None and model.decoder_norm is not None:

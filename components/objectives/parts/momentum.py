@@ -22,7 +22,7 @@ class MomentumEncoder(nn.Module):
 
     def features(self, tokens: Tensor) -> Tensor:
         """Features (n, D) of views (n, T, S, ...)."""
-        return self.model.pool(self.model.encode(tokens))
+        return self.model.features(tokens)
 
     @torch.no_grad()
     def project(self, features: Tensor) -> Tensor:

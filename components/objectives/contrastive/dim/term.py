@@ -26,7 +26,7 @@ class DIM(ContrastiveTerm[DIMConfig]):
 
     def __init__(self, config: DIMConfig, model: GCRL, data: TrainingSet) -> None:
         super().__init__(config, model, data)
-        (width, size), features = projection_shape(model), model.norm.normalized_shape[0]
+        (width, size), features = projection_shape(model), model.feature_size
         self.heads = nn.ModuleList(
             nn.Sequential(nn.Linear(features, width), nn.GELU(), nn.Linear(width, size, bias=False))
             for _ in config.blocks

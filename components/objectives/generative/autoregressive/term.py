@@ -39,6 +39,10 @@ class Autoregressive(GenerativeTerm[RasterSettings]):
         assert nll is not None
         return features, nll
 
+    def values(self, model: GCRL, tokens: Tensor, condition: Tensor, drawn: Tensor | None) -> Tensor:
+        """The NLL (n, T or m, S)."""
+        return model.nll(tokens, condition, drawn)
+
     def forward(self, values: Tensor) -> Loss:
         loss = values.mean()
         return loss, {"nll_nats_per_token": loss.detach()}
