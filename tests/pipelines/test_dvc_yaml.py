@@ -195,9 +195,9 @@ def test_a_stage_lists_the_parameters_that_its_results_are_made_with():
     """Sections that a stage reads of `params`, less those that only decide where it computes or what it tells."""
     told = {
         "baselines": {"training"},  # the device
-        "embed": {"model", "training"},  # the weights hold the architecture
+        "embed": {"training"},  # the device
         # for the card; weights and results depend on them
-        "export": {"variants", "students", "model", "ood", "training", "seed"},
+        "export": {"variants", "students", "ood", "training", "seed"},
         # parameters of the MLflow run: whatever changes them reruns a stage before
         "report": {"variants", "students", "model", "training", "ood", "seed"},
         "certificate": {"training"},  # the device
