@@ -26,6 +26,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--weekly", action="store_true", help="also run the tests that are marked weekly")
 
 
+def pytest_configure() -> None:
+    """Ctrl-C is tested in processes that inherit whether it is ignored, as it is where a shell starts this with `&`."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.hookimpl(tryfirst=True)  # before -m selects
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark the tests that start a server by their fixtures, and leave out the weekly ones unless they are asked for."""

@@ -67,11 +67,13 @@ def load(tmp_path: Path) -> Callable[..., Params]:
 
 
 @pytest.fixture(scope="session")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def empty_store(made_once: Callable[[str, Callable[[Path], None]], Path]) -> Path:
     """A SQLite file with MLflow's tables (which take seconds to create) and nothing in them, to be copied."""
-    database = tmp_path_factory.mktemp("empty") / "mlflow.db"
-    MlflowClient(f"sqlite:///{database}").search_experiments()
-    return database
+
+    def make(folder: Path) -> None:
+        MlflowClient(f"sqlite:///{folder / 'mlflow.db'}").search_experiments()
+
+    return made_once("empty-store", make) / "mlflow.db"
 
 
 @pytest.fixture(scope="session")

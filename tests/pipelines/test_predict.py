@@ -13,6 +13,7 @@ from mlflow import MlflowClient
 from PIL import Image
 
 from components.export.reference import Reference
+from pipelines.__main__ import main
 from pipelines.tracking import Journal, deliver
 
 ROOT = Path(__file__).parents[2]
@@ -46,16 +47,32 @@ def project(tmp_path_factory: pytest.TempPathFactory, empty_store: Path, onnx_fi
 
 
 @pytest.fixture
-def predict(project: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """`predict("images", "out.csv", …)`: the command as it is typed in the project's folder."""
-    kept = {k: v for k, v in os.environ.items() if k not in ("MLFLOW_TRACKING_URI", "PIPELINE_TRACKING")}
+def predict(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """`predict("images", "out.csv", …)`: the command in the project's folder, without the start of a process."""
+    for name in ("MLFLOW_TRACKING_URI", "PIPELINE_TRACKING"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(project)
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "pipelines", "predict", *arguments]
-        environment = kept | {"PYTHONPATH": str(ROOT)}
-        return subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, timeout=120)
+        capfd.readouterr()
+        return subprocess.CompletedProcess(arguments, main(["predict", *arguments]), *capfd.readouterr())
 
     return run
+
+
+def test_the_command_as_it_is_typed(project, tmp_path):
+    """In a process of its own, in which no library says anything beside the answer."""
+    kept = {k: v for k, v in os.environ.items() if k not in ("MLFLOW_TRACKING_URI", "PIPELINE_TRACKING")}
+    out = str(tmp_path / "out.csv")
+    for model, code, told in (("champion", 0, f"gcrl version 1: 3 files → {out}\n"), ("7", 1, "")):
+        done = subprocess.run(
+            [sys.executable, "-m", "pipelines", "predict", "images", out, "--model", model],
+            **{"cwd": project, "capture_output": True, "text": True, "timeout": 120},
+            env=kept | {"PYTHONPATH": str(ROOT)},
+        )
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (code, told, code), done.stderr
 
 
 @pytest.mark.parametrize(

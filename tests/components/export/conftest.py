@@ -12,6 +12,21 @@ from components.objectives.generative.pixelcnn import PixelCNNConfig
 CLASSES = 3
 REDUCED = AutoregressiveConfig(image_size=2, patch_size=2)
 SIZE = 4
+SHALLOW = {"encoder_layers": 1, "decoder_layers": 1}
+# the first one alone has several layers: exporting takes seconds, more with each
+KINDS: dict[str, dict[str, Any]] = {
+    "hybrid on grey patches": {"patch_size": 2, "colours": 5},
+    "hybrid on RGB pixels": {"patch_size": 1, "colours": 40, "channels": 3, **SHALLOW},
+    "logistic mixture": {"patch_size": 2, "channels": 3, "likelihood": "logistic_mixture", **SHALLOW},
+    "categorical": {"patch_size": 2, "channels": 3, "likelihood": "categorical", **SHALLOW},
+    "contrastive": {"patch_size": 2, "colours": 5, "w_gen": 0, **SHALLOW},
+    "orders": {"patch_size": 2, "colours": 5, "generative": PermutedConfig(orders=2), **SHALLOW},
+    "convolutions": {
+        **{"patch_size": 1, "channels": 3, "likelihood": "logistic_mixture", "generative": PixelCNNConfig()},
+        **SHALLOW,
+    },
+    "reduced": {"patch_size": 4, "channels": 3, "likelihood": "logistic_mixture", "generative": REDUCED, **SHALLOW},
+}
 
 
 class Exported(NamedTuple):
@@ -51,30 +66,14 @@ def make_shipped(make_model) -> Callable[..., Exported]:
     return make
 
 
-@pytest.fixture(
-    scope="session",
-    params=[
-        {"patch_size": 2, "colours": 5},
-        {"patch_size": 1, "colours": 40, "channels": 3},
-        {"patch_size": 2, "channels": 3, "likelihood": "logistic_mixture"},
-        {"patch_size": 2, "channels": 3, "likelihood": "categorical"},
-        {"patch_size": 2, "colours": 5, "w_gen": 0},
-        {"patch_size": 2, "colours": 5, "generative": PermutedConfig(orders=3)},
-        {"patch_size": 1, "channels": 3, "likelihood": "logistic_mixture", "generative": PixelCNNConfig()},
-        {"patch_size": 4, "channels": 3, "likelihood": "logistic_mixture", "generative": REDUCED},
-    ],
-    ids=[
-        *["hybrid on grey patches", "hybrid on RGB pixels", "logistic mixture", "categorical", "contrastive", "orders"],
-        *["convolutions", "reduced"],
-    ],
-)
+@pytest.fixture(scope="session", params=KINDS)
 def exported(request, make_shipped, made_once) -> Exported:
     """An exported model, once for all tests of all workers: exporting takes seconds."""
     from components.export.graph import export_onnx
 
-    made = make_shipped(Path(), **request.param)
+    made = make_shipped(Path(), **KINDS[request.param])
 
     def export(folder: Path) -> None:
         export_onnx(made.module, SIZE, made.images.shape[3], folder / "model.onnx", opset=20)
 
-    return made._replace(path=made_once(f"exported {request.param_index}", export) / "model.onnx")
+    return made._replace(path=made_once(f"exported {request.param}", export) / "model.onnx")

@@ -67,7 +67,7 @@ def test_a_figure_is_a_legible_png(draw, tmp_path):
     image = Image.open(tmp_path / "figure.png")
     assert image.format == "PNG"
     assert min(image.size) >= 300
-    assert len(np.unique(np.asarray(image.convert("RGB")).reshape(-1, 3), axis=0)) > 10  # something was drawn
+    assert len(image.convert("RGB").getcolors(image.width * image.height)) > 10  # something was drawn
     assert [path.name for path in tmp_path.iterdir()] == ["figure.png"]
 
 

@@ -64,8 +64,8 @@ def test_every_number_of_a_comparison_is_drawn(tmp_path):
 def colours(path) -> set[tuple[int, ...]]:
     """Colours of at least 20 pixels of a PNG."""
     with Image.open(path) as image:
-        found, counts = np.unique(np.asarray(image.convert("RGB")).reshape(-1, 3), axis=0, return_counts=True)
-    return {tuple(map(int, colour)) for colour in found[counts >= 20]}
+        found = image.convert("RGB").getcolors(image.width * image.height)
+    return {colour for count, colour in found if count >= 20}
 
 
 BLUE, ORANGE, GREEN = (0, 114, 178), (230, 159, 0), (0, 158, 115)

@@ -158,20 +158,21 @@ def written(ranks: Ranks, model: bytes, data: PretrainData, folder: Path) -> dic
     return {"files": files, "steps": steps}
 
 
-def find(ranks: Ranks, on_metrics: OnMetrics, models: bytes, data: dict[int, PretrainData], folder: Path) -> None:
+def find(
+    ranks: Ranks, on_metrics: OnMetrics, models: dict[str, bytes], data: dict[int, PretrainData], folder: Path
+) -> None:
     """Write what this process found in every case; `models` holds one for each, `data` the images by channels."""
     for name, (variant, views, passes) in CASES.items():
-        own = pickle.loads(models)[name]
+        own = pickle.loads(models[name])
         images = data[own.channels]
         found = step(own, objective_of(own, images, variant), images, ranks, views, passes)
         torch.save(copy.deepcopy(found), folder / f"{name}-{ranks.rank}.pt")
     for name, variant in SEVERAL.items():
-        own = pickle.loads(models)[name]
+        own = pickle.loads(models[name])
         weights = several_steps(own, data[own.channels], ranks, variant)
         torch.save(weights, folder / f"weights-{name}-{ranks.rank}.pt")
     torch.save(ranks.of_leader(0.1 + ranks.rank), folder / f"clock-{ranks.rank}.pt")
-    hybrid = pickle.dumps(pickle.loads(models)["hybrid"])
-    torch.save(written(ranks, hybrid, data[1], folder), folder / f"written-{ranks.rank}.pt")
+    torch.save(written(ranks, models["hybrid"], data[1], folder), folder / f"written-{ranks.rank}.pt")
 
 
 def refuse(ranks: Ranks, on_metrics: OnMetrics) -> None:

@@ -51,14 +51,14 @@ def model(make_model):
 
 
 @pytest.fixture(scope="module")
-def models(make_model) -> bytes:
-    """A model for each case: what a term trains may have another shape."""
+def models(make_model) -> dict[str, bytes]:
+    """A model for each case, pickled: what a term trains may have another shape."""
 
     def make(variant: VariantConfig) -> GCRL:
         channels = 3 if variant.contrastive.name == "cmc" else 1
         return make_model(2, 8, 8, channels, generative=variant.generative, encoder_layers=2, decoder_layers=1)
 
-    return pickle.dumps({name: make(variant) for name, (variant, _, _) in work.CASES.items()})
+    return {name: pickle.dumps(make(variant)) for name, (variant, _, _) in work.CASES.items()}
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +86,7 @@ def test_every_term_is_among_the_cases():
 @pytest.mark.parametrize("case", work.CASES)
 def test_two_processes_find_the_losses_and_gradients_of_one(models, by_channels, found, case):
     """Of the whole batch, all negatives and batch statistics included; and both find the same, bit for bit."""
-    own, (variant, views, passes) = pickle.loads(models)[case], work.CASES[case]
+    own, (variant, views, passes) = pickle.loads(models[case]), work.CASES[case]
     data = by_channels[own.channels]
     expected = work.step(own, work.objective_of(own, data, variant), data, Ranks(), views, passes)
     both = [torch.load(found / f"{case}-{rank}.pt") for rank in (0, 1)]
@@ -100,9 +100,9 @@ def test_two_processes_find_the_losses_and_gradients_of_one(models, by_channels,
 def test_two_processes_end_with_the_weights_of_one(models, by_channels, found, case):
     """After several steps of plain gradient descent, which makes nothing larger than it is. AdamW does: rounding is all
     the gradient that a bias in front of the batch norm has, and becomes steps of full size."""
-    model = pickle.loads(models)[case]
+    model = pickle.loads(models[case])
     data = by_channels[model.channels]
-    expected = work.several_steps(pickle.loads(models)[case], data, Ranks(), work.SEVERAL[case])
+    expected = work.several_steps(pickle.loads(models[case]), data, Ranks(), work.SEVERAL[case])
     both = [torch.load(found / f"weights-{case}-{rank}.pt") for rank in (0, 1)]
     moved = max((expected[name] - value).abs().max().item() for name, value in model.state_dict().items())
     assert moved > 0.01

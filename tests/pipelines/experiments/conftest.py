@@ -107,13 +107,15 @@ def write_study(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]
 
 
 @pytest.fixture(scope="session")
-def finished(write_study: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(write_study: Callable[..., Path], made_once: Callable[[str, Callable[[Path], None]], Path]) -> Path:
     """The folder of a study that has run; not to be changed. What it printed is in printed.txt."""
-    folder = tmp_path_factory.mktemp("study") / "small"
-    make_plan(write_study(), folder)
-    done = run_bare("run", folder)
-    (folder / "printed.txt").write_text(done.stdout + done.stderr)
-    return folder
+
+    def make(folder: Path) -> None:
+        make_plan(write_study(), folder / "small")
+        done = run_bare("run", folder / "small")
+        (folder / "small" / "printed.txt").write_text(done.stdout + done.stderr)
+
+    return made_once("study", make) / "small"
 
 
 @pytest.fixture(scope="module")

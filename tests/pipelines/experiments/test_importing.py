@@ -61,7 +61,8 @@ def imported(finished, empty_store, tmp_path_factory) -> Project:
     project = new_project(tmp_path_factory.mktemp("imported"), empty_store)
     shutil.copytree(finished / "data/prepared", project.root / "data/prepared")
     pack(finished, project.fetched, 16, 8)
-    with at(project.root):
+    with at(project.root) as patch:
+        patch.setattr("components.export.parity.TIMED_SECONDS", 0.01)
         assert import_study(project.fetched, register=True) == 0
     return project
 

@@ -247,16 +247,16 @@ def test_many_processes_create_one_store(root: Path, tmp_path: Path) -> None:
         subprocess.Popen(
             [sys.executable, "-c", code, root, f"v{i}"], env=environment, stderr=subprocess.PIPE, text=True
         )
-        for i in range(4)
+        for i in range(3)
     ]
     outcomes = [(process.communicate()[1], process.returncode) for process in processes]
-    assert [code for _, code in outcomes] == [0] * 4, outcomes
+    assert [code for _, code in outcomes] == [0] * 3, outcomes
     client = MlflowClient(f"sqlite:///{tmp_path / 'mlruns' / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("gcrl")
     assert experiment is not None
     assert experiment.artifact_location == (tmp_path / "mlruns" / "artifacts").as_uri()
     runs = client.search_runs([experiment.experiment_id])
-    assert sorted(run.data.tags["variant"] for run in runs) == ["v0", "v1", "v2", "v3"]
+    assert sorted(run.data.tags["variant"] for run in runs) == ["v0", "v1", "v2"]
     assert all(run.data.metrics == {"accuracy": 1} for run in runs)
 
 

@@ -194,6 +194,7 @@ class CutOff:
         return call
 
 
+@pytest.mark.chaos
 def test_delivery_cut_off_after_any_call_is_safe(
     root: Path,
     send: Send,

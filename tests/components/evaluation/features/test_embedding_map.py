@@ -76,5 +76,5 @@ def test_the_figure_shows_every_set_and_is_the_same_every_time(tmp_path, classes
     map_figure(places, labels, names, "hybrid", tmp_path / "map.png")
     map_figure(places, labels, names, "hybrid", tmp_path / "again.png")
     assert (tmp_path / "map.png").read_bytes() == (tmp_path / "again.png").read_bytes()
-    colours = np.unique(np.asarray(Image.open(tmp_path / "map.png").convert("RGB")).reshape(-1, 3), axis=0)
-    assert len(colours) > 10 * min(classes, 10)
+    image = Image.open(tmp_path / "map.png").convert("RGB")
+    assert len(image.getcolors(image.width * image.height)) > 10 * min(classes, 10)

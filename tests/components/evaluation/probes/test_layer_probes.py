@@ -77,4 +77,4 @@ def test_table_and_figure(folder, tmp_path):
         layer_curve(layers, tmp_path / "layers.png")
         image = Image.open(tmp_path / "layers.png")
         assert min(image.size) >= 300
-        assert len(np.unique(np.asarray(image.convert("RGB")).reshape(-1, 3), axis=0)) > 10
+        assert len(image.convert("RGB").getcolors(image.width * image.height)) > 10

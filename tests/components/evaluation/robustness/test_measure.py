@@ -169,4 +169,4 @@ def test_the_figure(metrics, tmp_path):
     robustness_by_severity(metrics, tuple(CORRUPTIONS), (1, 3, 5), tmp_path / "figure.png")
     image = Image.open(tmp_path / "figure.png")
     assert min(image.size) >= 300
-    assert len(np.unique(np.asarray(image.convert("RGB")).reshape(-1, 3), axis=0)) > 10
+    assert len(image.convert("RGB").getcolors(image.width * image.height)) > 10
