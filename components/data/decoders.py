@@ -16,12 +16,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from queue import LifoQueue
 from signal import Signals
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
 from components.cores import usable_cores
-from components.data.decode import Decoded, RejectedError, decode_noting
+from components.data.decode import RejectedError, decode_noting
 
 ImageFile = bytes | Path | np.ndarray  # the content of a file, its place, or pixels
 ROOT = Path(__file__).parents[2]
@@ -32,6 +32,14 @@ PIPE_BYTES = 1 << 20
 # Pillow keeps so many blocks of 16 MB instead of having the kernel clear new ones for every image
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PILLOW_BLOCKS_MAX": "8"}
 AHEAD = 3  # messages that are on their way, for each process
+
+
+class Picture(NamedTuple):
+    """An image that can be used."""
+
+    pixels: np.ndarray  # uint8 (image_size, image_size, channels)
+    converted: tuple[str, ...]  # see `Decoded`
+    finer: np.ndarray | None = None  # the same image with more pixels, where they are asked for
 
 
 class Decoders:
@@ -49,20 +57,23 @@ class Decoders:
         self._threads = ThreadPoolExecutor(self._count)
         self.close = weakref.finalize(self, _close, everyone, self._threads)
 
-    def decode(self, files: Iterable[ImageFile], count: int) -> Iterator[Decoded | str]:
-        """Each image, or the reason why it can't be used. There are about `count` files."""
-        waiting: deque[Future[list[Decoded | str]]] = deque()
+    def decode(self, files: Iterable[ImageFile], count: int, finer: int | None = None) -> Iterator[Picture | str]:
+        """Each image, or the reason why it can't be used. There are about `count` files.
+
+        With `finer` each comes with this many pixels a side as well.
+        """
+        waiting: deque[Future[list[Picture | str]]] = deque()
         for message in _messages(files, min(MESSAGE_FILES, 1 + count // (4 * self._count))):
-            waiting.append(self._threads.submit(self._answer, message))
+            waiting.append(self._threads.submit(self._answer, message, finer))
             if len(waiting) > AHEAD * self._count:
                 yield from waiting.popleft().result()
         while waiting:
             yield from waiting.popleft().result()
 
-    def _answer(self, files: list[ImageFile]) -> list[Decoded | str]:
+    def _answer(self, files: list[ImageFile], finer: int | None) -> list[Picture | str]:
         process = self._idle.get()
         try:
-            return process.answer(files)
+            return process.answer(files, finer)
         finally:
             self._idle.put(process)
 
@@ -73,17 +84,17 @@ class _Process:
         self._running: subprocess.Popen[bytes] | None = None
         self._closed = False
 
-    def answer(self, files: list[ImageFile]) -> list[Decoded | str]:
+    def answer(self, files: list[ImageFile], finer: int | None) -> list[Picture | str]:
         """What becomes of each file, also where the process dies of one."""
         try:
             if self._running is None:
                 self._start()
-            return self._ask(files)
+            return self._ask((files, finer))
         except (EOFError, BrokenPipeError, pickle.UnpicklingError):
             ended_by = self._end()
             if len(files) == 1:
                 return [f"its decoder was ended by {ended_by}"]
-            return [answer for file in files for answer in self.answer([file])]
+            return [answer for file in files for answer in self.answer([file], finer)]
 
     def close(self) -> None:
         """End the process, whatever it is doing."""
@@ -162,13 +173,18 @@ def work() -> None:
         reading = pickle.load(questions)
         _send(None, answers)
         while True:
-            _send([_attempt(file, reading) for file in pickle.load(questions)], answers)
+            files, finer = pickle.load(questions)
+            _send([_attempt(file, reading, finer) for file in files], answers)
     except (EOFError, BrokenPipeError):
         os._exit(0)
 
 
-def _attempt(file: ImageFile, reading: Mapping[str, Any]) -> Decoded | str:
+def _attempt(file: ImageFile, reading: Mapping[str, Any], finer: int | None) -> Picture | str:
     try:
-        return decode_noting(file, **reading)
+        picture = Picture(*decode_noting(file, **reading))
+        if finer is None:
+            return picture
+        # from the file again, so that `pixels` are those that predictions are made of, byte for byte
+        return picture._replace(finer=decode_noting(file, **{**reading, "image_size": finer}).pixels)
     except RejectedError as reason:
         return str(reason)

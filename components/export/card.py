@@ -74,7 +74,7 @@ difference between the two: embedding {export["parity/embedding"]:.1e}, probabil
 
 ## Where it comes from
 {facts["parameters"]:,} parameters, {facts["steps"]:,} steps of {facts["batch_size"]} images, seed {facts["seed"]}, data
-fingerprint `{facts["data_fingerprint"][:16]}`. Objective: {literal(facts["objective"])}.{_converted(facts)}
+fingerprint `{facts["data_fingerprint"][:16]}`. Objective: {literal(facts["objective"])}.{_images(facts)}
 
 ## Limits
 The score knows images unlike the training set as far as the sets above show it; other kinds of novelty are untested. An
@@ -82,7 +82,11 @@ image that is not flagged may still be misclassified. Images must have the size 
 """
 
 
-def _converted(facts: Mapping[str, Any]) -> str:
-    counts = facts.get("converted", {})
-    told = ", ".join(f"{literal(conversion)} {count:,}" for conversion, count in counts.items())
-    return f" Images that were converted: {told}." if told else ""
+def _images(facts: Mapping[str, Any]) -> str:
+    told = ""
+    if side := facts.get("finer_size"):
+        told += f" Views to train on were cut out of the images at {side}×{side} pixels."
+    if counts := facts.get("converted"):
+        each = ", ".join(f"{literal(conversion)} {count:,}" for conversion, count in counts.items())
+        told += f" Images that were converted: {each}."
+    return told
