@@ -8,6 +8,7 @@ from unicodedata import normalize
 TorchvisionName = Literal["CIFAR10", "CIFAR100", "SVHN", "STL10", "FashionMNIST", "MNIST"]
 LONGEST_OOD_NAME = 64
 LARGEST_STORED = 1024
+EXECUTION = ("processes", "cache_gib")  # how images are read, not what comes out
 RESERVED_NAMES = ("train", "val", "test", "near", "far", "mean")  # no OOD set may be called so
 
 
@@ -99,6 +100,7 @@ class DataConfig:
     palette_colours: int = 512
     ood: dict[str, OodSet] = field(default_factory=dict)
     processes: int | None = None  # that decode images; null: as many as there are cores. Results are the same
+    cache_gib: float = 1.0  # of decoded images that are kept for the next run; 0: none. Results are the same
 
     def __post_init__(self) -> None:
         if not 4 <= self.image_size <= 512:
@@ -120,6 +122,8 @@ class DataConfig:
             raise ValueError("palette_colours must lie between 2 and 4096")
         if self.processes is not None and self.processes < 1:
             raise ValueError("processes must be at least 1")
+        if self.cache_gib < 0:
+            raise ValueError("cache_gib must be 0 (none) or more")
         for name in self.ood:
             if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", name) or len(name) > LONGEST_OOD_NAME:
                 raise ValueError(

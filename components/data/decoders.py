@@ -16,12 +16,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from queue import LifoQueue
 from signal import Signals
-from typing import IO, Any, NamedTuple
+from typing import IO, Any
 
 import numpy as np
 
 from components.cores import usable_cores
 from components.data.decode import RejectedError, decode_noting
+from components.data.decoded_cache import DecodedCache, keys_of
+from components.data.image_store import Picture
 
 ImageFile = bytes | Path | np.ndarray  # the content of a file, its place, or pixels
 ROOT = Path(__file__).parents[2]
@@ -34,21 +36,17 @@ ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PILLOW_BLOC
 AHEAD = 3  # messages that are on their way, for each process
 
 
-class Picture(NamedTuple):
-    """An image that can be used."""
-
-    pixels: np.ndarray  # uint8 (image_size, image_size, channels)
-    converted: tuple[str, ...]  # see `Decoded`
-    finer: np.ndarray | None = None  # the same image with more pixels, where they are asked for
-
-
 class Decoders:
     """Processes that decode image files, started as they are needed; `close` ends them.
 
-    `reading` holds the arguments of `decode`, `processes` how many there are (None: one a core).
+    `reading` holds the arguments of `decode`, `processes` how many there are (None: one a core). With a cache, images
+    are taken from there and kept there.
     """
 
-    def __init__(self, reading: Mapping[str, Any], processes: int | None = None) -> None:
+    def __init__(
+        self, reading: Mapping[str, Any], processes: int | None = None, cache: DecodedCache | None = None
+    ) -> None:
+        self._reading, self._cache = dict(reading), cache
         self._count = processes or usable_cores()
         self._idle: LifoQueue[_Process] = LifoQueue()
         everyone = [_Process(dict(reading)) for _ in range(self._count)]
@@ -71,6 +69,18 @@ class Decoders:
             yield from waiting.popleft().result()
 
     def _answer(self, files: list[ImageFile], finer: int | None) -> list[Picture | str]:
+        if self._cache is None:
+            return self._decoded(files, finer)
+        keys = keys_of(files, self._reading, finer)
+        found = self._cache.look_up(keys, self._reading["image_size"], self._reading["channels"], finer)
+        places = [place for place, picture in enumerate(found) if picture is None]
+        decoded = self._decoded([files[place] for place in places], finer) if places else []
+        answers: dict[int, Picture | str] = dict(zip(places, decoded, strict=True))
+        kept = ((keys[place], answer) for place, answer in answers.items())
+        self._cache.keep([(key, answer) for key, answer in kept if key and isinstance(answer, Picture)])
+        return [picture or answers[place] for place, picture in enumerate(found)]
+
+    def _decoded(self, files: list[ImageFile], finer: int | None) -> list[Picture | str]:
         process = self._idle.get()
         try:
             return process.answer(files, finer)

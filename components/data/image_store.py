@@ -1,9 +1,17 @@
 """All decoded images of a run in one place: pixels on disk, what is known of each in memory."""
 
 import hashlib
-from typing import IO
+from typing import IO, NamedTuple
 
 import numpy as np
+
+
+class Picture(NamedTuple):
+    """An image that can be used, as it was decoded."""
+
+    pixels: np.ndarray  # uint8 (image_size, image_size, channels)
+    converted: tuple[str, ...]  # in words, besides turning, cropping and resizing
+    finer: np.ndarray | None = None  # the same image with more pixels, where they are asked for
 
 
 class Spool:

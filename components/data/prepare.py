@@ -15,9 +15,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from components.data.assignment import assign, check_classes, label_of
-from components.data.config import DataConfig
-from components.data.decoders import Decoders, Picture
-from components.data.image_store import ImagePool, Spool
+from components.data.config import EXECUTION, DataConfig
+from components.data.decoded_cache import DecodedCache
+from components.data.decoders import Decoders
+from components.data.image_store import ImagePool, Picture, Spool
 from components.data.manifest import fingerprint, write_finer, write_split
 from components.data.palette import fit_palette
 from components.data.sources.image_files import key_of, sources_by_role
@@ -46,13 +47,20 @@ class LeftOut(NamedTuple):
     label_conflicts: int
 
 
-def prepare(config: DataConfig, seed: int, out: Path, minimum_train: int, progress: Progress | None = None) -> LeftOut:
+def prepare(
+    config: DataConfig,
+    seed: int,
+    out: Path,
+    minimum_train: int,
+    progress: Progress | None = None,
+    cache: DecodedCache | None = None,
+) -> LeftOut:
     """Write the prepared data set to the folder `out`, whole or not at all, and return how many images were left out.
 
     Files: `<split>.npy` uint8 (N, H, W, C), `palette.npy` uint8 (K, C), `manifest.parquet` (one row an image),
     `quarantine.csv` (what was left out and why), `dataset.json`, `training.json` (what pretraining depends on), and
     with `stored_size` also `finer.npy`, the images of the pretraining split in that size.
-    `minimum_train` is the batch size of pretraining.
+    `minimum_train` is the batch size of pretraining. Decoded images are taken from the cache and kept there.
     Raises a UserError for bad sources, too many unusable files (their list is then left beside `out`), classes absent
     from a split, too few training images and OOD sets that overlap with what the model knows.
     """
@@ -66,7 +74,7 @@ def prepare(config: DataConfig, seed: int, out: Path, minimum_train: int, progre
         atomic_directory(out) as folder,
         tempfile.TemporaryFile(dir=folder) as spool,
         tempfile.TemporaryFile(dir=folder) as finer_spool,
-        closing(Decoders(config.reading, config.processes)) as decoders,
+        closing(Decoders(config.reading, config.processes, cache)) as decoders,
     ):
         finer = Spool(finer_spool, config.finer, config.channels) if config.finer else None
         pool = ImagePool(Spool(spool, config.image_size, config.channels), finer)
@@ -122,7 +130,7 @@ def prepare(config: DataConfig, seed: int, out: Path, minimum_train: int, progre
             "quarantined_share": len(every_rejected) / (len(pool.path) + len(every_rejected)),
             "duplicates_removed": len(removed),
             "seed": seed,
-            "constants": {name: value for name, value in dataclasses.asdict(config).items() if name != "processes"},
+            "constants": {name: value for name, value in dataclasses.asdict(config).items() if name not in EXECUTION},
         }
         write_json(folder / "dataset.json", meta)
         # what pretraining reads, by content: another OOD or test set changes dataset.json, but not this

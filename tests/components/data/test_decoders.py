@@ -17,7 +17,8 @@ import pytest
 from PIL import Image
 
 from components.data.decode import decode_noting
-from components.data.decoders import Decoders, Picture
+from components.data.decoders import Decoders
+from components.data.image_store import Picture
 
 READING: dict[str, Any] = {"image_size": 8, "channels": 3, "resize": True}
 ROOT = Path(__file__).parents[3]
