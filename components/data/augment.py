@@ -24,6 +24,7 @@ from components.data.config import AugmentationConfig
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 CHROMA = ((0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112))  # I and Q of YIQ
 BLUR_SIGMA = (0.1, 2.0)  # pixels; SimCLR's
+SAMPLES_TOGETHER = 1 << 25  # numbers held at a time where views are cut out of finer images
 
 
 @dataclass(frozen=True)
@@ -98,12 +99,20 @@ def draw(config: AugmentationConfig, n: int, channels: int, generator: torch.Gen
     return Augmentation(geometry * kept[:, None, None], colour, contrast * kept, blur)
 
 
-def apply(images: Tensor, drawn: Augmentation, padding: str) -> Tensor:
-    """The views (n, C, H, W) in [0, 1] of images (n, C, H, W) in [0, 1]; padding as in `grid_sample`."""
+def apply(images: Tensor, drawn: Augmentation, padding: str, finer: Tensor | None = None) -> Tensor:
+    """The views (n, C, H, W) in [0, 1] of images (n, C, H, W) in [0, 1]; padding as in `grid_sample`.
+
+    `finer`, uint8 (b, S, S, C), are the same images with more pixels, where images are b of them n/b times over: views
+    are then cut out of these, but for those whose geometry does not change.
+    """
     channels = images.shape[1]
-    identity = torch.eye(2, 3, device=images.device)
-    grid = F.affine_grid(drawn.geometry + identity, list(images.shape), align_corners=False)
-    views = F.grid_sample(images, grid, mode="bilinear", padding_mode=padding, align_corners=False)
+    geometry = drawn.geometry + torch.eye(2, 3, device=images.device)
+    if finer is None:
+        grid = F.affine_grid(geometry, list(images.shape), align_corners=False)
+        views = F.grid_sample(images, grid, mode="bilinear", padding_mode=padding, align_corners=False)
+    else:
+        moved = drawn.geometry.flatten(1).any(1)[:, None, None, None]
+        views = torch.where(moved, _cut_out(finer, geometry, images.shape[2], padding), images)
     matrix = drawn.colour + torch.eye(channels, device=images.device)
     luma = _yiq(images.device)[0][0] if channels == 3 else torch.ones(1, device=images.device)
     mean = torch.einsum("c,ncd,nd->n", luma, matrix, views.mean((2, 3)))  # luma of the coloured image
@@ -114,6 +123,22 @@ def apply(images: Tensor, drawn: Augmentation, padding: str) -> Tensor:
         rows, columns = (_blur_matrix(drawn.blur, size)[:, None] for size in views.shape[2:])
         views = rows @ views @ columns.transpose(2, 3)
     return views
+
+
+def _cut_out(finer: Tensor, geometry: Tensor, size: int, padding: str) -> Tensor:
+    """Views (n, C, size, size) of n/b times over uint8 images (b, S, S, C), antialiased: each pixel is the mean of a
+    square of samples, which lie no further apart than the image's pixels where the whole of it is seen."""
+    side, channels = finer.shape[1], finer.shape[3]
+    samples = math.ceil(side / size)
+    together = max(1, SAMPLES_TOGETHER // (channels * (samples * size) ** 2))
+    views = []
+    for of_a_view in geometry.split(len(finer)):
+        for pixels, its in zip(finer.split(together), of_a_view.split(together), strict=True):
+            images = pixels.permute(0, 3, 1, 2).float() / 255
+            grid = F.affine_grid(its, [len(its), channels, samples * size, samples * size], align_corners=False)
+            sampled = F.grid_sample(images, grid, mode="bilinear", padding_mode=padding, align_corners=False)
+            views.append(F.avg_pool2d(sampled, samples))
+    return torch.cat(views)
 
 
 def _blur_matrix(sigma: Tensor, size: int) -> Tensor:

@@ -7,6 +7,8 @@ from unicodedata import normalize
 
 TorchvisionName = Literal["CIFAR10", "CIFAR100", "SVHN", "STL10", "FashionMNIST", "MNIST"]
 LONGEST_OOD_NAME = 64
+LARGEST_STORED = 1024
+EXECUTION = ("processes", "cache_gib")  # how images are read, not what comes out
 RESERVED_NAMES = ("train", "val", "test", "near", "far", "mean")  # no OOD set may be called so
 
 
@@ -90,6 +92,7 @@ class DataConfig:
     test: Source | None = None  # an official test set; null: carved out of `labelled`
     val_fraction: float = 0.1
     test_fraction: float = 0.2
+    stored_size: int | None = None  # side of the training images that views are cut out of; null: image_size
     resize: bool = False  # images of another size are resized (true) or quarantined (false)
     fit: Literal["crop", "pad", "stretch"] = "crop"  # of one that is not square, where images are resized
     convert: Conversions = field(default_factory=Conversions)
@@ -97,10 +100,18 @@ class DataConfig:
     palette_colours: int = 512
     ood: dict[str, OodSet] = field(default_factory=dict)
     processes: int | None = None  # that decode images; null: as many as there are cores. Results are the same
+    cache_gib: float = 1.0  # of decoded images that are kept for the next run; 0: none. Results are the same
 
     def __post_init__(self) -> None:
         if not 4 <= self.image_size <= 512:
             raise ValueError(f"image_size must lie between 4 and 512, not {self.image_size}")
+        if self.stored_size is not None and not self.image_size <= self.stored_size <= LARGEST_STORED:
+            raise ValueError(
+                f"stored_size must lie between image_size ({self.image_size}) and {LARGEST_STORED}, not "
+                f"{self.stored_size}: training cuts its views out of images of that size"
+            )
+        if self.finer and not self.resize:
+            raise ValueError(f"stored_size: {self.stored_size} needs resize: true, for images are kept in two sizes")
         if not (0 < self.val_fraction < 1 and 0 < self.test_fraction < 1):
             raise ValueError("val_fraction and test_fraction must lie between 0 and 1, both exclusive")
         if self.val_fraction + self.test_fraction >= 1:
@@ -111,6 +122,8 @@ class DataConfig:
             raise ValueError("palette_colours must lie between 2 and 4096")
         if self.processes is not None and self.processes < 1:
             raise ValueError("processes must be at least 1")
+        if self.cache_gib < 0:
+            raise ValueError("cache_gib must be 0 (none) or more")
         for name in self.ood:
             if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", name) or len(name) > LONGEST_OOD_NAME:
                 raise ValueError(
@@ -119,6 +132,11 @@ class DataConfig:
                 )
             if name in RESERVED_NAMES:
                 raise ValueError(f"OOD set name {name!r}: means something else in the metrics, choose another")
+
+    @property
+    def finer(self) -> int | None:
+        """Side of the training images where they are kept larger than `image_size` as well, otherwise None."""
+        return None if self.stored_size == self.image_size else self.stored_size
 
     @property
     def reading(self) -> dict[str, Any]:

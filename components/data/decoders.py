@@ -21,7 +21,9 @@ from typing import IO, Any
 import numpy as np
 
 from components.cores import usable_cores
-from components.data.decode import Decoded, RejectedError, decode_noting
+from components.data.decode import RejectedError, decode_noting
+from components.data.decoded_cache import DecodedCache, keys_of
+from components.data.image_store import Picture
 
 ImageFile = bytes | Path | np.ndarray  # the content of a file, its place, or pixels
 ROOT = Path(__file__).parents[2]
@@ -37,10 +39,14 @@ AHEAD = 3  # messages that are on their way, for each process
 class Decoders:
     """Processes that decode image files, started as they are needed; `close` ends them.
 
-    `reading` holds the arguments of `decode`, `processes` how many there are (None: one a core).
+    `reading` holds the arguments of `decode`, `processes` how many there are (None: one a core). With a cache, images
+    are taken from there and kept there.
     """
 
-    def __init__(self, reading: Mapping[str, Any], processes: int | None = None) -> None:
+    def __init__(
+        self, reading: Mapping[str, Any], processes: int | None = None, cache: DecodedCache | None = None
+    ) -> None:
+        self._reading, self._cache = dict(reading), cache
         self._count = processes or usable_cores()
         self._idle: LifoQueue[_Process] = LifoQueue()
         everyone = [_Process(dict(reading)) for _ in range(self._count)]
@@ -49,20 +55,35 @@ class Decoders:
         self._threads = ThreadPoolExecutor(self._count)
         self.close = weakref.finalize(self, _close, everyone, self._threads)
 
-    def decode(self, files: Iterable[ImageFile], count: int) -> Iterator[Decoded | str]:
-        """Each image, or the reason why it can't be used. There are about `count` files."""
-        waiting: deque[Future[list[Decoded | str]]] = deque()
+    def decode(self, files: Iterable[ImageFile], count: int, finer: int | None = None) -> Iterator[Picture | str]:
+        """Each image, or the reason why it can't be used. There are about `count` files.
+
+        With `finer` each comes with this many pixels a side as well.
+        """
+        waiting: deque[Future[list[Picture | str]]] = deque()
         for message in _messages(files, min(MESSAGE_FILES, 1 + count // (4 * self._count))):
-            waiting.append(self._threads.submit(self._answer, message))
+            waiting.append(self._threads.submit(self._answer, message, finer))
             if len(waiting) > AHEAD * self._count:
                 yield from waiting.popleft().result()
         while waiting:
             yield from waiting.popleft().result()
 
-    def _answer(self, files: list[ImageFile]) -> list[Decoded | str]:
+    def _answer(self, files: list[ImageFile], finer: int | None) -> list[Picture | str]:
+        if self._cache is None:
+            return self._decoded(files, finer)
+        keys = keys_of(files, self._reading, finer)
+        found = self._cache.look_up(keys, self._reading["image_size"], self._reading["channels"], finer)
+        places = [place for place, picture in enumerate(found) if picture is None]
+        decoded = self._decoded([files[place] for place in places], finer) if places else []
+        answers: dict[int, Picture | str] = dict(zip(places, decoded, strict=True))
+        kept = ((keys[place], answer) for place, answer in answers.items())
+        self._cache.keep([(key, answer) for key, answer in kept if key and isinstance(answer, Picture)])
+        return [picture or answers[place] for place, picture in enumerate(found)]
+
+    def _decoded(self, files: list[ImageFile], finer: int | None) -> list[Picture | str]:
         process = self._idle.get()
         try:
-            return process.answer(files)
+            return process.answer(files, finer)
         finally:
             self._idle.put(process)
 
@@ -73,17 +94,17 @@ class _Process:
         self._running: subprocess.Popen[bytes] | None = None
         self._closed = False
 
-    def answer(self, files: list[ImageFile]) -> list[Decoded | str]:
+    def answer(self, files: list[ImageFile], finer: int | None) -> list[Picture | str]:
         """What becomes of each file, also where the process dies of one."""
         try:
             if self._running is None:
                 self._start()
-            return self._ask(files)
+            return self._ask((files, finer))
         except (EOFError, BrokenPipeError, pickle.UnpicklingError):
             ended_by = self._end()
             if len(files) == 1:
                 return [f"its decoder was ended by {ended_by}"]
-            return [answer for file in files for answer in self.answer([file])]
+            return [answer for file in files for answer in self.answer([file], finer)]
 
     def close(self) -> None:
         """End the process, whatever it is doing."""
@@ -162,13 +183,18 @@ def work() -> None:
         reading = pickle.load(questions)
         _send(None, answers)
         while True:
-            _send([_attempt(file, reading) for file in pickle.load(questions)], answers)
+            files, finer = pickle.load(questions)
+            _send([_attempt(file, reading, finer) for file in files], answers)
     except (EOFError, BrokenPipeError):
         os._exit(0)
 
 
-def _attempt(file: ImageFile, reading: Mapping[str, Any]) -> Decoded | str:
+def _attempt(file: ImageFile, reading: Mapping[str, Any], finer: int | None) -> Picture | str:
     try:
-        return decode_noting(file, **reading)
+        picture = Picture(*decode_noting(file, **reading))
+        if finer is None:
+            return picture
+        # from the file again, so that `pixels` are those that predictions are made of, byte for byte
+        return picture._replace(finer=decode_noting(file, **{**reading, "image_size": finer}).pixels)
     except RejectedError as reason:
         return str(reason)

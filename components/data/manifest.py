@@ -1,8 +1,10 @@
 """Writing a split: the array of its images, and one manifest row an image."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pyarrow as pa
@@ -10,6 +12,7 @@ import pyarrow as pa
 from components.data.image_store import ImagePool
 
 BLOCK = 4096  # images held in memory together
+FINER_BLOCK = 64
 LUMA = np.array([19595, 38470, 7471])  # ITU-R 601 weights of R, G, B over 65536, as Pillow rounds them
 
 
@@ -17,9 +20,7 @@ def write_split(path: Path, name: str, rows: np.ndarray, labels: np.ndarray, poo
     """Write images `rows` of the pool as .npy, uint8 (N, H, W, C); return their manifest. `labels` is int64 (N,)."""
     height, width, channels = pool.shape
     statistics = []
-    with path.open("wb") as file:
-        header = {"descr": "|u1", "fortran_order": False, "shape": (len(rows), *pool.shape)}
-        np.lib.format.write_array_header_1_0(file, header)
+    with _array_file(path, (len(rows), *pool.shape)) as file:
         for start in range(0, len(rows), BLOCK):
             images = pool.images(rows[start : start + BLOCK])
             file.write(images.tobytes())
@@ -41,6 +42,26 @@ def write_split(path: Path, name: str, rows: np.ndarray, labels: np.ndarray, poo
             **columns,
         }
     )
+
+
+def write_finer(path: Path, rows: np.ndarray, pool: ImagePool) -> str:
+    """Write the same rows with more pixels as .npy; returns the SHA-256 (hex) of all pixels."""
+    assert pool.finer is not None
+    digest = hashlib.sha256()
+    with _array_file(path, (len(rows), *pool.finer.shape)) as file:
+        for start in range(0, len(rows), FINER_BLOCK):
+            pixels = pool.finer_images(rows[start : start + FINER_BLOCK]).tobytes()
+            file.write(pixels)
+            digest.update(pixels)
+    return digest.hexdigest()
+
+
+@contextmanager
+def _array_file(path: Path, shape: tuple[int, ...]) -> Iterator[IO[bytes]]:
+    """A file of uint8 whose header is written: the pixels follow."""
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+        yield file
 
 
 def image_statistics(images: np.ndarray) -> dict[str, np.ndarray]:

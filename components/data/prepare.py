@@ -15,10 +15,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from components.data.assignment import assign, check_classes, label_of
-from components.data.config import DataConfig
+from components.data.config import EXECUTION, DataConfig
+from components.data.decoded_cache import DecodedCache
 from components.data.decoders import Decoders
-from components.data.image_store import ImagePool
-from components.data.manifest import fingerprint, write_split
+from components.data.image_store import ImagePool, Picture, Spool
+from components.data.manifest import fingerprint, write_finer, write_split
 from components.data.palette import fit_palette
 from components.data.sources.image_files import key_of, sources_by_role
 from components.data.sources.listing import Listing, choose_rows
@@ -46,12 +47,20 @@ class LeftOut(NamedTuple):
     label_conflicts: int
 
 
-def prepare(config: DataConfig, seed: int, out: Path, minimum_train: int, progress: Progress | None = None) -> LeftOut:
+def prepare(
+    config: DataConfig,
+    seed: int,
+    out: Path,
+    minimum_train: int,
+    progress: Progress | None = None,
+    cache: DecodedCache | None = None,
+) -> LeftOut:
     """Write the prepared data set to the folder `out`, whole or not at all, and return how many images were left out.
 
     Files: `<split>.npy` uint8 (N, H, W, C), `palette.npy` uint8 (K, C), `manifest.parquet` (one row an image),
-    `quarantine.csv` (what was left out and why), `dataset.json`, `training.json` (what pretraining depends on).
-    `minimum_train` is the batch size of pretraining.
+    `quarantine.csv` (what was left out and why), `dataset.json`, `training.json` (what pretraining depends on), and
+    with `stored_size` also `finer.npy`, the images of the pretraining split in that size.
+    `minimum_train` is the batch size of pretraining. Decoded images are taken from the cache and kept there.
     Raises a UserError for bad sources, too many unusable files (their list is then left beside `out`), classes absent
     from a split, too few training images and OOD sets that overlap with what the model knows.
     """
@@ -64,15 +73,19 @@ def prepare(config: DataConfig, seed: int, out: Path, minimum_train: int, progre
     with (
         atomic_directory(out) as folder,
         tempfile.TemporaryFile(dir=folder) as spool,
-        closing(Decoders(config.reading, config.processes)) as decoders,
+        tempfile.TemporaryFile(dir=folder) as finer_spool,
+        closing(Decoders(config.reading, config.processes, cache)) as decoders,
     ):
-        pool = ImagePool(spool, config.image_size, config.channels)
+        finer = Spool(finer_spool, config.finer, config.channels) if config.finer else None
+        pool = ImagePool(Spool(spool, config.image_size, config.channels), finer)
         rows, rejected = {}, {}
         for role, source in sources.items():
             rng = np.random.default_rng([seed, zlib.crc32(role.encode())])
             chosen = choose_rows(listings[role], source, key_of(role), rng)
-            rows[role], rejected[role] = _decode(
-                listings[role], chosen, role in ("labelled", "test"), decoders, pool, progress
+            trains = role == ("labelled" if config.pretrain is None else "pretrain")
+            answers = decoders.decode(listings[role].read(chosen), len(chosen), config.finer if trains else None)
+            rows[role], rejected[role] = _collect(
+                answers, listings[role], chosen, role in ("labelled", "test"), pool, progress
             )
         every_rejected = [line for lines in rejected.values() for line in lines]
         _stop_if_too_many(rows, rejected, config, out.with_name("quarantine.csv"))
@@ -87,6 +100,10 @@ def prepare(config: DataConfig, seed: int, out: Path, minimum_train: int, progre
         palette = fit_palette(np.load(folder / f"{pretrain}.npy", mmap_mode="r"), config.palette_colours, seed)
         np.save(folder / "palette.npy", palette)
         _write_quarantine(folder / "quarantine.csv", every_rejected, removed, pool)
+        stored = {}
+        if config.finer:
+            digest = write_finer(folder / "finer.npy", splits[pretrain], pool)
+            stored = {"finer": {"size": config.finer, "sha256": digest}}
         meta = {
             "classes": list(classes),
             "image_size": config.image_size,
@@ -96,6 +113,7 @@ def prepare(config: DataConfig, seed: int, out: Path, minimum_train: int, progre
             "ood": {name: ood.distance for name, ood in config.ood.items()},
             "palette_colours": len(palette),
             "reading": config.reading,
+            **stored,
             "sources": {
                 role: {
                     "name": listings[role].name,
@@ -112,28 +130,27 @@ def prepare(config: DataConfig, seed: int, out: Path, minimum_train: int, progre
             "quarantined_share": len(every_rejected) / (len(pool.path) + len(every_rejected)),
             "duplicates_removed": len(removed),
             "seed": seed,
-            "constants": {name: value for name, value in dataclasses.asdict(config).items() if name != "processes"},
+            "constants": {name: value for name, value in dataclasses.asdict(config).items() if name not in EXECUTION},
         }
         write_json(folder / "dataset.json", meta)
         # what pretraining reads, by content: another OOD or test set changes dataset.json, but not this
         read = {name: described[name] for name in sorted({pretrain, "train", "val"})}
-        write_json(folder / "training.json", {"classes": list(classes), "splits": read})
+        write_json(folder / "training.json", {"classes": list(classes), "splits": read, **stored})
     out.with_name("quarantine.csv").unlink(missing_ok=True)  # of an earlier, failed run
     kinds = Counter(removal.kind for removal in removed.values())
     return LeftOut(len(every_rejected), kinds["duplicate"], kinds["label conflict"])
 
 
-def _decode(
+def _collect(
+    answers: Iterable[Picture | str],
     listing: Listing,
     chosen: np.ndarray,
     labelled: bool,
-    decoders: Decoders,
     pool: ImagePool,
     progress: Progress | None,
 ) -> tuple[np.ndarray, list[Quarantined]]:
-    """Put the chosen images into the pool: their rows there, and the ones that can't be used."""
+    """Put the chosen images, as decoded, into the pool: their rows there, and the ones that can't be used."""
     rows, rejected = [], []
-    answers = decoders.decode(listing.read(chosen), len(chosen))
     work: Iterable[tuple[int, Any, str]] = zip(chosen, answers, listing.class_names(chosen), strict=True)
     if progress is not None:
         work = progress(work, total=len(chosen), desc=f"reading {listing.name}")
@@ -144,7 +161,8 @@ def _decode(
         if isinstance(answer, str):
             rejected.append(Quarantined(listing.name, path, answer))
         else:
-            rows.append(pool.add(answer.pixels, listing.name, path, class_name, "; ".join(answer.converted)))
+            converted = "; ".join(answer.converted)
+            rows.append(pool.add(answer.pixels, listing.name, path, class_name, converted, answer.finer))
     return np.array(rows, dtype=np.int64), rejected
 
 

@@ -37,6 +37,13 @@ class Prepared:
         self._known(split)
         return read_array(self.root / f"{split}.npy", "uint8", 4, mapped=True)
 
+    def finer(self) -> np.ndarray | None:
+        """The images of the pretraining split with more pixels, memory-mapped: uint8 (N, S, S, C); None where
+        `data.stored_size` asks for none. Row i is image i."""
+        if self.finer_size is None:
+            return None
+        return read_array(self.root / "finer.npy", "uint8", 4, mapped=True)
+
     def labels(self, split: str) -> np.ndarray:
         """Labels of a split: int64 (N,), −1 where an image has none."""
         self._known(split)
@@ -79,6 +86,11 @@ class Prepared:
         return int(self._fact("image_size"))
 
     @property
+    def finer_size(self) -> int | None:
+        """Height and width of the finer training images, where there are some."""
+        return self.meta["finer"]["size"] if "finer" in self.meta else None
+
+    @property
     def channels(self) -> int:
         """1 (grey) or 3 (RGB)."""
         return int(self._fact("channels"))
@@ -102,6 +114,11 @@ class Prepared:
             return str(self._fact("fingerprint"))
         self._known(split)
         return str(self.meta["splits"][split]["fingerprint"])
+
+    def training_fingerprint(self) -> str:
+        """Text that is another one where pretraining sees other images."""
+        finer = self.meta["finer"]["sha256"] if "finer" in self.meta else ""
+        return self.fingerprint(self.pretrain_split) + finer
 
     @cached_property
     def _labels(self) -> dict[str, np.ndarray]:

@@ -76,7 +76,8 @@ difference between the two: embedding {export["parity/embedding"]:.1e}, probabil
 
 ## Where it comes from
 {facts["parameters"]:,} parameters, {facts["steps"]:,} steps of {facts["batch_size"]} images, seed {facts["seed"]}, data
-fingerprint `{facts["data_fingerprint"][:16]}`. Objective: {literal(facts["objective"])}.{_origins(facts)}
+fingerprint `{facts["data_fingerprint"][:16]}`. Objective:
+{literal(facts["objective"])}.{_weights(facts)}{_images(facts)}
 
 ## Limits
 The score knows images unlike the training set as far as the sets above show it; other kinds of novelty are untested. An
@@ -84,16 +85,23 @@ image that is not flagged may still be misclassified. Images must have the size 
 """
 
 
-def _origins(facts: Mapping[str, Any]) -> str:
-    started = ""
+def _weights(facts: Mapping[str, Any]) -> str:
     if "encoder" in facts:
-        started = (
+        return (
             f" Its encoder is timm's {literal(facts['encoder'])}, unchanged, with weights from "
             f"{literal(facts['encoder_weights'])} (SHA-256 `{facts['encoder_sha256'][:16]}`, licence: "
             f"{literal(facts['encoder_license'])})."
         )
     if "start_from" in facts:
-        started = f" It started from {literal(facts['start_from'])} (SHA-256 `{facts['start_sha256'][:16]}`)."
-    counts = facts.get("converted", {})
-    told = ", ".join(f"{literal(conversion)} {count:,}" for conversion, count in counts.items())
-    return started + (f" Images that were converted: {told}." if told else "")
+        return f" It started from {literal(facts['start_from'])} (SHA-256 `{facts['start_sha256'][:16]}`)."
+    return ""
+
+
+def _images(facts: Mapping[str, Any]) -> str:
+    told = ""
+    if side := facts.get("finer_size"):
+        told += f" Views to train on were cut out of the images at {side}×{side} pixels."
+    if counts := facts.get("converted"):
+        each = ", ".join(f"{literal(conversion)} {count:,}" for conversion, count in counts.items())
+        told += f" Images that were converted: {each}."
+    return told

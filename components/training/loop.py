@@ -2,10 +2,11 @@
 
 import copy
 import pickle
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -170,19 +171,27 @@ def _take_steps(
     state: State, data: PretrainData, run: Run, execution: Execution, device: torch.device, on_metrics: OnMetrics
 ) -> None:
     config, ranks = run.config, execution.ranks
-    # each keeps its epoch's shuffle, so the thread that reads ahead needs its own
-    order, own_order = (batch_order(len(data.images), config.batch_size, run.seed) for _ in range(2))
+    order = batch_order(len(data.images), config.batch_size, run.seed)
     remaining = steps_to_take(config, state)
     place = place_in_schedule(config, state, ranks)
     recorder = Recorder(state, data, config, (run.resume, run.resume_key), device, on_metrics)
     watch = Stopwatch(state)
 
-    with closing(batches(data.images, order, remaining, ranks.share(config.batch_size), device)) as pixels_of_steps:
+    with ExitStack() as readers:
+
+        def read(images: np.ndarray) -> Iterator[Tensor]:
+            # each keeps its epoch's shuffle, so a thread that reads ahead needs its own
+            order = batch_order(len(images), config.batch_size, run.seed)
+            share = ranks.share(config.batch_size)
+            return readers.enter_context(closing(batches(images, order, remaining, share, device)))
+
+        pixels_of_steps = read(data.images)
+        finer_of_steps = repeat(None) if data.finer is None else read(data.finer)
         while place < config.steps:
-            pixels = next(pixels_of_steps)
+            pixels, finer = next(pixels_of_steps), next(finer_of_steps)
             rate = effective_learning_rate(config) * schedule(config, place)
             diagnose = (state.step + 1) % config.diagnose_every == 0
-            found, norm = take_step(state, pixels, own_order(state.step), run, execution, rate, diagnose, place)
+            found, norm = take_step(state, pixels, order(state.step), run, execution, rate, diagnose, place, finer)
             watch.lap()
             place = place_in_schedule(config, state, ranks)
             if ranks.leads:
@@ -198,16 +207,17 @@ def take_step(
     rate: float,
     diagnose: bool,
     place: float,
+    finer: Tensor | None = None,
 ) -> tuple[StepResult, Tensor]:
     """One optimizer step; what it found, and the gradient's norm before clipping.
 
     The pixels (b, H, W, C) are this process's share, `images` (B,) the indices of the whole batch in the training set;
-    `place` is the step's in the schedule.
+    `place` is the step's in the schedule. `finer` (b, S, S, C): see `draw_views`.
     """
     model, objective, config = state.model, state.objective, run.config
     model.train()
     generator = step_generator(run.seed, state.step, pixels.device)
-    views = draw_views(model, objective, pixels, config.views, run.augmentation, generator, execution.ranks)
+    views = draw_views(model, objective, pixels, config.views, run.augmentation, generator, execution.ranks, finer)
     shared = list(model.encoder.parameters()) if diagnose else []
     indices = torch.from_numpy(images).to(pixels.device, non_blocking=True)
     found = backward(model, objective, views, indices, generator, execution, shared)

@@ -25,6 +25,7 @@ class PretrainData:
     bank: tuple[np.ndarray, np.ndarray]  # labelled training images and labels
     val: tuple[np.ndarray, np.ndarray]
     labels: np.ndarray | None = None
+    finer: np.ndarray | None = None  # (N, S, S, C): the same images with more pixels, out of which views are cut
 
 
 def evaluate(model: GCRL, data: PretrainData, device: torch.device) -> dict[str, float]:

@@ -37,10 +37,11 @@ def draw_views(
     augmentation: AugmentationConfig,
     generator: torch.Generator,
     ranks: Ranks,
+    finer: Tensor | None = None,
 ) -> Views:
     """Independent random views of pixels uint8 (b, H, W, C), a process's share of the batch, as the contrastive term
     alters them, and what the generative term draws for those that it scores. So many `views` of an image, or as many as
-    the objective asks for.
+    the objective asks for. Crops are taken from `finer` (b, S, S, C), the same images with more pixels, where given.
 
     The numbers are drawn for the whole batch: what an image gets does not depend on how many processes there are.
     Views are quantised again, so that the likelihood scores whole tokens.
@@ -52,7 +53,7 @@ def draw_views(
         everyone = torch.arange(views * batch, device=pixels.device)
         parameters = parameters.of(everyone.view(views, ranks.size, b)[:, ranks.rank].flatten())
     images = to_unit(pixels).repeat(views, 1, 1, 1)  # (V·b, C, H, W)
-    images = apply(images, parameters, augmentation.padding)
+    images = apply(images, parameters, augmentation.padding, finer)
     if objective.contrastive is not None:
         altering = objective.contrastive.draw(batch, generator)
         altering = None if altering is None else altering[ranks.share(batch)]

@@ -78,6 +78,7 @@ def run(params: Params, variant_name: str) -> None:
                 "objective": _objective(trained),
                 "reading": prepared.reading,
                 "converted": prepared.converted,
+                "finer_size": prepared.finer_size,
             }
             shape = (prepared.image_size, prepared.image_size, prepared.channels)
             card = model_card(variant_name, prepared.classes, shape, stages, threshold, facts)

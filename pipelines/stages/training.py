@@ -75,7 +75,7 @@ def resume_key(seed: int, sections: Sequence[Any], prepared: Prepared, code: Seq
         for section in sections
     ]
     digest.update(json.dumps([seed, settings], sort_keys=True).encode())
-    digest.update(prepared.fingerprint(prepared.pretrain_split).encode() + prepared.palette.tobytes() + extra)
+    digest.update(prepared.training_fingerprint().encode() + prepared.palette.tobytes() + extra)
     for place in (ROOT / file for file in code):
         for file in sorted(place.rglob("*.py")) if place.is_dir() else [place]:
             digest.update(file.read_bytes())
@@ -89,6 +89,7 @@ def training_data(prepared: Prepared) -> PretrainData:
         bank=(prepared.images("train"), prepared.labels("train")),
         val=(prepared.images("val"), prepared.labels("val")),
         labels=prepared.labels(prepared.pretrain_split),
+        finer=prepared.finer(),
     )
 
 

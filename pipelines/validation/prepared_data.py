@@ -32,7 +32,7 @@ def validate(prepared_dir: Path | str, out: Path | str, config: DataConfig) -> d
     checks = {
         "images": list(_image_checks(prepared, config, frames["images"])),
         "classes": list(_class_checks(config, frames["images"]["split"])),
-        "splits": list(_split_checks()),
+        "splits": list(_split_checks(prepared)),
         "sources": list(_source_checks(config)),
     }
     with atomic_directory(failed) as folder:  # becomes `out` where nothing is violated
@@ -78,6 +78,8 @@ def _frames(prepared: Prepared) -> dict[str, pd.DataFrame]:
             for split in prepared.splits
         ]
     )
+    if (finer := prepared.finer()) is not None:
+        splits["finer_rows"] = pd.Series(len(finer), splits.index).where(splits["split"] == prepared.pretrain_split)
     shares = {role: source["quarantined_share"] for role, source in prepared.meta["sources"].items()}
     sources = pd.DataFrame({"role": list(shares), "quarantined_share": list(shares.values())})
     return {"images": images, "classes": classes, "splits": splits, "sources": sources}
@@ -181,12 +183,18 @@ def _class_checks(config: DataConfig, split_of: pd.Series) -> Iterator[Check]:
         )
 
 
-def _split_checks() -> Iterator[Check]:
+def _split_checks(prepared: Prepared) -> Iterator[Check]:
     for column, what in {"array_rows": "array", "recorded": "entry in dataset.json"}.items():
         yield Check(
             "ExpectColumnPairValuesToBeEqual",
             f"manifest and {what} hold as many images",
             {"column_A": "manifest_rows", "column_B": column},
+        )
+    if side := prepared.finer_size:
+        yield Check(
+            "ExpectColumnPairValuesToBeEqual",
+            f"each image that views are cut out of is there with {side}×{side} pixels, too",
+            {"column_A": "manifest_rows", "column_B": "finer_rows", "ignore_row_if": "either_value_is_missing"},
         )
 
 

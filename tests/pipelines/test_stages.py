@@ -112,7 +112,7 @@ def test_an_interruption_is_exit_code_130(params, monkeypatch, capsys):
     assert capsys.readouterr().err == "interrupted; the same command goes on\n"
 
 
-def test_prepare_tells_how_many_images_it_left_out(params, capsys):
+def test_prepare_tells_how_many_images_it_left_out_and_how_many_it_did_not_decode(params, capsys, monkeypatch):
     from PIL import Image
 
     noise = np.random.default_rng(0).integers(0, 256, (20, 8, 8), dtype=np.uint8)
@@ -123,7 +123,9 @@ def test_prepare_tells_how_many_images_it_left_out(params, capsys):
     data = DataConfig(image_size=8, channels=1, labelled=Source(folder="pets"), max_quarantined=0.5)
     params = replace(changed(params, "training", batch_size=2), data=data)
     prepare.run(params)
-    assert capsys.readouterr().out.endswith("; no image left out\n")
+    told = "; no image left out\n0 of 20 decoded images taken from the cache\n"
+    assert capsys.readouterr().out.endswith(told)
+    assert Path(".cache/decoded").is_dir()
 
     Path("pets/cat/broken.png").write_text("no image")
     shutil.copy("pets/cat/1.png", "pets/cat/again.png")
@@ -131,10 +133,14 @@ def test_prepare_tells_how_many_images_it_left_out(params, capsys):
     prepare.run(params)
     counts = "1 unusable, 1 duplicate, 2 of contradicting labels"
     told = f"; 4 images left out ({counts}), listed in data/prepared/quarantine.csv\n"
-    assert capsys.readouterr().out.endswith(told)
+    assert capsys.readouterr().out.endswith(f"{told}22 of 23 decoded images taken from the cache\n")
     left_out = {"quarantined": 1, "duplicates": 1, "label_conflicts": 2}
     assert metrics_of("prepare").items() >= left_out.items()
     assert len(Path("data/prepared/quarantine.csv").read_text().splitlines()) == 1 + sum(left_out.values())
+    prepare.run(replace(params, data=replace(data, cache_gib=0.0)))
+    assert capsys.readouterr().out.endswith(told)
+    monkeypatch.setenv("PIPELINE_TRACKING", "/project/.tracking")
+    assert prepare.cache_folder() == Path("/project/.cache/decoded")
     assert prepare.told(LeftOut(1, 0, 0)) == "1 image left out (1 unusable), listed in data/prepared/quarantine.csv"
 
 

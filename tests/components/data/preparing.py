@@ -14,7 +14,7 @@ from components.errors import UserError
 
 def of_folder(folder: Path, **options: Any) -> DataConfig:
     settings: dict[str, Any] = {"image_size": 8, "channels": 3, "palette_colours": 8, "max_quarantined": 0.5}
-    return DataConfig(labelled=Source(folder=str(folder)), **{**settings, **options})
+    return DataConfig(**{"labelled": Source(folder=str(folder)), **settings, **options})
 
 
 def run(config: DataConfig, out: Path, seed: int = 0, minimum_train: int = 2) -> Prepared:

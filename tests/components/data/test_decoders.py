@@ -16,8 +16,9 @@ import psutil
 import pytest
 from PIL import Image
 
-from components.data.decode import Decoded, decode_noting
+from components.data.decode import decode_noting
 from components.data.decoders import Decoders
+from components.data.image_store import Picture
 
 READING: dict[str, Any] = {"image_size": 8, "channels": 3, "resize": True}
 ROOT = Path(__file__).parents[3]
@@ -37,7 +38,7 @@ def files(tmp_path: Path, noise: Callable[..., np.ndarray]) -> list[Path | bytes
     return [*found, tmp_path / "missing.png", b"", b"no image"]
 
 
-def answers(files: list[Any], processes: int) -> list[Decoded | str]:
+def answers(files: list[Any], processes: int) -> list[Picture | str]:
     with closing(Decoders(READING, processes)) as decoders:
         return list(decoders.decode(iter(files), len(files)))
 
@@ -46,8 +47,8 @@ def test_the_number_of_processes_changes_nothing(files: list[Any]) -> None:
     one, three = answers(files, 1), answers(files, 3)
     for file, first, second in zip(files[:-3], one, three, strict=False):
         expected = decode_noting(file, **READING)
-        assert isinstance(first, Decoded)
-        assert isinstance(second, Decoded)
+        assert isinstance(first, Picture)
+        assert isinstance(second, Picture)
         assert first.converted == second.converted == expected.converted
         np.testing.assert_array_equal(first.pixels, expected.pixels)
         np.testing.assert_array_equal(second.pixels, expected.pixels)
@@ -99,7 +100,7 @@ def test_a_file_that_kills_its_process_is_named_and_no_other(files: list[Any], k
     assert found[40] == found[-1] == "its decoder was ended by SIGSEGV"
     for got, wanted in zip([*found[:40], *found[41:-1]], expected, strict=True):
         assert type(got) is type(wanted)
-        if isinstance(wanted, Decoded):
+        if isinstance(wanted, Picture):
             np.testing.assert_array_equal(got.pixels, wanted.pixels)
 
 

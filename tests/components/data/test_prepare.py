@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from components.data.config import DataConfig, OodSet, Source
+from components.data.decode import decode
 from components.data.manifest import image_statistics
 from components.data.prepare import prepare
 from components.data.prepared import Prepared
@@ -257,3 +258,64 @@ def test_another_ood_set_changes_nothing_that_pretraining_reads(digits: Prepared
     for name in ("training.json", "palette.npy", "train.npy", "val.npy"):
         assert (other.root / name).read_bytes() == (digits.root / name).read_bytes()
     assert other.fingerprint() != digits.fingerprint()
+
+
+@pytest.fixture
+def photographs(tmp_path: Path) -> Path:
+    """Two classes of tall JPEGs, one of which is smaller than the side in the tests below."""
+    rng = np.random.default_rng(0)
+    for number in range(16):
+        side = 40 if number else 16
+        image = Image.fromarray(rng.integers(0, 256, (8, 6, 3), dtype=np.uint8)).resize((side, 2 * side))
+        folder = tmp_path / "photographs" / ("cat", "dog")[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        image.save(folder / f"{number:02}.jpg")
+    return tmp_path / "photographs"
+
+
+@pytest.mark.parametrize("apart", [False, True], ids=["labelled", "pretrain"])
+def test_training_images_are_kept_finer_and_all_else_is_as_without(
+    photographs: Path, image_folder: Callable[..., Path], tmp_path: Path, apart: bool
+) -> None:
+    many = Source(folder=str(image_folder("many", 9, size=50))) if apart else None
+    options: dict[str, Any] = {"resize": True, "pretrain": many, "fit": "pad"}
+    without = run(of_folder(photographs, **options), tmp_path / "without")
+    config = of_folder(photographs, **options, stored_size=32)
+    prepared = run(config, tmp_path / "with")
+    written = {file.name for file in prepared.root.iterdir()}
+    assert written - {file.name for file in without.root.iterdir()} == {"finer.npy"}
+    for file in without.root.iterdir():
+        if file.suffix != ".json":
+            assert (prepared.root / file.name).read_bytes() == file.read_bytes()
+    finer = prepared.finer()
+    assert isinstance(finer, np.memmap)
+    assert finer.shape == (len(prepared.images(prepared.pretrain_split)), 32, 32, 3)
+    assert (without.finer(), without.finer_size, prepared.finer_size) == (None, None, 32)
+    manifest = pq.read_table(prepared.root / "manifest.parquet").to_pylist()
+    for row in manifest:
+        path = Path(row["path"])
+        np.testing.assert_array_equal(prepared.images(row["split"])[row["index"]], decode(path, **prepared.reading))
+        if row["split"] == prepared.pretrain_split:
+            larger = decode(path, **{**prepared.reading, "image_size": 32})
+            np.testing.assert_array_equal(finer[row["index"]], larger)
+
+
+def test_other_finer_images_are_another_training(photographs: Path, tmp_path: Path) -> None:
+    keys = set()
+    for side in (None, 8, 16, 32):
+        prepared = run(of_folder(photographs, resize=True, stored_size=side), tmp_path / str(side))
+        keys.add((prepared.training_fingerprint(), (prepared.root / "training.json").read_bytes()))
+    assert len(keys) == 3, "image_size itself is as without the key"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"stored_size": 7}, r"stored_size must lie between image_size \(8\) and 1024, not 7"),
+        ({"stored_size": 2000}, r"between image_size \(8\) and 1024, not 2000"),
+        ({"stored_size": 9, "resize": False}, "stored_size: 9 needs resize: true"),
+    ],
+)
+def test_sizes_to_store_that_cannot_be(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        of_folder(Path("images"), **{"resize": True, **options})

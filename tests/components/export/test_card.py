@@ -55,7 +55,10 @@ def test_the_card_tells_how_files_are_read_and_which_were_converted():
     assert "`decode(Path(path), image_size=8, channels=1)`" in card
     reading = {"image_size": 8, "channels": 1, "resize": True, "fit": "pad", "transparent": [9, 9, 9], "deep": "reject"}
     converted = {"transparent on (9, 9, 9)": 1200, "CMYK to sRGB": 3}
-    card = card_of("hybrid", ["zero", "one"], ["photos"], {}, "nt_xent", reading=reading, converted=converted)
+    card = card_of(
+        "hybrid", ["zero", "one"], ["photos"], {}, "nt_xent", reading=reading, converted=converted, finer_size=96
+    )
     recipe = "image_size=8, channels=1, resize=True, fit='pad', transparent=[9, 9, 9], deep='reject'"
     assert f"`decode(Path(path), {recipe})`" in card
     assert "Images that were converted: transparent on (9, 9, 9) 1,200, CMYK to sRGB 3." in card
+    assert "cut out of the images at 96×96 pixels" in card

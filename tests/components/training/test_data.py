@@ -34,7 +34,9 @@ config = TrainingConfig(4, 64, 0.01, warmup_steps=1, device="cpu", precision="fl
 for images in (1_000, 1_000_000):
     file = folder / f"{images}.npy"
     np.lib.format.open_memmap(file, "w+", np.uint8, (images, 64, 64, 3)).flush()
-    data = PretrainData(np.load(file, mmap_mode="r"), few, few)
+    finer = folder / f"{images}-finer.npy"
+    np.lib.format.open_memmap(finer, "w+", np.uint8, (images, 128, 128, 3)).flush()
+    data = PretrainData(np.load(file, mmap_mode="r"), few, few, finer=np.load(finer, mmap_mode="r"))
     pretrain(
         build(architecture, palette, 0), data, variant, config, AugmentationConfig(), 0, folder / f"{images}.pt", "key",
         lambda step, metrics: None,
@@ -130,7 +132,7 @@ def test_a_file_that_cannot_be_read_stops_the_run_with_its_error():
 
 
 def test_a_million_images_train_without_being_loaded(tmp_path):
-    """A sparse file of 12 GB: what a run holds does not depend on how many images there are."""
+    """Sparse files of 12 and 49 GB: what a run holds does not depend on how many images there are."""
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3]), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", TRAINED_ON_A_SPARSE_FILE, tmp_path]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)

@@ -94,3 +94,22 @@ def test_parts_hold_all_views_of_their_images(model, stripes):
     assert parts[1].drawn is not None
     assert parts[1].drawn.flatten().tolist() == [3, 4, 5, 15, 16, 17]
     assert all(p.drawn is None for p in whole.split(4))
+
+
+def test_moved_views_are_cut_out_of_the_finer_images_and_others_are_the_images(model, stripes):
+    pixels = torch.from_numpy(stripes[0][:16])
+    finer = 255 - pixels.repeat_interleave(4, 1).repeat_interleave(4, 2)  # the negatives, to tell them apart
+    moving = AugmentationConfig(crop_min_side=0.4)
+    scoring = GenerativeTerm(SimpleNamespace(scored_views=2), model, TrainingSet(pixels.numpy()))
+
+    def drawn_of(finer):
+        generator = step_generator(0, 0, CPU)
+        return draw_views(model, Objective(None, scoring), pixels, 2, moving, generator, Ranks(), finer)
+
+    found, coarse = drawn_of(finer), drawn_of(None)
+    assert torch.equal(found.condition, coarse.condition), "no other numbers are drawn"
+    unmoved = (found.condition == 0).all(2)
+    assert 0 < unmoved.sum() < 32
+    assert torch.equal(found.tokens[unmoved], model.tokenizer(to_unit(pixels)).expand(2, -1, -1, -1)[unmoved])
+    differ = (found.tokens != coarse.tokens).flatten(2).any(2)
+    assert differ[~unmoved].all()

@@ -127,3 +127,10 @@ def test_names_of_users_are_text(make_report, page_of, prepared):
     page = page_of([report], named, registry=evil)
     assert page.all("script") == []
     assert page.text.count(evil) >= 3
+
+
+def test_views_that_were_cut_out_of_larger_images_are_told(reports, page_of, prepared):
+    finer = replace(prepared, meta=prepared.meta | {"finer": {"size": 96}})
+    told = "8 × 8 pixels, grey (training cuts its views out of 96 × 96), 2 classes"
+    assert told in page_of(reports[:1], finer).text
+    assert "training cuts" not in page_of(reports[:1]).text

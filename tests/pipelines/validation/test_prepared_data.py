@@ -216,7 +216,7 @@ def test_the_report_names_conversions_and_files_left_alone(noise_folder: Callabl
         clear.save(folder / "cat" / f"clear{number}.png")
     (folder / "cat" / "story.txt").write_text("once")
     source = Source(folder=str(folder), min_class_images=2)
-    config = DataConfig(image_size=8, channels=3, labelled=source, palette_colours=8)
+    config = DataConfig(8, 3, labelled=source, palette_colours=8, resize=True, stored_size=16)
     prepare(config, 0, tmp_path / "prepared", 2)
     validate(tmp_path / "prepared", tmp_path / "validation", config)
     report = (tmp_path / "validation" / "summary.md").read_text()
@@ -225,3 +225,9 @@ def test_the_report_names_conversions_and_files_left_alone(noise_folder: Callabl
         f"{folder}: converted 3 images: transparent on white; 1 other file left alone: .txt 1; "
         "left out, too few images: owl (1)"
     ]
+    claim = "each image that views are cut out of is there with 16×16 pixels, too"
+    assert f"| yes | all | {claim} |" in report
+    finer = tmp_path / "prepared" / "finer.npy"
+    np.save(finer, np.load(finer)[1:])
+    with pytest.raises(UserError, match=claim):
+        validate(tmp_path / "prepared", tmp_path / "validation", config)
