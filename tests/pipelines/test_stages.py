@@ -83,6 +83,31 @@ def test_the_report_of_an_earlier_violation_is_removed(params):
     assert not VALIDATION_FAILED.exists()
 
 
+def test_weights_to_start_from_are_noticed_as_images_are(params, capsys):
+    values = YAML(typ="safe").load(Path("params.yaml"))
+    values["training"]["start_from"] = "low/{variant}"
+    values["model"]["likelihood"] = "categorical"
+    values["variants"]["foundation"] = {
+        "w_gen": 0.0,
+        "w_con": 0.0,
+        "encoder": {"timm": "resnet18", "weights": "theirs"},
+    }
+    YAML().dump(values, Path("params.yaml"))
+    Path("low").mkdir()
+    for name in ("low/hybrid", "low/generative", "theirs"):
+        Path(name).write_text(name)
+    assert main(["sources"]) == 1
+    told = "variants.contrastive: there is no file low/contrastive, which training.start_from or encoder.weights names."
+    assert told in capsys.readouterr().err
+    Path("low/contrastive").write_text("x")
+    assert main(["sources"]) == 0
+    before = {file.stem: file.read_text() for file in Path("outputs/sources/start").iterdir()}
+    Path("theirs").write_text("others")
+    assert main(["sources"]) == 0
+    after = {file.stem: file.read_text() for file in Path("outputs/sources/start").iterdir()}
+    assert {name for name in after if after[name] != before[name]} == {"foundation"}
+
+
 def test_check_writes_nothing(params):
     before = everything()
     assert main(["check"]) == 0
