@@ -101,7 +101,7 @@ def pretrained_encoder(config: PretrainedConfig, image_size: int) -> tuple[Pretr
         "encoder": config.timm,
         "encoder_weights": config.weights or str(found.get("hf_hub_id") or found.get("url")),
         "encoder_sha256": _digest(encoder.model),
-        "encoder_license": str(found.get("license") or "not stated"),
+        "encoder_license": str((not config.weights and found.get("license")) or "not stated"),
     }
     return encoder, facts
 

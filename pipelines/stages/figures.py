@@ -39,7 +39,8 @@ def draw_figures(name: str, prepared: Prepared, folder: Path, whole: bool = True
 def _pretrain(saved: Path, folder: Path, name: str, prepared: Prepared) -> None:
     rows = read_rows(saved / "curves.csv", ["step"])
     history = [{logged: float(value) for logged, value in row.items() if value} for row in rows]
-    training_curves(history, folder / "training.png")
+    if len(history) > 1:  # nothing was trained of a pretrained encoder
+        training_curves(history, folder / "training.png")
     for images in ("samples", "completions"):  # of a variant that generates
         if (saved / f"{images}.npz").exists():
             image_rows(read_arrays(saved / f"{images}.npz"), folder / f"{images}.png")

@@ -20,10 +20,12 @@ def embed_layers(model: GCRL, prepared: Prepared, config: EmbedConfig, out: Path
     """Write `layers/<split>.<part>.npy`, float16 (layers, N, D), to `out` for train, val and test.
 
     The part is encoder or, for a variant with a likelihood, decoder. `layers/<split>.rows.npy` (N,) holds the images'
-    rows in the split: `evenly_spread` ones, and the first of each class, because a probe needs every class.
+    rows in the split: `evenly_spread` ones, and the first of each class, because a probe needs every class. Nothing is
+    written of a pretrained encoder.
+
     Raises UserError where a value is NaN or too large for 16 bits.
     """
-    if not config.layer_images:
+    if not config.layer_images or model.pretrained is not None:
         return
     model.to(device)
     for split in ("train", "val", "test"):
@@ -66,9 +68,6 @@ def _layers(model: GCRL, tokens: Tensor) -> Iterator[tuple[str, list[Tensor]]]:
             layers.append(norm(output).float().mean(1))
         return output, layers
 
-    if model.pretrained is not None:  # another's blocks are not looked into
-        yield "encoder", [model.features(tokens)]
-        return
     encoded, layers = pooled(model.encoder.after_each_block(model.embed(tokens)), model.norm)  # (B, T + 1, D)
     yield "encoder", layers
     if model.decoder is not None and model.decoder_norm is not None:

@@ -55,6 +55,7 @@ def test_features_are_those_that_timm_gives(weights, name, size, enlarged, chann
     encoder, told = pretrained_encoder(PretrainedConfig(name, file, enlarged), size)
     assert told["encoder"] == name
     assert told["encoder_weights"] == file
+    assert told["encoder_license"] == "not stated"  # timm's entry is of the weights on the hub
     images = torch.rand(2, channels, size, size, generator=torch.Generator().manual_seed(0))
     inputs = torch.nn.functional.interpolate(images, enlarged or size, mode="bilinear").expand(-1, 3, -1, -1)
     mean, std = (torch.tensor(model.pretrained_cfg[key])[:, None, None] for key in ("mean", "std"))
