@@ -31,6 +31,7 @@ def expected_files() -> Iterator[str]:
     yield from (f"data/prepared/{name}.json" for name in ("dataset", "training"))
     yield "data/validation/passed.json"
     yield "outputs/sources/listing.json"
+    yield from (f"outputs/sources/start/{variant}.json" for variant in VARIANTS)
     yield from (f"data/validation/summary.{form}" for form in ("json", "md"))
     yield from (
         f"outputs/{stage}/{name}" for stage in ("prepare", "validate", "baselines", "compare") for name in ALWAYS
