@@ -7,9 +7,11 @@ hub or reads them from a file, and fits a vision transformer's positions to anot
 import hashlib
 import os
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -17,6 +19,8 @@ from components.errors import ConfigError, UserError, nearest
 from components.model.config import PretrainedConfig
 
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+# no network, nothing on the hub, no file; damaged files of either form; tensors that do not fit the model
+UNREADABLE = (OSError, SafetensorError, UnpicklingError, EOFError, KeyError, ValueError, RuntimeError)
 
 
 class PretrainedEncoder(nn.Module):
@@ -89,7 +93,7 @@ def pretrained_encoder(config: PretrainedConfig, image_size: int) -> tuple[Pretr
         ) from error
     try:
         encoder = PretrainedEncoder(config.timm, size, config)
-    except (OSError, RuntimeError) as error:  # hub and file errors; keys that do not fit
+    except UNREADABLE as error:
         advice = (
             "Give the weights of this architecture, as timm or safetensors write them."
             if config.weights

@@ -152,6 +152,10 @@ def test_mistakes_are_told(weights, tmp_path, monkeypatch):
         UserError, match=r"no weights from the file .*size mismatch.*Give the weights of this architecture"
     ):
         pretrained_encoder(PretrainedConfig("test_resnet", file), 32)
+    for name in ("damaged.safetensors", "damaged.pth"):
+        (tmp_path / name).write_bytes(b"nonsense")
+        with pytest.raises(UserError, match=rf"no weights from the file .*{name}"):
+            pretrained_encoder(PretrainedConfig(CONV, str(tmp_path / name)), 32)
     with pytest.raises(ConfigError, match=r"test_vit cannot take pictures of 30×30 pixels .*encoder\.image_size"):
         pretrained_encoder(PretrainedConfig(VIT, file), 30)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
