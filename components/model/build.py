@@ -64,16 +64,7 @@ class Architecture:
         architecture = cls(model, image_size, channels, colours, *parts, scored_size, scored_patch)
         if variant.encoder is None:
             return architecture
-        if model.likelihood == "palette":
-            raise ConfigError(
-                "model.likelihood: a pretrained encoder sees whole colours, which a palette does not keep. "
-                "Set it to logistic_mixture."
-            )
         size = variant.encoder.image_size or image_size
-        if size < image_size:
-            raise ConfigError(
-                f"encoder.image_size: {size} is below data.image_size ({image_size}). Lower data.image_size instead."
-            )
         return replace(architecture, encoder=variant.encoder.timm, encoder_size=size)
 
     @classmethod

@@ -1,6 +1,6 @@
 """Encoding images in batches, in full precision and without augmentation."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -35,31 +35,29 @@ def encode_features(model: GCRL, images: np.ndarray, device: torch.device, batch
     return torch.cat(found)
 
 
-def reduce_images(images: np.ndarray, size: int | None, batch_size: int = 256) -> np.ndarray:
-    """Images uint8 (N, H, W, C) as the likelihood sees them that is taken of pictures reduced to `size` (None: as they
-    are): uint8 (N, size, size, C)."""
-    if size is None:
-        return images
-    small = np.empty((len(images), size, size, images.shape[3]), np.uint8)
-    for start in range(0, len(images), batch_size):
-        pixels = to_unit(torch.from_numpy(np.array(images[start : start + batch_size])))
-        levels = (reduced(pixels, images.shape[1] // size) * 255).round().byte()
-        small[start : start + batch_size] = levels.permute(0, 2, 3, 1).numpy()
-    return small
+def reduce_images(images: np.ndarray, size: int) -> np.ndarray:
+    """Images uint8 (N, H, W, C) as a likelihood sees them that is taken of pictures reduced to `size`: uint8 (N, size,
+    size, C)."""
+    return _resized(images, lambda pixels: reduced(pixels, images.shape[1] // size))
 
 
-def thumbnails(images: np.ndarray, largest: int = 32, batch_size: int = 256) -> np.ndarray:
+def thumbnails(images: np.ndarray, largest: int = 32) -> np.ndarray:
     """Images uint8 (N, H, W, C) at `largest` pixels a side, or as they are where they have no more: uint8 (N, h, w, C).
 
     A linear classifier of all pixels of photographs takes minutes.
     """
     if images.shape[1] <= largest:
         return images
-    small = []
-    for start in range(0, len(images), batch_size):
-        pixels = to_unit(torch.from_numpy(np.array(images[start : start + batch_size])))
-        small.append((F.adaptive_avg_pool2d(pixels, largest) * 255).round().byte().permute(0, 2, 3, 1).numpy())
-    return np.concatenate(small)
+    return _resized(images, lambda pixels: F.adaptive_avg_pool2d(pixels, largest))
+
+
+def _resized(images: np.ndarray, resize: Callable[[Tensor], Tensor], batch_size: int = 256) -> np.ndarray:
+    """What `resize` makes of images uint8 (N, H, W, C), given to it as (n, C, H, W) in [0, 1]: uint8 (N, h, w, C)."""
+    batches = (
+        to_unit(torch.from_numpy(np.array(images[i : i + batch_size]))) for i in range(0, len(images), batch_size)
+    )
+    resized = [(resize(pixels) * 255).round().byte().permute(0, 2, 3, 1).numpy() for pixels in batches]
+    return np.concatenate(resized) if resized else images
 
 
 def _batches(model: GCRL, images: np.ndarray, device: torch.device, batch_size: int) -> Iterator[Tensor]:

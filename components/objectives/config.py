@@ -49,7 +49,19 @@ class VariantConfig:
                 )
 
     def check(self, task: Task) -> None:
-        """Raises ValueError, "KEY: why and what to do.", where a term of it cannot be trained on this."""
+        """Raises ValueError, "KEY: why and what to do.", where a term of it cannot be trained on this, or its encoder
+        cannot see it."""
+        if self.encoder is not None:
+            if task.likelihood == "palette":
+                raise ValueError(
+                    "encoder: a pretrained encoder sees whole colours, which a palette does not keep. Set "
+                    "model.likelihood to logistic_mixture or categorical."
+                )
+            if self.encoder.image_size is not None and self.encoder.image_size < task.image_size:
+                raise ValueError(
+                    f"encoder.image_size: {self.encoder.image_size} is below data.image_size ({task.image_size}). "
+                    "Lower data.image_size instead."
+                )
         for term in self.terms:
             try:
                 term.check(task)

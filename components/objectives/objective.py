@@ -90,6 +90,7 @@ def build_objective(variant: VariantConfig, model: GCRL, data: TrainingSet, seed
         side=model.image_size // model.config.patch_size,
         image_size=model.image_size,
         channels=model.channels,
+        likelihood=model.config.likelihood,
         encoder_layers=model.config.encoder_layers,
         images=len(data.images),
         labels=data.labels is not None and bool((data.labels >= 0).any()),

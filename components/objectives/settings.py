@@ -31,6 +31,7 @@ class Task:
     side: int  # patches a side of an image
     image_size: int  # side of an image in pixels
     channels: int
+    likelihood: str  # the model's
     encoder_layers: int
     rotate_degrees: float = 0.0  # by which views are turned at random, at most
     images: int | None = None

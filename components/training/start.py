@@ -14,6 +14,7 @@ from components.model.gcrl import GCRL
 POSITIONS = {"position": 1, "reduced.position": 1, "next_position": 0}  # tokens before the grid of patches
 # what the tensors' names and shapes say as well
 MAY_DIFFER = {"image_size", "generative", "contrastive", "condition_on_augmentation", "orders", "scored_size"}
+PALETTE = "tokenizer.palette"
 KEY = "training.start_from"
 
 
@@ -31,8 +32,8 @@ def start_from(model: GCRL, architecture: Architecture, path: Path) -> dict[str,
     source, found = load_weights(path)
     theirs, ours = source.state_dict(), model.state_dict()
     different = differences(architecture, found)
-    palettes = [weights.get("tokenizer.palette") for weights in (theirs, ours)]
-    if different.keys() & {"channels", "model.likelihood"} == set() and not _equal(*palettes):
+    both = PALETTE in ours and PALETTE in theirs and "channels" not in different
+    if both and not torch.equal(ours[PALETTE], theirs[PALETTE]):
         raise UserError(
             f"{KEY}: {path} was trained on pictures of other colours, so that its tokens mean others. Start from a "
             "model whose model.likelihood is logistic_mixture or categorical: their tokens are pixel values."
@@ -63,9 +64,3 @@ def resized_positions(positions: Tensor, length: int, before: int) -> Tensor:
     grid = positions[before:].T.unflatten(1, (old, old))[None]  # (1, D, t, t)
     grid = F.interpolate(grid, (new, new), mode="bicubic", antialias=True)
     return torch.cat([positions[:before], grid[0].flatten(1).T])
-
-
-def _equal(one: Tensor | None, other: Tensor | None) -> bool:
-    if one is None or other is None:
-        return one is other
-    return torch.equal(one, other)

@@ -95,6 +95,7 @@ class Params:
             side=self.data.image_size // self.model.patch_size,
             image_size=self.data.image_size,
             channels=self.data.channels,
+            likelihood=self.model.likelihood,
             encoder_layers=self.model.encoder_layers,
             rotate_degrees=self.augmentation.rotate_degrees,
         )

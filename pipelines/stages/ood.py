@@ -40,8 +40,11 @@ def run(params: Params, variant: str) -> None:
         scored_size = constants_of("embed", variant).get("scored_size")
 
         def batch(split: str) -> Batch:
+            images = prepared.images(split)
+            if scored_size is not None:
+                images = reduce_images(images, scored_size)
             likelihoods = embedded.bits_per_dim(split), embedded.bits_without_context(split)
-            return Batch(embedded.features(split), reduce_images(prepared.images(split), scored_size), *likelihoods)
+            return Batch(embedded.features(split), images, *likelihoods)
 
         train = Labelled(embedded.features("train"), prepared.labels("train"))
         probe = LinearProbe.load(stage_folder("probe", variant) / "probe.npz")

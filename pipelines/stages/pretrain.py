@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from components.data.prepared import Prepared
+from components.files import file_digest
 from components.model.build import Architecture, build
 from components.model.pretrained import pretrained_encoder
 from components.objectives.base import TrainingSet
@@ -81,7 +82,7 @@ def resume_key_of(params: Params, variant: str, prepared: Prepared) -> str:
     """The key of a variant's resume file: another one for other settings, data or code of its training."""
     sections = [params.model, params.training, params.augmentation, params.variant(variant)]
     start = params.weights_of(variant)
-    extra = start.read_bytes() if start else b""
+    extra = file_digest(start).encode() if start else b""
     return resume_key(params.seed, sections, prepared, TRAINING_CODE, extra)
 
 

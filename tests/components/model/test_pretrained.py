@@ -1,6 +1,7 @@
 """Encoders of timm with weights from a file: frozen, with their own preprocessing, beside a likelihood of our own."""
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from components.model.encode import encode_images, thumbnails
 from components.model.pretrained import PretrainedEncoder, pretrained_encoder
 from components.objectives.config import VariantConfig
 from components.objectives.generative.masked import MaskedConfig
+from components.objectives.settings import Task
 
 VIT, CONV = "test_vit", "test_efficientnet"
 TINY = {
@@ -35,15 +37,19 @@ CPU = torch.device("cpu")
 def weights(tmp_path: Path):
     """`weights(name)` is the file of a timm model, with its classifier, as they are published, and the model."""
 
-    def save(name: str, **options):
+    def save(name: str, suffix: str = ".safetensors"):
         torch.manual_seed(0)
-        model = timm.create_model(name, num_classes=7, **options).eval()
+        model = timm.create_model(name, num_classes=7).eval()
         with torch.no_grad():
             for value in model.state_dict().values():
                 if value.ndim == 1 and value.is_floating_point():
                     value.add_(torch.rand(value.shape))  # statistics that are not 0 and 1
-        save_file(model.state_dict(), tmp_path / f"{name}.safetensors")
-        return str(tmp_path / f"{name}.safetensors"), model
+        file = tmp_path / f"{name}{suffix}"
+        if suffix == ".pth":  # as timm's own training writes it
+            torch.save({"state_dict": model.state_dict()}, file)
+        else:
+            save_file(model.state_dict(), file)
+        return str(file), model
 
     return save
 
@@ -51,7 +57,7 @@ def weights(tmp_path: Path):
 @pytest.mark.parametrize(("name", "size", "enlarged"), [(VIT, 160, None), (CONV, 48, None), (CONV, 48, 64)])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_features_are_those_that_timm_gives(weights, name, size, enlarged, channels):
-    file, model = weights(name)
+    file, model = weights(name, ".pth" if enlarged else ".safetensors")
     encoder, told = pretrained_encoder(PretrainedConfig(name, file, enlarged), size)
     assert told["encoder"] == name
     assert told["encoder_weights"] == file
@@ -172,17 +178,17 @@ def test_settings_that_contradict_each_other_are_refused():
     with pytest.raises(ValueError, match="masked trains an encoder"):
         VariantConfig(1, 0, generative=MaskedConfig(), encoder=encoder)
     assert not VariantConfig(0, 0, encoder=encoder).trains
-    palette = ModelConfig(4, **{**TINY, "likelihood": "palette"})
-    with pytest.raises(ConfigError, match="Set it to logistic_mixture"):
-        Architecture.of(palette, VariantConfig(0, 0, encoder=encoder), 32, PALETTE)
+    task = Task(side=8, image_size=32, channels=3, likelihood="palette", encoder_layers=1)
+    with pytest.raises(ValueError, match=r"^encoder: .*Set model\.likelihood to logistic_mixture"):
+        VariantConfig(0, 0, encoder=encoder).check(task)
     small = VariantConfig(0, 0, encoder=PretrainedConfig(CONV, image_size=16))
-    with pytest.raises(ConfigError, match=r"encoder\.image_size: 16 is below data\.image_size \(32\)"):
-        Architecture.of(ModelConfig(4, **TINY), small, 32, PALETTE)
+    with pytest.raises(ValueError, match=r"^encoder\.image_size: 16 is below data\.image_size \(32\)"):
+        small.check(replace(task, likelihood="categorical"))
 
 
 def test_thumbnails_are_means_of_squares():
     images = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 1), dtype=np.uint8)
-    small = thumbnails(images, batch_size=2)
+    small = thumbnails(images)
     assert np.abs(small - images.reshape(3, 32, 2, 32, 2, 1).mean((2, 4))).max() <= 0.5 + 1e-4
     assert thumbnails(small) is small
 

@@ -75,7 +75,7 @@ def test_a_training_step_scores_what_evaluation_scores(make_model):
 def test_a_reduced_pixel_is_the_mean_of_its_square(factor):
     side = 5
     images = np.random.default_rng(0).integers(0, 256, (3, side * factor, side * factor, 3), dtype=np.uint8)
-    found = reduce_images(images, side, batch_size=2)
+    found = reduce_images(images, side)
     assert found.dtype == np.uint8
     for n, y, x, c in np.ndindex(found.shape):
         square = images[n, y * factor : (y + 1) * factor, x * factor : (x + 1) * factor, c]

@@ -14,7 +14,7 @@ from components.objectives.settings import Task
 
 EVERY = [*CONTRASTIVE.values(), *GENERATIVE.values()]
 every_term = pytest.mark.parametrize("declared", EVERY, ids=lambda declared: declared.name)
-TASK = Task(side=4, image_size=16, channels=3, encoder_layers=4)
+TASK = Task(side=4, image_size=16, channels=3, likelihood="palette", encoder_layers=4)
 
 
 @every_term
@@ -59,7 +59,9 @@ def test_what_needs_the_images_is_asked_once_they_are_known(section, settings, t
     variant = read_dataclass(VariantConfig, {"w_gen": 0.0, "w_con": 1.0, section: settings})
     variant.check(TASK)
     with pytest.raises(ValueError, match=told):
-        variant.check(Task(side=4, image_size=16, channels=3, encoder_layers=4, images=20, labels=False))
+        variant.check(
+            Task(side=4, image_size=16, channels=3, likelihood="palette", encoder_layers=4, images=20, labels=False)
+        )
 
 
 def test_a_term_of_weight_0_is_not_asked():
