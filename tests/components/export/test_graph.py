@@ -136,4 +136,6 @@ def test_what_comes_out_makes_sense(exported):
     assert found["probabilities"].sum(1) == pytest.approx(np.ones(70), abs=1e-5)
     assert np.array_equal(found["is_ood"], found["ood_score"] > float(exported.module.threshold))
     assert 0 < found["is_ood"].mean() < 0.5
-    assert found["probabilities"].std(0).max() > 0.001  # it looks at the image
+    shallow = exported.module.model.config.encoder_layers == 1  # with random weights it tells images apart less
+    assert found["probabilities"].std(0).max() > (0.001 if shallow else 0.01)  # it looks at the image
+    assert len(np.unique(found["embedding"], axis=0)) == len(exported.images)
